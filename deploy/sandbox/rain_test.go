@@ -22,6 +22,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -545,6 +546,16 @@ func TestRequestsShowWhatArrived(t *testing.T) {
 	if got.Method != "PATCH" || got.Path != cardPath+"?x=%2F" || got.Proto != "HTTP/1.1" || got.Host != strings.TrimPrefix(i.url, "http://") ||
 		got.Header.Get("Traceparent") != "00-01-01-01" || got.BodyBytes != 19 || got.BodySHA256 != sha256.Sum256([]byte(`{"status":"locked"}`)) {
 		t.Errorf("seen: %+v", got)
+	}
+}
+
+func TestRequestsAreCopies(t *testing.T) {
+	i := start(t, config())
+	req := i.request("GET", cardPath, "", "Traceparent", "before")
+	i.Handler().ServeHTTP(httptest.NewRecorder(), req)
+	req.Header.Set("Traceparent", "after")
+	if got := i.Requests()[0].Header.Get("Traceparent"); got != "before" {
+		t.Errorf("a header that was seen changed to %q", got)
 	}
 }
 

@@ -147,6 +147,7 @@ func TestOpenRefusesWhatIsNotSealed(t *testing.T) {
 		"tag alone":         {IV: good.IV, Data: base64.StdEncoding.EncodeToString(make([]byte, tagBytes))},
 		"shorter than tag":  {IV: good.IV, Data: "AAAA"},
 		"URL alphabet":      {IV: "-_-_-_-_-_-_-_-_-_-_-w==", Data: good.Data},
+		"bits left over":    {IV: "AAECAwQFBgcICQoLDA0ODx==", Data: "iE0P/HJ++NeHTG6Ljo69T5u+ew=="},
 		"without padding":   {IV: strings.TrimRight(good.IV, "="), Data: good.Data},
 		"fields exchanged":  {IV: good.Data, Data: good.IV},
 		"a line feed after": {IV: good.IV + "\n", Data: good.Data + "="},
@@ -196,6 +197,28 @@ func TestUnwrapRefusesWhatIsNotASession(t *testing.T) {
 	}
 	if _, err := unwrap(testKey(), good); err != nil {
 		t.Errorf("good: %v", err)
+	}
+}
+
+// TestUnwrapRefusesALeadingZeroLeftOut: the wrapped secret is as long as the modulus (RFC 8017, section 7.1.2, step 1b), even where the
+// number would be the same without its first byte. About one in 256 begins with a zero.
+func TestUnwrapRefusesALeadingZeroLeftOut(t *testing.T) {
+	for {
+		s := vectorSession(t)
+		wrapped, err := base64.StdEncoding.DecodeString(s.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wrapped[0] != 0 {
+			continue
+		}
+		if _, err := unwrap(testKey(), s.ID()); err != nil {
+			t.Errorf("whole: %v", err)
+		}
+		if _, err := unwrap(testKey(), base64.StdEncoding.EncodeToString(wrapped[1:])); err == nil {
+			t.Error("opened without its leading zero")
+		}
+		return
 	}
 }
 
