@@ -30,7 +30,8 @@ type Card struct {
 	Status string `json:"status,omitempty"`
 	// Limit is the spending limit. Zero means 10 000.00 per seven days.
 	Limit Limit `json:"limit,omitzero"`
-	// ProductID is the card product, answered as configuration.productId. Left out of the answer where it is empty.
+	// ProductID is the card product, answered as productId, which is our assumption: Rain does not publish where it stands. Left out of the
+	// answer where it is empty.
 	ProductID string `json:"product_id,omitempty"`
 }
 

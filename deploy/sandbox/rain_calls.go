@@ -195,7 +195,7 @@ func cardBody(c Card) map[string]any {
 		"last4": c.last4(), "expirationMonth": c.ExpiryMonth, "expirationYear": c.ExpiryYear,
 	}
 	if c.ProductID != "" {
-		body["configuration"] = map[string]any{"productId": c.ProductID}
+		body["productId"] = c.ProductID
 	}
 	return body
 }

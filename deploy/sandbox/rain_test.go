@@ -191,7 +191,7 @@ func TestCardAndUser(t *testing.T) {
 	status, card := i.call("GET", cardPath, "")
 	want := map[string]any{
 		"id": cardID, "userId": userID, "type": "virtual", "status": "active", "last4": i.card.PAN[12:],
-		"expirationMonth": "12", "expirationYear": "2030",
+		"expirationMonth": "12", "expirationYear": "2030", "productId": "408",
 	}
 	for name, v := range want {
 		if card[name] != v {
