@@ -1,0 +1,121 @@
+package keys
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+)
+
+var (
+	errPassphrase = errors.New("wrong passphrase, or the file was changed")
+	errNoPass     = errors.New("empty passphrase")
+	errNotAge     = errors.New("not an age file")
+)
+
+// loadAge is the provider "age": what kind "pem" reads, sealed with a passphrase (age v1, scrypt; armored or binary).
+// The passphrase's file commonly is a systemd credential, which is kept in memory that is not swapped.
+func loadAge(c Config) (*Key, error) {
+	if c.PassphraseFile == "" {
+		return nil, errors.New(`kind "age" needs a passphrase file`)
+	}
+	passphrase, err := readFile(c.PassphraseFile)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(passphrase)
+	sealed, err := readFile(c.File)
+	if err != nil {
+		return nil, err
+	}
+	content, err := unseal(sealed, trimNewline(passphrase))
+	if err != nil {
+		return nil, fmt.Errorf("file %q: %w", c.File, err)
+	}
+	defer clear(content)
+	m, err := parse(c.Use, content)
+	if err != nil {
+		return nil, fmt.Errorf("file %q, inside: %w", c.File, err)
+	}
+	return newKey(c, m, false), nil
+}
+
+// Seal encrypts the content of a key file with a passphrase, for kind "age": an armored age file that `age -d` opens too.
+// scrypt at age's work factor takes about a second and 256 MiB, here and at each load. age keeps a copy of the
+// passphrase as a Go string, which cannot be zeroed.
+func Seal(pem, passphrase []byte) ([]byte, error) {
+	return seal(pem, passphrase, 0)
+}
+
+// seal is Seal with scrypt's work factor, 2^logN; 0 is age's own.
+func seal(content, passphrase []byte, logN int) ([]byte, error) {
+	switch {
+	case len(content) == 0:
+		return nil, errors.New("seal key file: empty content")
+	case len(content) > maxFileBytes:
+		return nil, fmt.Errorf("seal key file: %w", errTooLong)
+	case len(passphrase) == 0:
+		return nil, fmt.Errorf("seal key file: %w", errNoPass)
+	}
+	recipient, err := age.NewScryptRecipient(string(passphrase))
+	if err != nil {
+		return nil, fmt.Errorf("seal key file: %v", err)
+	}
+	if logN != 0 {
+		recipient.SetWorkFactor(logN)
+	}
+	var out bytes.Buffer
+	if err := encrypt(&out, content, recipient); err != nil {
+		return nil, fmt.Errorf("seal key file: %v", err)
+	}
+	return out.Bytes(), nil
+}
+
+func encrypt(out io.Writer, content []byte, to age.Recipient) error {
+	a := armor.NewWriter(out)
+	w, err := age.Encrypt(a, to)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(content); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	return a.Close()
+}
+
+// unseal opens an age file. What age says about it is dropped: it is one of two things, and may quote the file.
+func unseal(sealed, passphrase []byte) ([]byte, error) {
+	if len(passphrase) == 0 {
+		return nil, errNoPass
+	}
+	identity, err := age.NewScryptIdentity(string(passphrase))
+	if err != nil {
+		return nil, errPassphrase
+	}
+	var in io.Reader = bytes.NewReader(sealed)
+	if bytes.HasPrefix(bytes.TrimSpace(withoutBOM(sealed)), []byte(armor.Header)) {
+		in = armor.NewReader(bytes.NewReader(withoutBOM(sealed)))
+	} else if !bytes.HasPrefix(sealed, []byte("age-encryption.org/")) {
+		return nil, errNotAge
+	}
+	r, err := age.Decrypt(in, identity)
+	if err != nil {
+		return nil, errPassphrase
+	}
+	content, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+	switch {
+	case err != nil:
+		clear(content)
+		return nil, errPassphrase
+	case len(content) > maxFileBytes:
+		clear(content)
+		return nil, errTooLong
+	}
+	return content, nil
+}

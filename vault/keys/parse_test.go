@@ -1,0 +1,195 @@
+package keys
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// refusals are all that parse may say: constant texts, so that no content is quoted.
+var refusals = []error{
+	errNotPEM, errBlocks, errIsAge, errEncrypted, errType, errHeaders, errUseHeader, errLength, errShortText,
+	errPrivateRSA, errPublicRSA, errPublicHere, errSessionBits, errFewBits, errManyBits, errExponent,
+}
+
+var generated = sync.OnceValue(func() map[Use][]byte {
+	out := map[Use][]byte{}
+	for _, use := range uses {
+		content, err := Generate(use, 0)
+		if err != nil {
+			panic(err)
+		}
+		out[use] = content
+	}
+	return out
+})
+
+// written is the key file that m would have come from.
+func written(t *testing.T, use Use, m *material) []byte {
+	t.Helper()
+	switch {
+	case m.private != nil:
+		der, err := x509.MarshalPKCS8PrivateKey(m.private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: typePKCS8, Bytes: der})
+	case m.public != nil:
+		der, err := x509.MarshalPKIXPublicKey(m.public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: typeSPKI, Bytes: der})
+	case use == UseCookie && m.symmetric.Len() != symmetricBytes:
+		return append(bytes.Clone(m.symmetric.Bytes()), '\n')
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: typeSymmetric, Headers: map[string]string{headerUse: string(use)}, Bytes: m.symmetric.Bytes()})
+}
+
+func same(a, b *material) bool {
+	switch {
+	case a.private != nil:
+		return a.private.Equal(b.private)
+	case a.public != nil:
+		return b.private == nil && a.public.Equal(b.public)
+	}
+	return a.symmetric.Equal(b.symmetric)
+}
+
+// FuzzParse: what is accepted can be written as a key file that holds the same key and fits its use; what is refused
+// gets one of the constant errors.
+func FuzzParse(f *testing.F) {
+	for i, use := range uses {
+		f.Add(uint8(i), generated()[use])
+	}
+	k := &Key{material: &material{}}
+	if m, err := parse(UseSession, generated()[UseSession]); err == nil {
+		k.material = m
+	}
+	public, err := PublicPEM(k)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(uint8(1), public)
+	f.Add(uint8(4), []byte("0x"+strings.Repeat("0", 64)))
+	f.Fuzz(func(t *testing.T, which uint8, content []byte) {
+		use := uses[int(which)%len(uses)]
+		m, err := parse(use, content)
+		if err != nil {
+			if !slices.Contains(refusals, err) {
+				t.Fatalf("error is %v", err)
+			}
+			return
+		}
+		again, err := parse(use, written(t, use, m))
+		if err != nil || !same(m, again) {
+			t.Fatalf("%s: another key after writing: %v", use, err)
+		}
+		if use == UseSession && (m.private == nil || m.private.N.BitLen() < minSessionBits) {
+			t.Fatal("a session key that is public or short")
+		}
+		if use.rsa() != (m.public != nil) || use.rsa() == (m.symmetric != nil) {
+			t.Fatal("a key that does not fit its use")
+		}
+	})
+}
+
+// FuzzParsePublic: what is accepted is written as SPKI and read as the same key; a private key never is.
+func FuzzParsePublic(f *testing.F) {
+	f.Add(generated()[UseSession])
+	f.Add([]byte("-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----\n"))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		pub, err := ParsePublicPEM(content)
+		if err != nil {
+			if !slices.ContainsFunc(append(refusals, ErrPrivateKey), func(e error) bool {
+				return errors.Is(err, e) && err.Error() == "public key: "+e.Error()
+			}) {
+				t.Fatalf("error is %v", err)
+			}
+			return
+		}
+		if bytes.Contains(content, []byte("PRIVATE KEY-----")) {
+			t.Fatal("a private key was taken")
+		}
+		k := newKey(Config{ID: "k", Use: UseIssuer}, &material{public: pub}, true)
+		text, err := PublicPEM(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ParsePublicPEM(text); err != nil || !again.Equal(pub) {
+			t.Fatalf("another key after writing: %v", err)
+		}
+	})
+}
+
+// TestNothingPrintsAKey prints every type that holds key material in every way.
+func TestNothingPrintsAKey(t *testing.T) {
+	values := map[string][]any{}
+	secrets := map[string][][]byte{}
+	for _, use := range uses {
+		c := Config{ID: "k", Use: use}
+		m, err := parse(use, generated()[use])
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := newKey(c, m, true)
+		name := string(use)
+		values[name] = append(values[name], k, *k, struct{ K *Key }{k}, struct{ k *Key }{k}, struct{ k Key }{*k}, []*Key{k})
+		if m.private != nil {
+			secrets[name] = append(secrets[name], m.private.D.Bytes(), m.private.Primes[0].Bytes(), m.private.Primes[1].Bytes(), m.private.Precomputed.Dp.Bytes())
+			d, _ := k.Decrypter()
+			values[name] = append(values[name], d, struct{ d any }{d})
+			continue
+		}
+		secrets[name] = append(secrets[name], m.symmetric.Bytes())
+		if use == UseStorage {
+			s, _ := k.Sealer("l")
+			r, _ := NewSealRing("l", k)
+			values[name] = append(values[name], s, *s, r, *r, struct{ s Sealer }{*s})
+		}
+		if use == UseDigest {
+			h, _ := k.MAC("l")
+			h.MAC(nil, nil)
+			r, _ := NewMACRing("l", k)
+			values[name] = append(values[name], h, *h, r, *r, struct{ h MAC }{*h})
+			sub, _ := k.derive("l")
+			secrets[name] = append(secrets[name], sub.Bytes())
+		}
+	}
+	for name, list := range values {
+		for _, v := range list {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%X", "%q", "%d"} {
+				unprinted(t, name+" "+verb, fmt.Sprintf(verb, v), secrets[name])
+			}
+			if text, err := json.Marshal(v); err == nil {
+				unprinted(t, name+" JSON", string(text), secrets[name])
+			}
+		}
+	}
+}
+
+// unprinted looks for the beginning of each secret in the ways that Go prints bytes and numbers.
+func unprinted(t *testing.T, where, got string, secrets [][]byte) {
+	t.Helper()
+	for _, s := range secrets {
+		head := s[:8]
+		decimal := new(big.Int).SetBytes(s).String()
+		for _, leak := range []string{
+			string(head), fmt.Sprintf("%x", head), fmt.Sprintf("%X", head), strings.Trim(fmt.Sprint(head), "[]"),
+			strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", head), "[]byte{"), "}"), decimal[:12],
+		} {
+			if strings.Contains(got, leak) {
+				t.Errorf("%s shows key material: %.200s", where, got)
+				return
+			}
+		}
+	}
+}
