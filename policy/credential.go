@@ -1,0 +1,52 @@
+package policy
+
+import (
+	"fmt"
+	"io"
+)
+
+// Kind names a kind of credential: the key of the kinds table in package
+// credential, and an attribute of the schema's proofs.
+type Kind string
+
+// The kinds of credential.
+const (
+	KindCertificate Kind = "certificate" // a verified TLS client certificate
+	KindToken       Kind = "token"       // an ephemeral token, redeemed once
+	KindCookie      Kind = "cookie"      // a signed cookie with a live login
+	KindAPIKey      Kind = "api_key"     // a partner's API key
+)
+
+// Credential is what a caller presented, before anybody looked whether it is
+// good. Its value is a secret: every way to print, format or marshal a
+// Credential shows the kind alone.
+type Credential struct {
+	Kind  Kind
+	value *string // a pointer, since %p passes Format by, but shows an address only
+}
+
+// NewCredential returns the credential of a kind with the value found on the
+// wire.
+func NewCredential(kind Kind, value string) Credential {
+	return Credential{Kind: kind, value: &value}
+}
+
+// Value returns the secret text. Only what proves the credential needs it.
+func (c Credential) Value() string {
+	if c.value == nil {
+		return ""
+	}
+	return *c.value
+}
+
+// String shows the kind and hides the value.
+func (c Credential) String() string { return "credential(" + string(c.Kind) + ")" }
+
+// GoString hides the value from %#v.
+func (c Credential) GoString() string { return c.String() }
+
+// Format hides the value from every verb.
+func (c Credential) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// MarshalText hides the value from encoders, encoding/json among them.
+func (c Credential) MarshalText() ([]byte, error) { return []byte(c.String()), nil }

@@ -1,0 +1,104 @@
+package policy_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+func fullGrant() policy.Grant {
+	return policy.Grant{
+		Partner: partnerID, Certificate: [32]byte{1}, User: userID, Operation: policy.CardReveal, Card: cardID,
+		Origin: "https://app.example", SessionHash: [32]byte{31: 1}, Environment: "test", MintedAt: 1763899200000,
+		Face: "gnosispay", Audience: "a",
+	}
+}
+
+func TestGrantRoundTrip(t *testing.T) {
+	text := rapid.StringN(0, 40, 1024)
+	rapid.Check(t, func(t *rapid.T) {
+		g := policy.Grant{
+			Partner: "p" + text.Draw(t, "partner"), User: text.Draw(t, "user"), Operation: policy.Operation(text.Draw(t, "operation")),
+			Card: text.Draw(t, "card"), Origin: text.Draw(t, "origin"), Environment: text.Draw(t, "environment"),
+			Face: text.Draw(t, "face"), Audience: text.Draw(t, "audience"), MintedAt: rapid.Int64Min(1).Draw(t, "time"),
+		}
+		copy(g.Certificate[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "certificate"))
+		copy(g.SessionHash[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "session"))
+		data, err := g.MarshalBinary()
+		if err != nil {
+			t.Skip("not encodable") // a string of invalid UTF-8
+		}
+		var back policy.Grant
+		if err := back.UnmarshalBinary(data); err != nil || back != g {
+			t.Fatalf("%+v came back as %+v: %v", g, back, err)
+		}
+		if extended := append(bytes.Clone(data), 0); back.UnmarshalBinary(extended) == nil || back != (policy.Grant{}) {
+			t.Fatal("a byte more is a grant too")
+		}
+		if cut := data[:rapid.IntRange(0, len(data)-1).Draw(t, "cut")]; back.UnmarshalBinary(cut) == nil || back != (policy.Grant{}) {
+			t.Fatal("a part is a grant too")
+		}
+	})
+}
+
+func TestGrantsThatHaveNoEncoding(t *testing.T) {
+	for name, change := range map[string]func(*policy.Grant){
+		"no partner":   func(g *policy.Grant) { g.Partner = "" },
+		"no time":      func(g *policy.Grant) { g.MintedAt = 0 },
+		"before 1970":  func(g *policy.Grant) { g.MintedAt = -1 },
+		"long card":    func(g *policy.Grant) { g.Card = strings.Repeat("x", 1025) },
+		"not UTF-8":    func(g *policy.Grant) { g.User = "\xff" },
+		"the zero one": func(g *policy.Grant) { *g = policy.Grant{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := fullGrant()
+			change(&g)
+			if data, err := g.MarshalBinary(); err == nil || data != nil {
+				t.Errorf("encoded as %x, %v", data, err)
+			}
+		})
+	}
+}
+
+func TestGrantBound(t *testing.T) {
+	for _, test := range []struct {
+		operation policy.Operation
+		card      string
+		want      bool
+	}{{"", "", false}, {policy.CardReveal, "", false}, {"", cardID, false}, {policy.CardReveal, cardID, true}} {
+		if g := (policy.Grant{Operation: test.operation, Card: test.card}); g.Bound() != test.want {
+			t.Errorf("%q with card %q is bound: %t", test.operation, test.card, g.Bound())
+		}
+	}
+}
+
+// FuzzGrant: what decodes, encodes to the same bytes: there is one encoding of
+// a grant, so nothing that differs in the store can mean the same.
+func FuzzGrant(f *testing.F) {
+	full := fullGrant()
+	for _, g := range []policy.Grant{full, {Partner: "p", MintedAt: 1}} {
+		data, err := g.MarshalBinary()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte{1, 1, 0, 0, 0, 0, 0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var g policy.Grant
+		if err := g.UnmarshalBinary(data); err != nil {
+			if g != (policy.Grant{}) {
+				t.Fatal("a grant beside an error")
+			}
+			return
+		}
+		again, err := g.MarshalBinary()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%x decodes to %+v, which encodes to %x: %v", data, g, again, err)
+		}
+	})
+}
