@@ -284,10 +284,12 @@ func TestDecrypterIsOAEPAlone(t *testing.T) {
 	if err != nil || string(got) != "text" {
 		t.Errorf("got %q, %v", got, err)
 	}
+	//lint:ignore SA1019 what is refused has to be made first
 	padded, err := rsa.EncryptPKCS1v15(rand.Reader, k.Public(), []byte("text"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	//lint:ignore SA1019 what is refused has to be named
 	for _, opts := range []crypto.DecrypterOpts{nil, &rsa.PKCS1v15DecryptOptions{}, &rsa.PKCS1v15DecryptOptions{SessionKeyLen: 4}} {
 		if got, err := d.Decrypt(rand.Reader, padded, opts); err == nil {
 			t.Errorf("PKCS #1 v1.5 gave %q", got)

@@ -3,11 +3,13 @@ package keys
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -20,9 +22,27 @@ var refusals = []error{
 	errPrivateRSA, errPublicRSA, errPublicHere, errSessionBits, errFewBits, errManyBits, errExponent,
 }
 
+// generated holds a key file for each use. The RSA key is a published one: a fuzzing process starts at once, and
+// its corpus keeps its meaning.
 var generated = sync.OnceValue(func() map[Use][]byte {
-	out := map[Use][]byte{}
+	content, err := os.ReadFile("../envelope/testdata/wycheproof/rsa_oaep_2048_sha1_mgf1sha1_test.json")
+	if err != nil {
+		panic(err)
+	}
+	var file struct{ TestGroups []struct{ PrivateKeyPkcs8 string } }
+	if err := json.Unmarshal(content, &file); err != nil {
+		panic(err)
+	}
+	der, err := hex.DecodeString(file.TestGroups[0].PrivateKeyPkcs8)
+	if err != nil {
+		panic(err)
+	}
+	private := pem.EncodeToMemory(&pem.Block{Type: typePKCS8, Bytes: der})
+	out := map[Use][]byte{UseSession: private, UseIssuer: private}
 	for _, use := range uses {
+		if use.rsa() {
+			continue
+		}
 		content, err := Generate(use, 0)
 		if err != nil {
 			panic(err)
