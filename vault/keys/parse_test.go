@@ -29,7 +29,9 @@ var generated = sync.OnceValue(func() map[Use][]byte {
 	if err != nil {
 		panic(err)
 	}
-	var file struct{ TestGroups []struct{ PrivateKeyPkcs8 string } }
+	var file struct {
+		TestGroups []struct{ PrivateKeyPkcs8 string }
+	}
 	if err := json.Unmarshal(content, &file); err != nil {
 		panic(err)
 	}
