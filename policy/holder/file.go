@@ -1,0 +1,387 @@
+package holder
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+// File is a directory read from a YAML file, in full, once. The operator writes
+// it, so it is the authority on partners and on users. It is immutable; a
+// reload reads it again into another one.
+//
+//	cards:
+//	  - id: 123e4567-e89b-12d3-a456-426655440000
+//	    issuer: rain
+//	    issuer_card: 0d6c9c1e        # the issuer's own id; left out: the same id
+//	    partners: [gp-demo]
+//	    users: [ada]                 # left out: no user proof opens it
+//	    environment: test
+//	users:
+//	  - {id: ada, partner: gp-demo, issuer: rain, issuer_user: u-1}   # issuer_user left out: the same id
+//
+// A user that a card names must be listed, with a partner and the issuer of
+// that card: otherwise no exchange could ever be theirs.
+type File struct {
+	name  string
+	cards map[string]*policy.Holding
+	users map[string]*policy.User
+	uses  []use
+}
+
+var _ Directory = (*File)(nil)
+
+// use is one mention of a name from the configuration.
+type use struct {
+	kind string // "partner" or "issuer"
+	name string
+	line int
+}
+
+// Card returns the holding of a card, or ErrNoCard.
+func (f *File) Card(_ context.Context, id string) (*policy.Holding, error) {
+	if card := f.cards[id]; card != nil {
+		return card, nil
+	}
+	return nil, ErrNoCard
+}
+
+// User returns a user, or ErrNoUser.
+func (f *File) User(_ context.Context, id string) (*policy.User, error) {
+	if user := f.users[id]; user != nil {
+		return user, nil
+	}
+	return nil, ErrNoUser
+}
+
+// Validate checks that every partner and issuer that the file names is
+// configured. Every problem is reported, with file and line.
+func (f *File) Validate(partners, issuers []string) error {
+	known := map[string][]string{"partner": partners, "issuer": issuers}
+	var problems []error
+	for _, use := range f.uses {
+		if !slices.Contains(known[use.kind], use.name) {
+			problems = append(problems, fmt.Errorf("%s:%d: %s %q is not configured", f.name, use.line, use.kind, use.name))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// text is a scalar that knows its line.
+type text struct {
+	string
+	line int
+}
+
+// UnmarshalYAML takes any scalar by its spelling: an id may look like a number.
+func (t *text) UnmarshalYAML(node *yaml.Node) error {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node.Kind != yaml.ScalarNode {
+		return fmt.Errorf("line %d: want a single value", node.Line)
+	}
+	*t = text{node.Value, node.Line}
+	return nil
+}
+
+// The file's form. lines of items are added after decoding.
+type (
+	fileForm struct {
+		Cards []cardForm `yaml:"cards"`
+		Users []userForm `yaml:"users"`
+	}
+	cardForm struct {
+		ID          text   `yaml:"id"`
+		Issuer      text   `yaml:"issuer"`
+		IssuerCard  text   `yaml:"issuer_card"`
+		Partners    []text `yaml:"partners"`
+		Users       []text `yaml:"users"`
+		Environment text   `yaml:"environment"`
+
+		line int
+	}
+	userForm struct {
+		ID         text `yaml:"id"`
+		Partner    text `yaml:"partner"`
+		Issuer     text `yaml:"issuer"`
+		IssuerUser text `yaml:"issuer_user"`
+
+		line int
+	}
+)
+
+// LoadFile reads a directory. Every problem is reported, with file and line.
+func LoadFile(path string) (*File, error) {
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("holder directory: %w", err)
+	}
+	return parse(path, source)
+}
+
+func parse(name string, source []byte) (*File, error) {
+	form, err := decode(name, source)
+	if err != nil {
+		return nil, err
+	}
+	r := reader{File: &File{
+		name:  name,
+		cards: make(map[string]*policy.Holding, len(form.Cards)),
+		users: make(map[string]*policy.User, len(form.Users)),
+	}, lines: make(map[string]int)}
+	for i := range form.Users {
+		r.user(&form.Users[i])
+	}
+	for i := range form.Cards {
+		r.card(&form.Cards[i])
+	}
+	if len(form.Cards) == 0 && len(r.problems) == 0 {
+		r.problem(1, "no cards: every exchange that touches one would be refused")
+	}
+	if err := r.err(); err != nil {
+		return nil, err
+	}
+	return r.File, nil
+}
+
+// decode reads the one document of the file, and refuses what it does not know.
+func decode(name string, source []byte) (*fileForm, error) {
+	var form fileForm
+	decoder := yaml.NewDecoder(bytes.NewReader(source))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&form); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%s:1: the file is empty", name)
+		}
+		return nil, yamlProblems(name, err)
+	}
+	var document yaml.Node
+	switch err := decoder.Decode(&document); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		return nil, yamlProblems(name, err)
+	default:
+		return nil, fmt.Errorf("%s:%d: a second document", name, document.Line)
+	}
+	if err := yaml.Unmarshal(source, &document); err != nil {
+		return nil, yamlProblems(name, err)
+	}
+	if err := errors.Join(nulls(name, &document)...); err != nil {
+		return nil, err
+	}
+	form.number(&document)
+	return &form, nil
+}
+
+// nulls finds keys and items without a value, which the decoder would drop
+// without a word.
+func nulls(name string, node *yaml.Node) []error {
+	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" {
+		return []error{fmt.Errorf("%s:%d: nothing stands here; leave the key or item out, or give it a value", name, node.Line)}
+	}
+	var problems []error
+	for _, child := range node.Content {
+		problems = append(problems, nulls(name, child)...)
+	}
+	return problems
+}
+
+// number notes on which line each card and user begins.
+func (f *fileForm) number(document *yaml.Node) {
+	if len(document.Content) != 1 {
+		return
+	}
+	root := document.Content[0]
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		list := root.Content[i+1]
+		if list.Kind == yaml.AliasNode {
+			list = list.Alias
+		}
+		for n, item := range list.Content {
+			switch key := root.Content[i].Value; {
+			case key == "cards" && n < len(f.Cards):
+				f.Cards[n].line = item.Line
+			case key == "users" && n < len(f.Users):
+				f.Users[n].line = item.Line
+			}
+		}
+	}
+}
+
+// yamlProblems puts the file's name before each of the decoder's lines.
+func yamlProblems(name string, err error) error {
+	texts := []string{err.Error()}
+	if typed, ok := errors.AsType[*yaml.TypeError](err); ok {
+		texts = typed.Errors
+	}
+	var problems []error
+	for _, text := range texts {
+		line := 0
+		for _, form := range []string{"yaml: line %d: ", "line %d: "} {
+			if n, _ := fmt.Sscanf(text, form, &line); n == 1 {
+				text = text[len(fmt.Sprintf(form, line)):]
+				break
+			}
+		}
+		problems = append(problems, fmt.Errorf("%s:%d: %s", name, max(line, 1), text))
+	}
+	return errors.Join(problems...)
+}
+
+// reader checks the form and fills the directory.
+type reader struct {
+	*File
+	lines    map[string]int // "card "+id, "user "+id → where it stands
+	problems []problem
+}
+
+type problem struct {
+	line int
+	text string
+}
+
+func (r *reader) problem(line int, format string, args ...any) {
+	r.problems = append(r.problems, problem{line, fmt.Sprintf(format, args...)})
+}
+
+// err is every problem, from the top of the file to its end.
+func (r *reader) err() error {
+	slices.SortStableFunc(r.problems, func(a, b problem) int { return cmp.Compare(a.line, b.line) })
+	var joined []error
+	for _, p := range r.problems {
+		joined = append(joined, fmt.Errorf("%s:%d: %s", r.name, p.line, p.text))
+	}
+	return errors.Join(joined...)
+}
+
+// maxNameBytes bounds every id and name.
+const maxNameBytes = 256
+
+// require checks a required value.
+func (r *reader) require(what string, t text, line int) bool {
+	line = max(t.line, line)
+	switch {
+	case t.string == "":
+		r.problem(line, "%s is missing", what)
+	case len(t.string) > maxNameBytes:
+		r.problem(line, "%s is longer than %d bytes", what, maxNameBytes)
+	case !visible(t.string):
+		r.problem(line, "%s has a space or a character outside ASCII", what)
+	default:
+		return true
+	}
+	return false
+}
+
+func visible(name string) bool {
+	for _, c := range []byte(name) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// configured checks a name of the configuration, and keeps it for Validate.
+func (r *reader) configured(kind string, t text, line int) {
+	if r.require(kind, t, line) {
+		r.uses = append(r.uses, use{kind, t.string, max(t.line, line)})
+	}
+}
+
+// claim checks an id and that it is the first of its kind.
+func (r *reader) claim(what string, id text, line int) bool {
+	if !r.require("id of a "+what, id, line) {
+		return false
+	}
+	key := what + " " + id.string
+	if first, taken := r.lines[key]; taken {
+		r.problem(id.line, "%s %q is listed already, on line %d", what, id.string, first)
+		return false
+	}
+	r.lines[key] = id.line
+	return true
+}
+
+func (r *reader) user(form *userForm) {
+	r.configured("partner", form.Partner, form.line)
+	r.configured("issuer", form.Issuer, form.line)
+	if form.IssuerUser.string == "" {
+		form.IssuerUser = form.ID
+	}
+	if !r.claim("user", form.ID, form.line) {
+		return
+	}
+	r.require("issuer_user", form.IssuerUser, form.line)
+	r.users[form.ID.string] = &policy.User{
+		ID: form.ID.string, Partner: form.Partner.string, Issuer: form.Issuer.string, IssuerUser: form.IssuerUser.string,
+	}
+}
+
+func (r *reader) card(form *cardForm) {
+	r.configured("issuer", form.Issuer, form.line)
+	if form.IssuerCard.string == "" {
+		form.IssuerCard = form.ID
+	}
+	partners := r.list("partner", form.Partners, form.line)
+	if len(form.Partners) == 0 {
+		r.problem(form.line, "a card without partners: nobody could use it")
+	}
+	users := r.list("user", form.Users, form.line)
+	if env := form.Environment; env.string != "test" && env.string != "production" {
+		r.problem(max(env.line, form.line), `environment must be "test" or "production"`)
+	}
+	if !r.claim("card", form.ID, form.line) {
+		return
+	}
+	r.require("issuer_card", form.IssuerCard, form.line)
+	holding := &policy.Holding{
+		Card: form.ID.string, Issuer: form.Issuer.string, IssuerCard: form.IssuerCard.string,
+		Partners: partners, Users: users, Environment: form.Environment.string,
+	}
+	r.cards[holding.Card] = holding
+	for _, id := range form.Users {
+		r.owns(id, holding)
+	}
+}
+
+// list checks the names of a list, which must differ.
+func (r *reader) list(what string, list []text, line int) []string {
+	var names []string
+	for _, t := range list {
+		if slices.Contains(names, t.string) {
+			r.problem(max(t.line, line), "%s %q is named twice", what, t.string)
+			continue
+		}
+		names = append(names, t.string)
+		if what == "partner" {
+			r.configured(what, t, line)
+		}
+	}
+	return names
+}
+
+// owns gives a user the card, if the two can belong together.
+func (r *reader) owns(id text, card *policy.Holding) {
+	user := r.users[id.string]
+	switch {
+	case user == nil:
+		r.problem(max(id.line, 1), "user %q is not listed under users", id.string)
+	case !slices.Contains(card.Partners, user.Partner):
+		r.problem(id.line, "user %q is of partner %q, who does not hold this card", id.string, user.Partner)
+	case user.Issuer != card.Issuer:
+		r.problem(id.line, "user %q is of issuer %q, and this card is not", id.string, user.Issuer)
+	case !slices.Contains(user.Cards, card.Card):
+		user.Cards = append(user.Cards, card.Card)
+	}
+}

@@ -1,0 +1,200 @@
+package holder_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cardstile/cardstile/policy/holder"
+)
+
+const good = `# whose cards
+cards:
+  - id: 123e4567-e89b-12d3-a456-426655440000
+    issuer: rain
+    issuer_card: rain-1
+    partners: [gp-demo, other]
+    users: [ada]
+    environment: test
+  - {id: 0042, issuer: rain, partners: [gp-demo], users: [ada, bob], environment: production}
+users:
+  - {id: ada, partner: gp-demo, issuer: rain, issuer_user: u-1}
+  - {id: bob, partner: gp-demo, issuer: rain}
+`
+
+func write(t testing.TB, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "holders.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestFileAnswers(t *testing.T) {
+	f, err := holder.LoadFile(write(t, good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := f.Card(t.Context(), "123e4567-e89b-12d3-a456-426655440000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintf("%+v", *card); got != "{Card:123e4567-e89b-12d3-a456-426655440000 Issuer:rain IssuerCard:rain-1 Partners:[gp-demo other] Users:[ada] Environment:test}" {
+		t.Error(got)
+	}
+	card, err = f.Card(t.Context(), "0042")
+	if err != nil || card.IssuerCard != "0042" || card.Environment != "production" {
+		t.Errorf("%+v, %v", card, err)
+	}
+	user, err := f.User(t.Context(), "ada")
+	if err != nil || user.IssuerUser != "u-1" || user.Partner != "gp-demo" || user.Issuer != "rain" || len(user.Cards) != 2 {
+		t.Errorf("%+v, %v", user, err)
+	}
+	user, err = f.User(t.Context(), "bob")
+	if err != nil || user.IssuerUser != "bob" || !slices.Equal(user.Cards, []string{"0042"}) {
+		t.Errorf("%+v, %v", user, err)
+	}
+	for _, id := range []string{"", "42", "123E4567-E89B-12D3-A456-426655440000", "ada", "123e4567-e89b-12d3-a456-426655440000 "} {
+		if card, err := f.Card(t.Context(), id); !errors.Is(err, holder.ErrNoCard) || card != nil {
+			t.Errorf("Card(%q) = %v, %v", id, card, err)
+		}
+	}
+	if user, err := f.User(t.Context(), "Ada"); !errors.Is(err, holder.ErrNoUser) || user != nil {
+		t.Errorf("%v, %v", user, err)
+	}
+}
+
+func TestZeroFileKnowsNobody(t *testing.T) {
+	var f holder.File
+	if card, err := f.Card(t.Context(), ""); !errors.Is(err, holder.ErrNoCard) || card != nil {
+		t.Errorf("%v, %v", card, err)
+	}
+	if user, err := f.User(t.Context(), ""); !errors.Is(err, holder.ErrNoUser) || user != nil {
+		t.Errorf("%v, %v", user, err)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	path := write(t, good)
+	f, err := holder.LoadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Validate([]string{"gp-demo", "other"}, []string{"rain"}); err != nil {
+		t.Error(err)
+	}
+	err = f.Validate([]string{"other"}, []string{"bridge"})
+	for _, want := range []string{
+		`:4: issuer "rain"`, `:6: partner "gp-demo"`, `:9: issuer "rain"`, `:9: partner "gp-demo"`,
+		`:11: partner "gp-demo"`, `:11: issuer "rain"`, `:12: partner "gp-demo"`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), path+want) {
+			t.Errorf("%v\ndoes not say %s", err, want)
+		}
+	}
+	if strings.Contains(err.Error(), "other") {
+		t.Errorf("%v complains about a known partner", err)
+	}
+}
+
+func TestFilesThatDoNotLoad(t *testing.T) {
+	const card = "\n  - {id: c, issuer: rain, partners: [p], environment: test"
+	for name, test := range map[string]struct {
+		text string
+		want []string // each with the line
+	}{
+		"empty":              {"", []string{":1: the file is empty"}},
+		"a comment":          {"# nothing\n", []string{":1: the file is empty"}},
+		"no cards":           {"users: []\n", []string{":1: no cards"}},
+		"not YAML":           {"cards: [", []string{":1: "}},
+		"a list":             {"- a", []string{":1: "}},
+		"unknown keys":       {"cards:" + card + ", color: red}\nholders: []", []string{":2: field color not found", ":3: field holders not found"}},
+		"key twice":          {"cards:" + card + ", id: d}", []string{":2: "}},
+		"cards twice":        {"cards:" + card + "}\ncards: []", []string{":3: "}},
+		"second document":    {"cards:" + card + "}\n---\ncards: []", []string{":3: a second document"}},
+		"id a list":          {"cards:\n  - id: [a]\n", []string{":2: want a single value"}},
+		"card twice":         {"cards:" + card + "}" + card + "}", []string{`:3: card "c" is listed already, on line 2`}},
+		"user twice":         {"cards:" + card + "}\nusers:\n  - {id: u, partner: p, issuer: rain}\n  - {id: u, partner: p, issuer: rain}", []string{`:5: user "u" is listed already, on line 4`}},
+		"empty item":         {"cards:\n  - {}\n", []string{":2: issuer is missing", ":2: a card without partners", ":2: environment must be", ":2: id of a card is missing"}},
+		"null item":          {"cards:\n  -\n", []string{":2: nothing stands here"}},
+		"null values":        {"cards:\n  - id:\n    issuer: ~\n    partners: [null]\n    environment: test\n    users:\n", []string{":2: nothing", ":3: nothing", ":4: nothing", ":6: nothing"}},
+		"empty values":       {"cards:\n  - id: ''\n    issuer: ''\n    partners: ['']\n    users: ['']\n    environment: ''\n", []string{":2: id of a card is missing", ":3: issuer is missing", ":4: partner is missing", ":6: environment must be"}},
+		"nothing at all":     {"~", []string{":1: nothing stands here"}},
+		"environment":        {"cards:\n  - id: c\n    issuer: rain\n    partners: [p]\n    environment: prod", []string{":5: environment must be"}},
+		"partner twice":      {"cards:\n  - {id: c, issuer: rain, partners: [p, p], environment: test}", []string{`:2: partner "p" is named twice`}},
+		"user named twice":   {"cards:" + card + ", users: [u, u]}\nusers: [{id: u, partner: p, issuer: rain}]", []string{`:2: user "u" is named twice`}},
+		"unlisted user":      {"cards:" + card + ", users: [u]}", []string{`:2: user "u" is not listed`}},
+		"another's user":     {"cards:" + card + ", users: [u]}\nusers: [{id: u, partner: q, issuer: rain}]", []string{`:2: user "u" is of partner "q"`}},
+		"user elsewhere":     {"cards:" + card + ", users: [u]}\nusers: [{id: u, partner: p, issuer: bridge}]", []string{`:2: user "u" is of issuer "bridge"`}},
+		"space in an id":     {"cards:\n  - {id: 'a b', issuer: rain, partners: [p], environment: test}", []string{":2: id of a card has a space"}},
+		"NUL in an id":       {"cards:\n  - {id: \"a\\0\", issuer: rain, partners: [p], environment: test}", []string{":2: id of a card has a space"}},
+		"look-alike partner": {"cards:\n  - {id: a, issuer: rain, partners: [gp-dеmo], environment: test}", []string{":2: partner has a space or a character outside ASCII"}},
+		"long id":            {"cards:\n  - {id: " + strings.Repeat("a", 257) + ", issuer: rain, partners: [p], environment: test}", []string{":2: id of a card is longer"}},
+		"user of nobody":     {"cards:" + card + "}\nusers:\n  - {id: u}", []string{":4: partner is missing", ":4: issuer is missing"}},
+		"all of it, sorted":  {"cards:\n  - {id: c, issuer: rain, partners: [p], environment: x}\nusers:\n  - {id: u, partner: p}", []string{":2: environment", ":4: issuer is missing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, test.text)
+			f, err := holder.LoadFile(path)
+			if err == nil || f != nil {
+				t.Fatalf("LoadFile = %v, %v", f, err)
+			}
+			at := 0
+			for _, want := range test.want {
+				found := strings.Index(err.Error()[at:], path+want)
+				if found < 0 {
+					t.Fatalf("%v\ndoes not say (in this order) %s", err, want)
+				}
+				at += found
+			}
+		})
+	}
+	if f, err := holder.LoadFile(filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) || f != nil {
+		t.Errorf("%v, %v", f, err)
+	}
+}
+
+// FuzzFile: what loads is consistent: a card has a partner and an environment,
+// and a user and a card that name each other have partner and issuer in
+// common.
+func FuzzFile(f *testing.F) {
+	f.Add(good)
+	f.Add("cards:\n  - &a {id: c, issuer: rain, partners: [p], environment: test}\n  - {<<: *a, id: d}\n")
+	f.Add("cards: [{id: c, issuer: i, partners: [p], users: [u], environment: test}]\nusers: [{id: u, partner: p, issuer: i}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, err := holder.Parse("holders.yaml", []byte(text))
+		if err != nil {
+			return
+		}
+		cards, users := holder.Contents(file)
+		if len(cards) == 0 {
+			t.Fatal("no cards")
+		}
+		for id, card := range cards {
+			if id == "" || card.Card != id || card.Issuer == "" || card.IssuerCard == "" || len(card.Partners) == 0 || card.Environment != "test" && card.Environment != "production" {
+				t.Fatalf("%q: %+v", id, card)
+			}
+			for _, name := range card.Users {
+				user := users[name]
+				if user == nil || !slices.Contains(card.Partners, user.Partner) || user.Issuer != card.Issuer || !slices.Contains(user.Cards, id) {
+					t.Fatalf("card %+v of user %+v", card, user)
+				}
+			}
+		}
+		for id, user := range users {
+			if id == "" || user.ID != id || user.Partner == "" || user.IssuerUser == "" {
+				t.Fatalf("%q: %+v", id, user)
+			}
+			for _, name := range user.Cards {
+				if cards[name] == nil || !slices.Contains(cards[name].Users, id) {
+					t.Fatalf("user %+v of card %+v", user, cards[name])
+				}
+			}
+		}
+	})
+}
