@@ -161,6 +161,9 @@ func (s *Server) connect(password string) {
 
 // launch starts the process and waits until it answers a PING.
 func (s *Server) launch() error {
+	if err := os.Remove(s.socket()); err != nil && !errors.Is(err, os.ErrNotExist) { // a killed server leaves it behind
+		return err
+	}
 	cmd := exec.Command("redis-server", s.config)
 	cmd.SysProcAttr = processAttributes()
 	if err := cmd.Start(); err != nil {
@@ -179,7 +182,7 @@ func (s *Server) launch() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
-		if s.admin.Ping(ctx).Err() == nil {
+		if _, err := os.Stat(s.socket()); err == nil && s.admin.Ping(ctx).Err() == nil {
 			return nil
 		}
 		select {

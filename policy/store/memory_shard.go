@@ -1,0 +1,230 @@
+package store
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// state is what became of a record.
+type state uint8
+
+const (
+	stateLive     state = iota + 1 // a token nobody redeemed
+	stateReplay                    // a token that was, with its value, for the attempt that did
+	stateSpent                     // a token that was, without its value
+	stateMark                      // Once
+	stateRecord                    // Records
+	stateLimit                     // Limiter
+	minIndexSlots = 16
+)
+
+// budget is room that shards share. Safe for concurrent use.
+type budget struct {
+	used atomic.Int64
+	max  int64
+}
+
+func (b *budget) take() bool {
+	if b.used.Add(1) <= b.max {
+		return true
+	}
+	b.used.Add(-1)
+	return false
+}
+
+// shard is a part of the store under one lock: records in a slab, found through an open-addressed table of their
+// handles (linear probing, at most three quarters full), due by a wheel.
+type shard struct {
+	mu    sync.Mutex
+	slab  slab
+	wheel wheel
+	index []handle // a power of two
+	count int
+
+	seed    maphash.Seed
+	entries *[maxClasses]entries
+}
+
+// entries counts the records of one class, in all shards.
+type entries struct {
+	count atomic.Int64
+	room  *budget
+}
+
+func (s *shard) hash(class uint8, digest []byte) uint64 {
+	// Digests that look alike (a caller's counter) must not meet: they are hashed once more, with a seed of this process.
+	return maphash.Bytes(s.seed, digest) ^ uint64(class)*0x9e3779b97f4a7c15
+}
+
+// find returns the record's handle and its place in the index, or 0 and the place where it would go.
+func (s *shard) find(class uint8, digest []byte, hash uint64) (handle, int) {
+	if len(s.index) == 0 {
+		return 0, 0
+	}
+	mask := len(s.index) - 1
+	for i := int(hash) & mask; ; i = (i + 1) & mask {
+		h := s.index[i]
+		if h == 0 {
+			return 0, i
+		}
+		if r := s.slab.record(h); r.class() == class && string(r.digest()) == string(digest) {
+			return h, i
+		}
+	}
+}
+
+// insert adds a record that find did not find. The caller has taken its room from the budget.
+func (s *shard) insert(class uint8, digest []byte, hash uint64, st state, value []byte, expires, due int64) record {
+	if (s.count+1)*4 > len(s.index)*3 {
+		s.resize(max(minIndexSlots, 2*len(s.index)))
+	}
+	h := s.slab.alloc(len(value))
+	r := s.slab.record(h)
+	copy(r.digest(), digest)
+	r[offClass] = class
+	r.setState(st)
+	r.setValue(value)
+	r.setExpires(expires)
+	r.setDue(due)
+	s.wheel.add(&s.slab, h)
+
+	mask := len(s.index) - 1
+	i := int(hash) & mask
+	for s.index[i] != 0 {
+		i = (i + 1) & mask
+	}
+	s.index[i] = h
+	s.count++
+	s.entries[class].count.Add(1)
+	return r
+}
+
+// remove forgets the record h that stands at place i of the index and is in no slot of the wheel any more.
+func (s *shard) remove(h handle, i int) {
+	class := s.slab.record(h).class()
+	s.unindex(i)
+	s.slab.freeCell(h)
+	s.count--
+	s.entries[class].count.Add(-1)
+	s.entries[class].room.used.Add(-1)
+	if len(s.index) > minIndexSlots && s.count*8 < len(s.index) {
+		s.resize(len(s.index) / 2)
+	}
+}
+
+// unindex empties place i and moves up those that linear probing had pushed past it (Knuth, TAOCP 6.4, algorithm R).
+func (s *shard) unindex(i int) {
+	mask := len(s.index) - 1
+	for j := i; ; {
+		s.index[i] = 0
+		for {
+			j = (j + 1) & mask
+			h := s.index[j]
+			if h == 0 {
+				return
+			}
+			r := s.slab.record(h)
+			home := int(s.hash(r.class(), r.digest())) & mask
+			if (j-home)&mask >= (j-i)&mask { // its home is not between i and j: it may stand at i
+				s.index[i] = h
+				break
+			}
+		}
+		i = j
+	}
+}
+
+func (s *shard) resize(slots int) {
+	old := s.index
+	s.index = make([]handle, slots)
+	mask := slots - 1
+	for _, h := range old {
+		if h == 0 {
+			continue
+		}
+		r := s.slab.record(h)
+		i := int(s.hash(r.class(), r.digest())) & mask
+		for s.index[i] != 0 {
+			i = (i + 1) & mask
+		}
+		s.index[i] = h
+	}
+}
+
+// tidy works off what has come due until now (ms), at most limit records (0: all). Every operation calls it for a few,
+// so that what expires is freed without anybody looking at what does not.
+func (s *shard) tidy(now int64, limit int) {
+	if s.count == 0 {
+		s.wheel.tick = max(s.wheel.tick, now/1000)
+		return
+	}
+	for n := 0; ; {
+		for h := s.wheel.pop(&s.slab); h != 0; h = s.wheel.pop(&s.slab) {
+			s.expire(h, now)
+			if n++; n == limit {
+				return
+			}
+		}
+		if s.wheel.tick >= now/1000 {
+			return
+		}
+		s.wheel.turn(&s.slab)
+	}
+}
+
+// expire does what is due about a record that the wheel has given out: forget it, or its value, or put it back.
+func (s *shard) expire(h handle, now int64) {
+	r := s.slab.record(h)
+	if r.due() > now { // it was moved to later (a limit), or lies beyond the wheel's span
+		s.wheel.add(&s.slab, h)
+		return
+	}
+	_, i := s.find(r.class(), r.digest(), s.hash(r.class(), r.digest()))
+	tombstone := r.expires() + SpentFor.Milliseconds()
+	if r.state() != stateReplay || tombstone <= now {
+		s.remove(h, i)
+		return
+	}
+	// The replay window is over: the value goes, the digest stays.
+	small := s.slab.alloc(0)
+	t := s.slab.record(small)
+	copy(t, r[:offValue])
+	clear(t.attempt())
+	t.setValue(nil)
+	t.setState(stateSpent)
+	t.setDue(tombstone)
+	s.slab.freeCell(h)
+	s.index[i] = small
+	s.wheel.add(&s.slab, small)
+}
+
+// lookup is find for a record that still counts at now (ms): one whose time is over is as good as none, whether or not
+// the wheel came by. stale is the handle of such a one.
+func (s *shard) lookup(class uint8, digest []byte, hash uint64, now int64) (h handle, i int, stale bool) {
+	h, i = s.find(class, digest, hash)
+	if h == 0 {
+		return 0, i, false
+	}
+	r := s.slab.record(h)
+	over := r.due() <= now
+	if r.state() == stateReplay {
+		over = r.expires()+SpentFor.Milliseconds() <= now
+	}
+	return h, i, over
+}
+
+// live is lookup that forgets a stale record on the way: 0 means that there is none.
+func (s *shard) live(class uint8, digest []byte, hash uint64, now int64) (handle, int) {
+	h, i, stale := s.lookup(class, digest, hash, now)
+	if stale {
+		s.wheel.remove(&s.slab, h)
+		s.remove(h, i)
+		return 0, i
+	}
+	return h, i
+}
+
+// milliseconds of a duration, rounded up: nothing lives shorter than it was asked to.
+func milliseconds(d time.Duration) int64 { return int64((d + time.Millisecond - 1) / time.Millisecond) }

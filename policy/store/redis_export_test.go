@@ -1,0 +1,58 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+// ShortenWindows makes a Redis store wait less than it does, for tests that cannot turn a server's clock.
+func (r *Redis) ShortenWindows(replay, spentFor, expiredFor time.Duration) {
+	r.replay, r.spentFor, r.expiredFor = replay.Milliseconds(), spentFor.Milliseconds(), expiredFor.Milliseconds()
+}
+
+// Scripts are the scripts' sources with the names that the code knows for them.
+func Scripts() map[string]string {
+	all := make(map[string]string)
+	for _, s := range []script{mintScript, redeemScript, takeScript, probeScript} {
+		all[s.source] = s.sha
+	}
+	return all
+}
+
+// HoldConnection takes one connection of the pool of single-use operations until release is called.
+func (r *Redis) HoldConnection(ctx context.Context) (release func(), err error) {
+	conn := r.once.(*redis.Client).Conn()
+	if err := conn.Ping(ctx).Err(); err != nil {
+		return nil, err
+	}
+	return func() { conn.Close() }, nil
+}
+
+// TakeScript runs the script of Take and returns its four numbers: ok, retry after and now in µs, remaining.
+func (r *Redis) TakeScript(ctx context.Context, d Digest, rate policy.Rate) ([]int64, error) {
+	reply, err := takeScript.run(ctx, r.once, []string{r.key(familyLimit, "", &d)}, rate.Interval(), rate.Burst())
+	if err != nil {
+		return nil, err
+	}
+	n, _ := integers(reply)
+	return n, nil
+}
+
+// LimitKey is the key of a limit.
+func (r *Redis) LimitKey(d Digest) string { return r.key(familyLimit, "", &d) }
+
+// Held is how many bytes a memory store holds for records and the tables over them, and how many records.
+func (m *Memory) Held() (bytes, records int) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		bytes += int(s.slab.bytes) + 48*cap(s.slab.pages) + 4*cap(s.slab.spare) + 4*len(s.index)
+		records += s.count
+		s.mu.Unlock()
+	}
+	return bytes, records
+}

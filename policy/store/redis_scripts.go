@@ -1,0 +1,49 @@
+package store
+
+import (
+	"context"
+	_ "embed" // the scripts
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The scripts, each one atomic on the server. Their keys share a hash tag, so that Redis Cluster can run them; their
+// clock is the server's (TIME), which replication by effects, Redis 7's only way, allows.
+var (
+	//go:embed redis_mint.lua
+	mintSource string
+	//go:embed redis_redeem.lua
+	redeemSource string
+	//go:embed redis_take.lua
+	takeSource string
+	//go:embed redis_probe.lua
+	probeSource string
+)
+
+// script is a script with the name under which servers cache it.
+//
+// The name, the SHA-1 of the source, is written down rather than computed: SHA-1 panics in a process under fips140=only.
+// Asking the server for it (redis.NewScriptServerSHA) would hold a lock over a round trip, so that one hung server makes
+// the callers wait for each other past their deadlines. A test compares it with what a server says. A wrong one would
+// still work, at the cost of a second round trip.
+type script struct {
+	source, sha string
+}
+
+var (
+	mintScript   = script{mintSource, "5aa433c49ec6c9668f4e6864070f43efff5afaf3"}
+	redeemScript = script{redeemSource, "1396a21b98c2a64fe3b27f02e1d123bd99788fd7"}
+	takeScript   = script{takeSource, "b183129f0901108cc23960bfee8fe80910764a4e"}
+	probeScript  = script{probeSource, "38ffd2d0458ab3bc3946563d17e445c6e673a05e"}
+)
+
+// run runs the script once. A server that does not have it refuses its name without running anything; it then gets the
+// source, and keeps it.
+func (s script) run(ctx context.Context, c redis.Scripter, keys []string, args ...any) (any, error) {
+	reply, err := c.EvalSha(ctx, s.sha, keys, args...).Result()
+	if errors.Is(err, redis.ErrNoScript) {
+		reply, err = c.Eval(ctx, s.source, keys, args...).Result()
+	}
+	return reply, err
+}
