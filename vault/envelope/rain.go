@@ -120,7 +120,7 @@ func (Rain) NewCipher(key *secret.Buffer) (Cipher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("session cipher: %w", err)
 	}
-	return &rainCipher{&rainSuite{long: long, short: short}}, nil
+	return &rainCipher{secret.Hide(&rainSuite{long: long, short: short})}, nil
 }
 
 // CheckSealed implements [Format].
@@ -133,8 +133,7 @@ func (Rain) CheckSealed(data, iv string) error {
 	return nil
 }
 
-// rainCipher keeps its keyed state behind a pointer, so that printers meet an address.
-type rainCipher struct{ suite *rainSuite }
+type rainCipher struct{ suite secret.Hidden[rainSuite] }
 
 type rainSuite struct{ long, short cipher.AEAD }
 
@@ -142,9 +141,9 @@ type rainSuite struct{ long, short cipher.AEAD }
 func (c *rainCipher) aead(n int) cipher.AEAD {
 	switch n {
 	case longIVBytes:
-		return c.suite.long
+		return c.suite.Get().long
 	case shortIVBytes:
-		return c.suite.short
+		return c.suite.Get().short
 	}
 	return nil
 }

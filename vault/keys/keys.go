@@ -113,7 +113,7 @@ type Key struct {
 	use         Use
 	environment string
 	plain       bool
-	material    *material // by pointer, so that printers meet an address
+	material    secret.Hidden[material]
 }
 
 // material is what must not leave the package.
@@ -124,7 +124,7 @@ type material struct {
 }
 
 func newKey(c Config, m *material, plain bool) *Key {
-	return &Key{id: c.ID, use: c.Use, environment: c.Environment, plain: plain, material: m}
+	return &Key{id: c.ID, use: c.Use, environment: c.Environment, plain: plain, material: secret.Hide(m)}
 }
 
 // ID is the configured name.
@@ -143,7 +143,10 @@ func (k *Key) Plain() bool { return k.plain && !k.publicOnly() }
 // Private reports whether the key can do more than encrypt: false for the public half of an RSA key.
 func (k *Key) Private() bool { return !k.publicOnly() }
 
-func (k *Key) publicOnly() bool { return k.material.private == nil && k.material.symmetric == nil }
+func (k *Key) publicOnly() bool {
+	m := k.material.Get()
+	return m.private == nil && m.symmetric == nil
+}
 
 // Tag is the first three bytes of SHA-256 of the id: it says in a sealed or stored value which key of a ring made it.
 // It is not secret.
@@ -153,7 +156,7 @@ func (k *Key) Tag() [3]byte {
 }
 
 // Public is the public half of an RSA key, not to be changed; nil for a symmetric one.
-func (k *Key) Public() *rsa.PublicKey { return k.material.public }
+func (k *Key) Public() *rsa.PublicKey { return k.material.Get().public }
 
 // Decrypter returns RSA decryption with the private half, for [rsa.OAEPOptions] only: PKCS #1 v1.5 is refused.
 // The value gives no access to the key. It is an error for symmetric and for public keys.
@@ -161,10 +164,11 @@ func (k *Key) Decrypter() (crypto.Decrypter, error) {
 	if !k.use.rsa() {
 		return nil, k.wrongUse("decrypt")
 	}
-	if k.material.private == nil {
+	private := k.material.Get().private
+	if private == nil {
 		return nil, fmt.Errorf("key %q: decrypt: only the public half is here", k.id)
 	}
-	return &decrypter{key: k.material.private}, nil
+	return &decrypter{key: secret.Hide(private)}, nil
 }
 
 // Format implements [fmt.Formatter]: id and use, whatever the verb.
@@ -175,19 +179,19 @@ func (k *Key) wrongUse(operation string) error {
 }
 
 // decrypter keeps a private key from callers that would assert it to *rsa.PrivateKey and export it.
-type decrypter struct{ key *rsa.PrivateKey }
+type decrypter struct{ key secret.Hidden[rsa.PrivateKey] }
 
 var _ crypto.Decrypter = (*decrypter)(nil)
 
 var errOptions = errors.New("keys: decrypt: RSA-OAEP only")
 
-func (d *decrypter) Public() crypto.PublicKey { return &d.key.PublicKey }
+func (d *decrypter) Public() crypto.PublicKey { return &d.key.Get().PublicKey }
 
 func (d *decrypter) Decrypt(rand io.Reader, message []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	if _, ok := opts.(*rsa.OAEPOptions); !ok {
 		return nil, errOptions
 	}
-	return d.key.Decrypt(rand, message, opts)
+	return d.key.Get().Decrypt(rand, message, opts)
 }
 
 func joined[S ~string](names []S) string {

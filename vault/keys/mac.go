@@ -16,7 +16,7 @@ import (
 var errLabel = errors.New("empty label")
 
 // MAC is HMAC-SHA-256 (RFC 2104) under one key. It is safe for concurrent use.
-type MAC struct{ states *sync.Pool } // of hash.Hash, keyed and reset
+type MAC struct{ states secret.Hidden[sync.Pool] } // of hash.Hash, keyed and reset
 
 // MAC returns HMAC-SHA-256 under HKDF-SHA-256(key, no salt, label) (RFC 5869), for the uses digest and audit.
 // One label is one purpose: the MACs of different labels know nothing of each other.
@@ -38,22 +38,23 @@ func (k *Key) RawMAC() (*MAC, error) {
 	if k.use != UseCookie {
 		return nil, k.wrongUse("raw MAC")
 	}
-	return newMAC(k.material.symmetric.Bytes()), nil
+	return newMAC(k.material.Get().symmetric.Bytes()), nil
 }
 
 // newMAC keeps key only in states that are keyed with it.
 func newMAC(key []byte) *MAC {
 	key = append([]byte(nil), key...) // the caller zeroes its own
-	return &MAC{states: &sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}
+	return &MAC{states: secret.Hide(&sync.Pool{New: func() any { return hmac.New(sha256.New, key) }})}
 }
 
 // MAC appends the 32 bytes of the message's MAC to dst. It allocates only what dst lacks.
 func (m *MAC) MAC(dst, message []byte) []byte {
-	h := m.states.Get().(hash.Hash)
+	states := m.states.Get()
+	h := states.Get().(hash.Hash)
 	_, _ = h.Write(message) // a hash never fails
 	dst = h.Sum(dst)
 	h.Reset() // now and not before use: what is left of the message goes
-	m.states.Put(h)
+	states.Put(h)
 	return dst
 }
 
@@ -65,7 +66,7 @@ func (k *Key) derive(label string) (*secret.Buffer, error) {
 	if label == "" {
 		return nil, fmt.Errorf("key %q: derive: %w", k.id, errLabel)
 	}
-	sub, err := hkdf.Key(sha256.New, k.material.symmetric.Bytes(), nil, label, sha256.Size)
+	sub, err := hkdf.Key(sha256.New, k.material.Get().symmetric.Bytes(), nil, label, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("key %q: derive: %w", k.id, err)
 	}

@@ -3,6 +3,7 @@ package keys
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -92,11 +93,11 @@ func FuzzParse(f *testing.F) {
 	for i, use := range uses {
 		f.Add(uint8(i), generated()[use])
 	}
-	k := &Key{material: &material{}}
-	if m, err := parse(UseSession, generated()[UseSession]); err == nil {
-		k.material = m
+	m, err := parse(UseSession, generated()[UseSession])
+	if err != nil {
+		f.Fatal(err)
 	}
-	public, err := PublicPEM(k)
+	public, err := PublicPEM(newKey(Config{ID: "k", Use: UseSession}, m, true))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -168,14 +169,16 @@ func TestNothingPrintsAKey(t *testing.T) {
 		if m.private != nil {
 			secrets[name] = append(secrets[name], m.private.D.Bytes(), m.private.Primes[0].Bytes(), m.private.Primes[1].Bytes(), m.private.Precomputed.Dp.Bytes())
 			d, _ := k.Decrypter()
-			values[name] = append(values[name], d, struct{ d any }{d})
+			values[name] = append(values[name], d, struct{ d any }{d}, struct{ d decrypter }{*d.(*decrypter)})
 			continue
 		}
 		secrets[name] = append(secrets[name], m.symmetric.Bytes())
 		if use == UseStorage {
 			s, _ := k.Sealer("l")
 			r, _ := NewSealRing("l", k)
-			values[name] = append(values[name], s, *s, r, *r, struct{ s Sealer }{*s})
+			values[name] = append(values[name], s, *s, r, *r, struct{ s Sealer }{*s}, struct{ s *Sealer }{s}, struct{ r SealRing }{*r})
+			sub, _ := k.derive("l")
+			secrets[name] = append(secrets[name], sub.Bytes())
 		}
 		if use == UseDigest {
 			h, _ := k.MAC("l")
@@ -204,9 +207,12 @@ func unprinted(t *testing.T, where, got string, secrets [][]byte) {
 	for _, s := range secrets {
 		head := s[:8]
 		decimal := new(big.Int).SetBytes(s).String()
+		// An expanded AES key begins with the key itself, as words.
+		wordLE, wordBE := binary.LittleEndian.Uint32(head), binary.BigEndian.Uint32(head)
 		for _, leak := range []string{
 			string(head), fmt.Sprintf("%x", head), fmt.Sprintf("%X", head), strings.Trim(fmt.Sprint(head), "[]"),
 			strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", head), "[]byte{"), "}"), decimal[:12],
+			fmt.Sprintf("%d", wordLE), fmt.Sprintf("%x", wordLE), fmt.Sprintf("%d", wordBE), fmt.Sprintf("%X", wordLE),
 		} {
 			if strings.Contains(got, leak) {
 				t.Errorf("%s shows key material: %.200s", where, got)

@@ -24,10 +24,7 @@ var errSealLength = errors.New("seal: longer than 1 MiB")
 // Sealer is AES-256-GCM (NIST SP 800-38D) under one sub-key, with a random nonce of 96 bits that leads the sealed value:
 // nonce | ciphertext | tag. Rotate the key before it has sealed 2^32 values (SP 800-38D, section 8.3).
 // It does not hide the length. It is safe for concurrent use.
-type Sealer struct{ aead *aead }
-
-// aead stands behind a pointer so that printers meet an address.
-type aead struct{ cipher.AEAD }
+type Sealer struct{ aead secret.Hidden[cipher.AEAD] }
 
 // Sealer returns a Sealer under HKDF-SHA-256(key, no salt, label) (RFC 5869), for the use storage.
 func (k *Key) Sealer(label string) (*Sealer, error) {
@@ -47,7 +44,7 @@ func (k *Key) Sealer(label string) (*Sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %q: seal: %w", k.id, err)
 	}
-	return &Sealer{aead: &aead{gcm}}, nil
+	return &Sealer{aead: secret.Hide(&gcm)}, nil
 }
 
 // Seal appends the sealed plaintext to dst: [SealOverhead] longer. ad is authenticated, not stored, and needed to open.
@@ -56,7 +53,7 @@ func (s *Sealer) Seal(dst, ad, plaintext []byte) ([]byte, error) {
 	if len(plaintext) > maxSealBytes {
 		return nil, errSealLength
 	}
-	return s.aead.Seal(dst, nil, plaintext, ad), nil
+	return (*s.aead.Get()).Seal(dst, nil, plaintext, ad), nil
 }
 
 // Open appends the plaintext of a sealed value to dst, or fails with [ErrOpen] and nothing.
@@ -64,7 +61,7 @@ func (s *Sealer) Open(dst, ad, sealed []byte) ([]byte, error) {
 	if len(sealed) < SealOverhead || len(sealed) > maxSealBytes+SealOverhead {
 		return nil, ErrOpen
 	}
-	out, err := s.aead.Open(dst, nil, sealed, ad)
+	out, err := (*s.aead.Get()).Open(dst, nil, sealed, ad)
 	if err != nil {
 		return nil, ErrOpen
 	}

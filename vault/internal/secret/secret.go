@@ -17,7 +17,7 @@ const Redacted = "[redacted]"
 // smallBytes is the longest content whose memory is reused: card numbers, PIN blocks and session keys all fit.
 const smallBytes = 64
 
-// block is the memory behind a Buffer. It is reached through a pointer only, so that a printer that walks
+// block is the memory behind a Buffer. It is reached through an atomic pointer only, in which a printer that walks
 // structs by reflection meets an address and not the content.
 type block struct {
 	bytes []byte
