@@ -1,0 +1,136 @@
+package vault
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/cardstile/cardstile/vault/envelope"
+	"github.com/cardstile/cardstile/vault/internal/secret"
+	"github.com/cardstile/cardstile/vault/pinblock"
+)
+
+// Session is the keys of one exchange. It belongs to that exchange: it is not safe for concurrent use.
+type Session struct{ legs secret.Hidden[legs] } // holds nil once closed
+
+// clientIVBytes is the length of the IVs that clients get: what Exa's do send and take.
+const clientIVBytes = 16
+
+// IssuerPreamble is the text that sets the issuer's leg up. It is empty where there is none, and once closed.
+func (s *Session) IssuerPreamble() string {
+	if l := s.legs.Get(); l != nil {
+		return l.preamble
+	}
+	return ""
+}
+
+// Reseal opens a field on the leg that it comes from, checks that it is what the field must be, and seals it on the leg
+// that d names, under a fresh IV: 16 bytes to the client, to the issuer as long as the client's was.
+// A PIN block leaves with one spelling.
+//
+// A weak PIN to the issuer is [ErrWeakPIN]. All else is a bare [ErrOpen]: a wrong key, tag or shape, a plaintext that is
+// not the field, a leg that is not there, a session that is closed.
+func (s *Session) Reseal(f Field, d Direction, in Sealed) (Sealed, error) {
+	l := s.legs.Get()
+	if l == nil || f == 0 || f >= fields || d == 0 || d >= directions {
+		return Sealed{}, ErrOpen
+	}
+	out, err := l.reseal(f, d, in)
+	l.metrics.resealed(f, d, err)
+	return out, err
+}
+
+// Close lets go of both keys. The keys themselves were zeroed when the session was opened; the ciphers' expanded keys
+// are freed, and gone when their memory is used again. It may be called twice and on nil.
+func (s *Session) Close() {
+	if s != nil {
+		s.legs = secret.Hidden[legs]{}
+	}
+}
+
+// Format implements [fmt.Formatter]: nothing of the session is printed.
+func (s Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secret.Redacted) }
+
+func (l *legs) reseal(f Field, d Direction, in Sealed) (Sealed, error) {
+	if l.blind != nil {
+		return l.pass(f, in)
+	}
+	from, to, ivBytes := l.issuer, l.client, clientIVBytes
+	if d == ToIssuer {
+		from, to, ivBytes = l.client, l.issuer, decodedLen(in.IV)
+	}
+	if from == nil || to == nil {
+		return Sealed{}, ErrOpen
+	}
+	plaintext, err := from.Open(in.Data, in.IV)
+	if err != nil {
+		return Sealed{}, ErrOpen
+	}
+	defer plaintext.Destroy()
+	if err := check(f, d, plaintext); err != nil {
+		return Sealed{}, err
+	}
+	return seal(to, plaintext, ivBytes)
+}
+
+// pass lets a PIN through unread, if it has a sealed field's shape.
+func (l *legs) pass(f Field, in Sealed) (Sealed, error) {
+	if f != FieldPIN || l.blind.CheckSealed(in.Data, in.IV) != nil {
+		return Sealed{}, ErrOpen
+	}
+	return in, nil
+}
+
+func seal(c envelope.Cipher, plaintext *secret.Buffer, ivBytes int) (out Sealed, err error) {
+	if out.Data, out.IV, err = c.Seal(plaintext, ivBytes); err != nil {
+		return Sealed{}, ErrOpen
+	}
+	return out, nil
+}
+
+// check says whether a plaintext is what the field must be. It rewrites a PIN block in place, to its one spelling.
+func check(f Field, d Direction, plaintext *secret.Buffer) error {
+	switch f {
+	case FieldPAN:
+		return digits(plaintext, 12, 19)
+	case FieldCVC:
+		return digits(plaintext, 3, 4)
+	case FieldPIN:
+		return checkPIN(d, plaintext)
+	}
+	return ErrOpen
+}
+
+func checkPIN(d Direction, plaintext *secret.Buffer) error {
+	block, err := pinblock.Parse(plaintext)
+	if err != nil {
+		return ErrOpen
+	}
+	defer block.Destroy()
+	if d == ToIssuer && block.Weak() {
+		return ErrWeakPIN
+	}
+	text := block.Text()
+	defer text.Destroy()
+	copy(plaintext.Bytes(), text.Bytes())
+	return nil
+}
+
+// digits wants from least to most ASCII digits.
+func digits(text *secret.Buffer, least, most int) error {
+	p := text.Bytes()
+	if len(p) < least || len(p) > most {
+		return ErrOpen
+	}
+	bad := false
+	for _, c := range p {
+		bad = c < '0' || c > '9' || bad
+	}
+	if bad {
+		return ErrOpen
+	}
+	return nil
+}
+
+// decodedLen is the number of bytes that a base64 text stands for.
+func decodedLen(text string) int { return len(text)/4*3 - strings.Count(text, "=") }
