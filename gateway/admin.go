@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"log"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+)
+
+// newAdminServer answers operators: /metrics, /healthz (the process runs) and /readyz (answers can be released, or what
+// stands in the way). It only reads.
+func (g *Gateway) newAdminServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", g.services.Metrics)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, []byte(`{"status":"ok"}`)) })
+	mux.HandleFunc("GET /readyz", g.readyz)
+	return &http.Server{
+		Handler:           g.authorized(mux),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       90 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          serverLog(g.services.Log, "admin"),
+	}
+}
+
+// authorized requires the bearer where one is configured [19].
+func (g *Gateway) authorized(next http.Handler) http.Handler {
+	if g.services.Admin.Bearer == "" {
+		return next
+	}
+	want := sha256.Sum256([]byte(g.services.Admin.Bearer))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(token))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			writeJSON(w, http.StatusUnauthorized, []byte(`{"status":"unauthorized"}`))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	err := g.Ready(ctx)
+	if err == nil {
+		writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`))
+		return
+	}
+	b := []byte(`{"status":"unready","problems":[`)
+	for i, problem := range strings.Split(err.Error(), "\n") {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = exchange.AppendString(b, problem)
+	}
+	writeJSON(w, http.StatusServiceUnavailable, append(b, `]}`...))
+}
+
+const readyTimeout = 2 * time.Second
+
+// readiness is the gauge.
+func (g *Gateway) readiness() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	if g.Ready(ctx) != nil {
+		return 0
+	}
+	return 1
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	w.Header()["Cache-Control"] = noStore
+	w.Header()["Content-Type"] = jsonOnly
+	w.WriteHeader(status)
+	w.Write(append(body, '\n')) // a prober that went away
+}
+
+// serverLog takes what net/http has to say about connections, at debug level: it can quote what a client sent.
+func serverLog(l *zap.Logger, listener string) *log.Logger {
+	std, err := zap.NewStdLogAt(l.With(zap.String("listener", listener)), zapcore.DebugLevel)
+	if err != nil {
+		panic("gateway: internal error: " + err.Error()) // the level is a constant
+	}
+	return std
+}

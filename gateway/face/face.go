@@ -1,0 +1,179 @@
+// Package face is how callers speak: one file per API that we present. A face turns requests into canonical calls and
+// canonical results into its own JSON, and has an answer in its own shape for every kind of failure. It decides nothing.
+package face
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/vault"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// Face is one API that we present. Faces are made at load and used by many exchanges at once; they keep no state.
+type Face interface {
+	// Endpoints lists what the face serves, as configured. A path stands there once per method.
+	Endpoints() []Endpoint
+
+	// Fail renders a failure. What it writes depends on the kind alone, so that refusals cannot be told apart.
+	Fail(kind exchange.Kind, out *exchange.Response)
+}
+
+// Endpoint is one method and path of a face.
+type Endpoint struct {
+	Method  string
+	Pattern string // as in net/http.ServeMux, without method and host
+
+	// Operations are all that a call of this endpoint can hold. The first one names the exchange in metrics.
+	Operations []policy.Operation
+
+	// Certificate says that the caller's credential is its client certificate, so that the endpoint stands only on
+	// listeners that require one.
+	Certificate bool
+
+	// Parse makes a call, or fails with an *exchange.Failure. It is cheap: no network, no asymmetric cryptography.
+	Parse func(*exchange.Request) (*exchange.Call, error)
+
+	// Status is that of an answer that is released; zero is 200.
+	Status int
+
+	// Render writes type and body of the answer to a call that was released.
+	Render func(*exchange.Call, *exchange.Result, *exchange.Response)
+}
+
+// Config is what a face is made of. A face refuses a configuration that lacks what it needs.
+type Config struct {
+	// SessionKeys read the session preambles that clients send; nil where the route has none.
+	SessionKeys Preambles
+
+	// PINKeys read those of calls about a PIN alone: the same, or with PINBlind the issuer's.
+	PINKeys Preambles
+
+	// PIN is how PIN operations are carried on this route; empty is off [14].
+	PIN PINMode
+
+	// PINWithPAN allows a PIN beside a card number in one answer [14].
+	PINWithPAN bool
+}
+
+// Preambles reads session preambles without opening them. It is cheap, and fails with vault.ErrPreamble.
+type Preambles interface {
+	Parse(text string) (vault.Preamble, error)
+}
+
+// PINMode is how a route carries PINs.
+type PINMode string
+
+// The modes of PIN operations [14].
+const (
+	PINOff      PINMode = ""
+	PINBlind    PINMode = "blind"    // the client encrypts to the issuer's key; we pass it unread
+	PINSoftware PINMode = "software" // the vault opens the PIN block in memory
+)
+
+// Kind describes a face to the configuration.
+type Kind struct {
+	New func(Config) (Face, error)
+
+	// Credential is what callers of this face's card operations prove themselves with, beside a certificate.
+	Credential policy.Kind
+
+	// SessionFormat is the envelope of its session preambles, SessionUse the use of the keys that open them.
+	SessionFormat string
+	SessionUse    keys.Use
+}
+
+// kinds is the closed set of faces.
+var kinds = map[string]Kind{
+	"exa":       {New: newExa, Credential: policy.KindCookie, SessionFormat: "rain", SessionUse: keys.UseSession},
+	"gnosispay": {New: newGnosisPay, Credential: policy.KindToken, SessionFormat: "rain", SessionUse: keys.UseSession},
+}
+
+// Lookup finds a face by its name in the configuration. The error lists the known names.
+func Lookup(name string) (Kind, error) {
+	k, ok := kinds[name]
+	if !ok {
+		return Kind{}, fmt.Errorf("unknown face %q (known: %s)", name, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+	}
+	return k, nil
+}
+
+// bearer returns the credential of `Authorization: Bearer <token>` (RFC 6750 section 2.1; the scheme's case is free,
+// RFC 9110 section 11.1). Anything else, a second header included, is no credential.
+func bearer(r *exchange.Request, kind policy.Kind) (policy.Credential, error) {
+	value, ok := r.One("Authorization")
+	scheme, token, found := strings.Cut(value, " ")
+	if !ok || !found || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return policy.Credential{}, exchange.Fail(exchange.Unauthorized, "no_credential")
+	}
+	return policy.NewCredential(kind, token), nil
+}
+
+// preamble reads the header `sessionid`. Where it is absent the call has no client session.
+func preamble(r *exchange.Request, c *exchange.Call, keys Preambles) error {
+	text, ok := r.One("Sessionid")
+	if !ok {
+		return exchange.Fail(exchange.BadSession, "duplicate_header")
+	}
+	if text == "" {
+		return nil
+	}
+	if keys == nil {
+		return exchange.Fail(exchange.BadSession, "no_session_key")
+	}
+	p, err := keys.Parse(text)
+	if err != nil {
+		return exchange.Fail(exchange.BadSession, "preamble")
+	}
+	c.Preamble = p
+	c.SessionHash = exchange.SessionHash(text)
+	return nil
+}
+
+// jsonBody checks the content type of a request that has a body (parameters are free, RFC 8259 section 11).
+func jsonBody(r *exchange.Request) error {
+	value, ok := r.One("Content-Type")
+	media, _, _ := strings.Cut(value, ";")
+	if !ok || !strings.EqualFold(strings.TrimSpace(media), "application/json") {
+		return exchange.Fail(exchange.UnsupportedMedia, "content_type")
+	}
+	return nil
+}
+
+// errNoSessionKey is what a face with sealed answers says when a route gives it no key to open sessions with.
+var errNoSessionKey = errors.New("session_key: needed by this face's card operations")
+
+// appendSealed appends `{"data":…,"iv":…}`. Both are base64 text that needs no escape.
+func appendSealed(dst []byte, s vault.Sealed) []byte {
+	dst = append(dst, `{"data":"`...)
+	dst = append(dst, s.Data...)
+	dst = append(dst, `","iv":"`...)
+	dst = append(dst, s.IV...)
+	return append(dst, `"}`...)
+}
+
+const jsonType = "application/json"
+
+// answers is a face's table of failures, rendered once.
+type answers map[exchange.Kind]answer
+
+type answer struct {
+	status int
+	body   string
+}
+
+// fail writes the answer to a kind, or the one to Internal where the face has none for it.
+func (a answers) fail(kind exchange.Kind, out *exchange.Response) {
+	said, ok := a[kind]
+	if !ok {
+		said = a[exchange.Internal]
+	}
+	out.Status = said.status
+	out.ContentType = jsonType
+	out.Body = append(out.Body[:0], said.body...)
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+
+	"github.com/cardstile/cardstile/gateway/audit"
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/issuer"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// failureOf is the one place where our errors become what a caller may know. The rows are in order: the first that
+// matches decides. An error that stands in none of them is an opaque 500.
+func failureOf(err error) *exchange.Failure {
+	var failure *exchange.Failure
+	if errors.As(err, &failure) {
+		return failure
+	}
+	var refused *policy.Refused
+	if errors.As(err, &refused) {
+		return &exchange.Failure{Kind: exchange.Unauthorized, Reason: string(refused.Kind) + "_" + refused.Reason, Err: err}
+	}
+	var denied *policy.Denied
+	if errors.As(err, &denied) {
+		return &exchange.Failure{Kind: deniedKinds[denied.Reason], Reason: "denied_" + denied.Reason, Rule: denied.Rule, Err: err}
+	}
+	for _, row := range failures {
+		if errors.Is(err, row.err) {
+			return &exchange.Failure{Kind: row.kind, Reason: row.reason, Err: err}
+		}
+	}
+	return &exchange.Failure{Kind: exchange.Internal, Reason: "internal", Err: err}
+}
+
+var failures = []struct {
+	err    error
+	kind   exchange.Kind
+	reason string
+}{
+	{store.ErrUnavailable, exchange.Unavailable, "store"},
+	{errDirectory, exchange.Unavailable, "directory"},
+	{vault.ErrBusy, exchange.Unavailable, "rsa_busy"},
+	{vault.ErrWeakPIN, exchange.WeakPIN, "weak_pin"},
+	{issuer.ErrWeakPIN, exchange.WeakPIN, "weak_pin_issuer"},
+	{errOutcomeUnknown, exchange.OutcomeUnknown, "outcome_unknown"},
+	{issuer.ErrUnreachable, exchange.IssuerFailed, "issuer_unreachable"},
+	{issuer.ErrTimeout, exchange.IssuerTimeout, "issuer_timeout"},
+	{issuer.ErrLost, exchange.IssuerFailed, "issuer_lost"},
+	{issuer.ErrTooLarge, exchange.IssuerFailed, "issuer_too_large"},
+	{issuer.ErrNoCard, exchange.NotFound, "issuer_no_card"},
+	{issuer.ErrRefused, exchange.IssuerFailed, "issuer_refused"},
+	{issuer.ErrFailed, exchange.IssuerFailed, "issuer_failed"},
+	{issuer.ErrAnswer, exchange.IssuerFailed, "issuer_answer"},
+	{vault.ErrPreamble, exchange.BadSession, "preamble"},
+	{vault.ErrOpen, exchange.BadSession, "open"},
+	{context.DeadlineExceeded, exchange.Unavailable, "deadline"},
+	{context.Canceled, exchange.Unavailable, "canceled"},
+}
+
+// deniedKinds: somebody else's card looks like one that does not exist, and a token that is good for something else like
+// one that is good for nothing. What is not listed is Internal.
+var deniedKinds = map[string]exchange.Kind{
+	policy.DeniedNoPolicy:     exchange.Forbidden,
+	policy.DeniedForbidden:    exchange.Forbidden,
+	policy.DeniedNotHolder:    exchange.NotFound,
+	policy.DeniedUnknownCard:  exchange.NotFound,
+	policy.DeniedProof:        exchange.Unauthorized,
+	policy.DeniedUnboundToken: exchange.Unauthorized,
+	policy.DeniedBound:        exchange.Unauthorized,
+	policy.DeniedError:        exchange.Forbidden,
+	policy.DeniedEnvironment:  exchange.Forbidden,
+	policy.DeniedDisabled:     exchange.Forbidden,
+}
+
+// resultOf is what the audit log calls a failure.
+func resultOf(kind exchange.Kind) audit.Result {
+	switch kind {
+	case exchange.Internal, exchange.Unavailable, exchange.IssuerFailed, exchange.IssuerTimeout:
+		return audit.ResultFailed
+	case exchange.OutcomeUnknown:
+		return audit.ResultUnknown
+	default:
+		return audit.ResultRefused
+	}
+}

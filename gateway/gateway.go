@@ -1,0 +1,242 @@
+// Package gateway answers the question "in what order, over which wire?": it owns the listeners, carries each request
+// through the stages in stages.go, and is the one place where what a caller may do (policy) meets what can be read
+// (vault). It handles ciphertext and opaque handles only.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cardstile/cardstile/gateway/audit"
+	"github.com/cardstile/cardstile/gateway/face"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/holder"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// Services are what a gateway stands on for as long as it runs. A reload does not touch them.
+type Services struct {
+	Store store.Store
+	Vault *vault.Vault
+	Audit *audit.Log
+	Log   *zap.Logger
+	Admin Admin
+
+	// Metrics serves the operators' /metrics.
+	Metrics http.Handler
+
+	// Addresses are where the listeners stand, by name. They are fixed for the life of a process.
+	Addresses map[string]string
+}
+
+// Admin is the operators' listener.
+type Admin struct {
+	Address string
+	TLS     *tls.Config // nil is plain HTTP, for loopback
+	Bearer  string      // required of every request where it is not empty
+}
+
+// Config is all that a reload replaces, as one value. Everything in it is resolved: keys are loaded, files are read,
+// names have been looked up.
+type Config struct {
+	Listeners []Listener
+	Routes    []Route
+	Partners  *policy.Partners
+	Engine    *policy.Engine
+	Holders   holder.Directory
+	Tokens    *credential.Tokens
+	Limits    Limits
+
+	// CardDigest and EnvelopeDigest key the digests under which cards stand in the audit log and write envelopes in the
+	// store.
+	CardDigest, EnvelopeDigest policy.MAC
+}
+
+// Listener is where callers come in.
+type Listener struct {
+	Name        string
+	Certificate tls.Certificate
+	Environment string
+
+	// ClientCAs are the authorities of partners' certificates. Where it is not nil, a connection without a verified
+	// client certificate ends in its handshake.
+	ClientCAs *x509.CertPool
+
+	// ProxyProtocol lists the addresses whose PROXY header (v1 or v2) is required and believed. Nobody else's is.
+	ProxyProtocol []netip.Prefix
+}
+
+// Route puts a face on a listener and an issuer behind it.
+type Route struct {
+	Listener    string
+	Name        string // the face's name, in metrics and audit
+	Face        face.Face
+	Operations  []policy.Operation // what this route offers of the face; empty is all
+	Environment string
+
+	// Issuer is nil for a route that only mints.
+	Issuer *Issuer
+
+	// ClientKeys open the callers' session preambles.
+	ClientKeys *vault.ClientKeys
+
+	// Partner is the partner of a face whose callers bring none [27].
+	Partner string
+
+	// Cookies prove users of faces that have them.
+	Cookies *credential.Cookies
+
+	UnboundTokens string // of policy.Request [1]
+	PIN           face.PINMode
+	Legacy        []string // primitives that the route's sessions need, by name [15]
+}
+
+// Gateway is a running turnstile.
+type Gateway struct {
+	services Services
+	state    atomic.Pointer[state]
+	metrics  *metrics
+	slots    *slotSet
+
+	reloading sync.Mutex // one reload at a time
+	draining  atomic.Bool
+	servers   []*http.Server
+	listeners []*listener
+	bound     map[string]net.Addr
+}
+
+// New returns a gateway that listens nowhere yet.
+func New(s Services, c Config) (*Gateway, error) {
+	g := &Gateway{services: s, metrics: newMetrics(), bound: map[string]net.Addr{}}
+	g.slots = newSlotSet(g.metrics)
+	st, err := g.compile(c)
+	if err != nil {
+		return nil, err
+	}
+	g.state.Store(st)
+	return g, nil
+}
+
+// Reload puts a new configuration in force for all exchanges that begin from now on, those of open connections included.
+// If it cannot be used, the old one stays.
+func (g *Gateway) Reload(c Config) error {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	st, err := g.compile(c)
+	if err != nil {
+		g.ReloadFailed()
+		return err
+	}
+	old := g.state.Swap(st)
+	old.retire()
+	g.metrics.reloaded()
+	return nil
+}
+
+// ReloadFailed counts a reload that came to nothing before there was a Config.
+func (g *Gateway) ReloadFailed() { g.metrics.reloads.WithLabelValues("failed").Inc() }
+
+// Addr returns where a listener stands; the admin listener's name is "admin". It is known once Listen has returned.
+func (g *Gateway) Addr(listener string) net.Addr { return g.bound[listener] }
+
+// Listen opens every listener, or none.
+func (g *Gateway) Listen() (err error) {
+	opened := map[string]net.Listener{}
+	defer func() {
+		if err != nil {
+			for _, l := range opened {
+				l.Close()
+			}
+		}
+	}()
+	for name, address := range g.services.Addresses {
+		if opened[name], err = net.Listen("tcp", address); err != nil {
+			delete(opened, name)
+			return fmt.Errorf("listener %s: %w", name, err)
+		}
+	}
+	admin, err := net.Listen("tcp", g.services.Admin.Address)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	for name, raw := range opened {
+		g.bound[name] = raw.Addr()
+		l := g.newListener(name, raw)
+		g.listeners = append(g.listeners, l)
+		g.servers = append(g.servers, g.newServer(l))
+	}
+	g.bound["admin"] = admin.Addr()
+	if t := g.services.Admin.TLS; t != nil {
+		admin = tls.NewListener(admin, t)
+	}
+	g.listeners = append(g.listeners, &listener{name: "admin", accepted: admin})
+	g.servers = append(g.servers, g.newAdminServer())
+	return nil
+}
+
+// Serve answers until Shutdown, or until a listener fails.
+func (g *Gateway) Serve() error {
+	ended := make(chan error, len(g.servers))
+	for i, server := range g.servers {
+		go func() { ended <- server.Serve(g.listeners[i].accepted) }()
+	}
+	var first error
+	for range g.servers {
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Shutdown drains: it becomes unready, waits the grace period so that load balancers see it, takes no new connections,
+// lets exchanges in flight end, and closes what is left when ctx ends.
+func (g *Gateway) Shutdown(ctx context.Context, grace time.Duration) error {
+	g.draining.Store(true)
+	if grace > 0 {
+		select {
+		case <-time.After(grace):
+		case <-ctx.Done():
+		}
+	}
+	var wg sync.WaitGroup
+	failed := make([]error, len(g.servers))
+	for i, server := range g.servers {
+		wg.Go(func() {
+			if failed[i] = server.Shutdown(ctx); failed[i] != nil {
+				server.Close()
+			}
+		})
+	}
+	wg.Wait()
+	g.state.Load().retire()
+	return errors.Join(failed...)
+}
+
+// Ready returns nil where the gateway can release answers, or everything that stands in the way.
+func (g *Gateway) Ready(ctx context.Context) error {
+	var problems []error
+	if g.draining.Load() {
+		problems = append(problems, errors.New("draining: shutting down"))
+	}
+	if err := g.services.Audit.Ready(); err != nil {
+		problems = append(problems, fmt.Errorf("audit: %w", err))
+	}
+	if err := g.services.Store.Ready(ctx); err != nil {
+		problems = append(problems, fmt.Errorf("store: %w", err))
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,223 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/face"
+)
+
+// This file is the only one that knows net/http's server: it turns its requests into exchange.Request and writes
+// exchange.Response back. Another server would be another file like it.
+
+type peerKey struct{}
+
+func (g *Gateway) newServer(l *listener) *http.Server {
+	limits := g.state.Load().limits
+	return &http.Server{
+		Handler:           g.handler(l.name),
+		ReadHeaderTimeout: limits.Read,
+		ReadTimeout:       limits.Read,
+		WriteTimeout:      limits.Write,
+		IdleTimeout:       limits.Idle,
+		MaxHeaderBytes:    limits.HeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 1 << 18},
+		ErrorLog:          serverLog(g.services.Log, l.name),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			cs := c.(*tls.Conn).ConnectionState()
+			return context.WithValue(ctx, peerKey{}, newPeer(&cs))
+		},
+	}
+}
+
+func (g *Gateway) handler(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l := g.state.Load().listeners[name]
+		if l == nil || !cleanPath(r.URL.Path) {
+			g.noRoute(w, r)
+			return
+		}
+		l.mux.ServeHTTP(w, r)
+	})
+}
+
+// cleanPath reports whether ServeMux would take a path as it is; it answers others with a redirect to a cleaned one,
+// which would carry a credential to a place that its sender did not name.
+func cleanPath(p string) bool {
+	return strings.HasPrefix(p, "/") && !strings.Contains(p, "//") && !strings.Contains(p, "/./") && !strings.Contains(p, "/../") &&
+		!strings.HasSuffix(p, "/.") && !strings.HasSuffix(p, "/..")
+}
+
+// noRoute answers for a path that no face serves.
+func (g *Gateway) noRoute(w http.ResponseWriter, r *http.Request) {
+	var out exchange.Response
+	face.FailProblem(exchange.NoRoute, &out)
+	writeResponse(w, newID(), &out)
+}
+
+// buffers hold request bodies and answers. They never hold card data in clear: faces of that kind are read by the vault.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+// maxPooled is the capacity, in bytes, beyond which a buffer is left to the garbage collector.
+const maxPooled = 64 << 10
+
+func release(b *[]byte) {
+	if cap(*b) <= maxPooled {
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}
+
+// ServeHTTP implements http.Handler: one exchange.
+func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, answer := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
+	defer release(body)
+	defer release(answer)
+	out := exchange.Response{Body: (*answer)[:0]}
+	id := newID()
+
+	ep := p.methods[r.Method]
+	if ep == nil { // HEAD is none of ours: it would spend a token for nothing
+		p.anyFace().Fail(exchange.MethodNotAllowed, &out)
+		out.Allow = p.allow
+		writeResponse(w, id, &out)
+		return
+	}
+	x := &running{
+		g: p.g, st: p.st, l: p.l, ep: ep, trace: traceOf(r.Header.Get("Traceparent")),
+		request: exchange.Request{
+			ID: id, Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header,
+			Address: addrPort(r.RemoteAddr), Received: time.Now(), Param: r.PathValue,
+		},
+	}
+	x.peer, _ = r.Context().Value(peerKey{}).(*peer)
+	defer p.recovered(w, x)
+	var err error
+	if *body, err = readBody(r, (*body)[:0], p.st.limits.BodyBytes); err != nil {
+		w.Header().Set("Connection", "close") // what is left of the body is not read
+		x.refuse(r.Context(), bodyFailure(err), &out)
+	} else {
+		x.request.Body = *body
+		x.exchange(r.Context(), &out)
+	}
+	*answer = out.Body
+	writeResponse(w, id, &out)
+}
+
+func (p *path) anyFace() face.Face {
+	for _, ep := range p.methods {
+		return ep.route.Face
+	}
+	panic("gateway: internal error: a path without methods")
+}
+
+// recovered answers for a bug. Its value may quote anything, so that only its type and place are logged.
+func (p *path) recovered(w http.ResponseWriter, x *running) {
+	value := recover()
+	if value == nil {
+		return
+	}
+	p.g.services.Log.Error("panic", zap.String("exchange", x.request.ID), zap.String("type", fmt.Sprintf("%T", value)), zap.String("stack", string(debug.Stack())))
+	out := exchange.Response{}
+	x.refuse(context.Background(), exchange.Fail(exchange.Internal, "panic"), &out)
+	writeResponse(w, x.request.ID, &out)
+}
+
+var errBodyTooLarge = errors.New("request body too large")
+
+// readBody reads a whole body of at most max bytes into buf.
+func readBody(r *http.Request, buf []byte, max int) ([]byte, error) {
+	if r.ContentLength > int64(max) {
+		return buf, errBodyTooLarge
+	}
+	if r.ContentLength == 0 || r.Body == http.NoBody {
+		return buf, nil
+	}
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case len(buf) > max:
+			return buf, errBodyTooLarge
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return buf, err
+		}
+	}
+}
+
+func bodyFailure(err error) *exchange.Failure {
+	if errors.Is(err, errBodyTooLarge) {
+		return exchange.Fail(exchange.TooLarge, "body_too_large")
+	}
+	return exchange.Fail(exchange.BadRequest, "body_incomplete")
+}
+
+// Values of headers that every answer carries, shared: net/http does not change them.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+	types   = map[string][]string{"application/json": {"application/json"}, "application/problem+json": {"application/problem+json"}}
+)
+
+// writeResponse writes an answer as it stands. Nothing is compressed: an answer may hold a secret beside what a caller
+// chose (BREACH).
+func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
+	h := w.Header()
+	h["X-Request-Id"] = []string{id}
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
+	h["Content-Type"] = types[out.ContentType]
+	h["Content-Length"] = []string{strconv.Itoa(len(out.Body))}
+	if out.RetryAfter > 0 {
+		h["Retry-After"] = []string{strconv.Itoa(out.RetryAfter)}
+	}
+	if out.Allow != "" {
+		h["Allow"] = []string{out.Allow}
+	}
+	w.WriteHeader(out.Status)
+	w.Write(out.Body) // whoever does not take an answer has lost it; there is nobody left to tell
+}
+
+// newID returns 128 random bits in hex: a request id.
+func newID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+func addrPort(s string) netip.Addr {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return a.Addr().Unmap()
+}
+
+// addrOf prints an address without its port.
+func addrOf(a net.Addr) fmt.Stringer {
+	if a == nil {
+		return netip.Addr{}
+	}
+	return addrPort(a.String())
+}

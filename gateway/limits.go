@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+// Limits bound what callers can take. Zero means the default that WithDefaults fills in.
+type Limits struct {
+	// Partner and Card are rates of exchanges that were permitted; zero is no limit.
+	Partner policy.Rate
+	Card    policy.Rate
+	// FailedOpens is the rate of session preambles that do not open, per partner or user [18].
+	FailedOpens policy.Rate
+
+	HeaderBytes int // of one request, request line included
+	BodyBytes   int // of one request
+	AnswerBytes int // of one issuer's answer
+
+	Handshake time.Duration // from accepted to verified
+	Read      time.Duration // a whole request, from its first byte
+	Write     time.Duration // from the end of the request's header to the end of the answer
+	Idle      time.Duration // between requests
+	Exchange  time.Duration // all stages of one exchange
+
+	Connections          int // per listener; beyond, new ones wait in the kernel's queue
+	Concurrent           int // exchanges in this process
+	ConcurrentPerIssuer  int
+	ConcurrentPerPartner int
+}
+
+// WithDefaults returns l with zeroes replaced.
+func (l Limits) WithDefaults() Limits {
+	number := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	duration := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	if l.FailedOpens == (policy.Rate{}) {
+		l.FailedOpens = policy.Rate{Count: 60, Per: time.Minute}
+	}
+	number(&l.HeaderBytes, 16<<10)
+	number(&l.BodyBytes, 64<<10)
+	number(&l.AnswerBytes, 256<<10)
+	duration(&l.Handshake, 5*time.Second)
+	duration(&l.Read, 10*time.Second)
+	duration(&l.Write, 30*time.Second)
+	duration(&l.Idle, 90*time.Second)
+	duration(&l.Exchange, 15*time.Second)
+	number(&l.Connections, 10_000)
+	number(&l.Concurrent, 1024)
+	number(&l.ConcurrentPerIssuer, 512)
+	number(&l.ConcurrentPerPartner, 256)
+	return l
+}
+
+// slots bounds how many exchanges hold something at once. It never waits: who finds it full is shed.
+type slots struct {
+	max   atomic.Int64
+	used  atomic.Int64
+	gauge prometheus.Gauge
+}
+
+func (s *slots) take() bool {
+	if s.used.Add(1) > s.max.Load() {
+		s.used.Add(-1)
+		return false
+	}
+	s.gauge.Inc()
+	return true
+}
+
+func (s *slots) give() {
+	s.used.Add(-1)
+	s.gauge.Dec()
+}
+
+// slotSet keeps the counts of what is in flight across reloads: a new configuration changes the bounds, not the load.
+type slotSet struct {
+	metrics *metrics
+	global  *slots
+
+	mu       sync.Mutex
+	issuers  map[string]*slots
+	partners map[string]*slots
+}
+
+func newSlotSet(m *metrics) *slotSet {
+	return &slotSet{
+		metrics: m, global: &slots{gauge: m.inFlight.WithLabelValues("global")},
+		issuers: map[string]*slots{}, partners: map[string]*slots{},
+	}
+}
+
+func (s *slotSet) issuer(name string, max int) *slots {
+	return s.named(s.issuers, name, max, s.metrics.inFlight.WithLabelValues("issuer"))
+}
+
+func (s *slotSet) partner(name string, max int) *slots {
+	return s.named(s.partners, name, max, s.metrics.inFlight.WithLabelValues("partner"))
+}
+
+func (s *slotSet) named(in map[string]*slots, name string, max int, gauge prometheus.Gauge) *slots {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slot, ok := in[name]
+	if !ok {
+		slot = &slots{gauge: gauge}
+		in[name] = slot
+	}
+	slot.max.Store(int64(max))
+	return slot
+}
+
+// held are the slots that one exchange holds, given back together.
+type held struct {
+	taken [3]*slots
+	n     int
+}
+
+func (h *held) take(s *slots) bool {
+	if !s.take() {
+		return false
+	}
+	h.taken[h.n] = s
+	h.n++
+	return true
+}
+
+func (h *held) release() {
+	for _, s := range h.taken[:h.n] {
+		s.give()
+	}
+	h.n = 0
+}

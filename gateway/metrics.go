@@ -1,0 +1,145 @@
+package gateway
+
+import (
+	"crypto/x509"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+)
+
+// outcomeKinds sizes the table of an endpoint's counters.
+var outcomeKinds [exchange.KindCount]struct{}
+
+// Stages of an exchange, as labels.
+const (
+	stageAdmit = iota
+	stageParse
+	stageProve
+	stageDecide
+	stageMint
+	stageOpen
+	stageIssuer
+	stageRecord
+	stageRender
+	stages
+)
+
+var stageNames = [stages]string{"admit", "parse", "prove", "decide", "mint", "open", "issuer", "record", "render"}
+
+// fast are buckets for what takes microseconds to milliseconds, slow for what goes over a network; in seconds.
+var (
+	fast = []float64{.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .1, 1}
+	slow = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+)
+
+// metrics are the gateway's own. Labels come from closed sets: names of the configuration and of the code, never ids.
+type metrics struct {
+	exchanges         *prometheus.CounterVec
+	duration          *prometheus.HistogramVec
+	stageDurations    *prometheus.HistogramVec
+	stages            [stages]prometheus.Observer
+	handshakes        *prometheus.CounterVec
+	handshakeFailures *prometheus.CounterVec
+	connections       *prometheus.GaugeVec
+	minted, redeemed  prometheus.Counter
+	refused           *prometheus.CounterVec
+	issuerDuration    *prometheus.HistogramVec
+	issuerCircuit     *prometheus.GaugeVec
+	shed              *prometheus.CounterVec
+	limited           *prometheus.CounterVec
+	inFlight          *prometheus.GaugeVec
+	expiry            *prometheus.GaugeVec
+	reloads           *prometheus.CounterVec
+	lastReload        prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets}, labels)
+	}
+	m := &metrics{
+		exchanges:         counter("cardstile_exchanges_total", "Exchanges that ended, by how they ended: done, or the kind of failure.", "face", "operation", "outcome"),
+		duration:          histogram("cardstile_exchange_duration_seconds", "From the request's header to the answer.", slow, "face", "operation"),
+		stageDurations:    histogram("cardstile_stage_duration_seconds", "Time spent in each stage of an exchange.", fast, "stage"),
+		handshakes:        counter("cardstile_handshakes_total", "TLS handshakes that succeeded.", "listener", "version"),
+		handshakeFailures: counter("cardstile_handshake_failures_total", "TLS handshakes that failed.", "listener", "reason"),
+		connections:       gauge("cardstile_connections", "Connections that are open.", "listener"),
+		minted:            prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_minted_total", Help: "Single-use tokens minted."}),
+		redeemed:          prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_redeemed_total", Help: "Single-use tokens used up."}),
+		refused:           counter("cardstile_tokens_refused_total", "Single-use tokens refused.", "reason"),
+		issuerDuration:    histogram("cardstile_issuer_duration_seconds", "Round trips to issuers.", slow, "issuer", "call", "result"),
+		issuerCircuit:     gauge("cardstile_issuer_open_circuit", "1 while an issuer is not called because it kept failing.", "issuer"),
+		shed:              counter("cardstile_shed_total", "Exchanges turned away because of load; nothing was spent.", "limit"),
+		limited:           counter("cardstile_limited_total", "Exchanges beyond a rate limit.", "limit"),
+		inFlight:          gauge("cardstile_in_flight", "Exchanges in flight, as each limit counts them.", "limit"),
+		expiry:            gauge("cardstile_certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix seconds.", "listener", "kind"),
+		reloads:           counter("cardstile_config_reloads_total", "Reloads of the configuration.", "result"),
+		lastReload:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "cardstile_config_last_reload_success_timestamp_seconds", Help: "When the configuration in force was loaded, in Unix seconds."}),
+	}
+	for i, name := range stageNames {
+		m.stages[i] = m.stageDurations.WithLabelValues(name)
+	}
+	for _, limit := range []string{"global", "issuer", "partner", "rsa", "circuit"} {
+		m.shed.WithLabelValues(limit)
+	}
+	m.reloads.WithLabelValues("ok")
+	m.reloads.WithLabelValues("failed")
+	m.lastReload.SetToCurrentTime()
+	return m
+}
+
+// Collectors are registered by main.
+func (g *Gateway) Collectors() []prometheus.Collector {
+	m := g.metrics
+	return []prometheus.Collector{
+		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused,
+		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.inFlight, m.expiry, m.reloads, m.lastReload,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cardstile_ready", Help: "1 while answers can be released."}, g.readiness),
+	}
+}
+
+// stage notes how long the stage that ends now took.
+func (x *running) stage(which int) {
+	now := time.Now()
+	x.g.metrics.stages[which].Observe(now.Sub(x.mark).Seconds())
+	x.mark = now
+}
+
+func (m *metrics) reloaded() {
+	m.reloads.WithLabelValues("ok").Inc()
+	m.lastReload.SetToCurrentTime()
+}
+
+func (m *metrics) circuit(issuer string, open bool) {
+	value := 0.0
+	if open {
+		value = 1
+	}
+	m.issuerCircuit.WithLabelValues(issuer).Set(value)
+}
+
+// certificates publishes when the listeners' certificates end.
+func (m *metrics) certificates(listeners []Listener) {
+	m.expiry.Reset()
+	for _, l := range listeners {
+		for i, der := range l.Certificate.Certificate {
+			c, err := x509.ParseCertificate(der)
+			if err != nil {
+				continue // it was parsed when it was loaded
+			}
+			kind := "server"
+			if i > 0 {
+				kind = "chain"
+			}
+			m.expiry.WithLabelValues(l.Name, kind).Set(float64(c.NotAfter.Unix()))
+		}
+	}
+}

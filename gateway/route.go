@@ -1,0 +1,213 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/face"
+	"github.com/cardstile/cardstile/policy"
+)
+
+// state is one configuration, compiled. It is replaced as a whole and never changed.
+type state struct {
+	config    Config
+	limits    Limits
+	listeners map[string]*listenerState
+	partners  map[string]*slots // in-flight exchanges by partner
+}
+
+// listenerState is what one configuration says of a listener.
+type listenerState struct {
+	Listener
+	tls *tls.Config
+	mux *http.ServeMux
+}
+
+// proxied reports whether a connection from this address speaks the PROXY protocol.
+func (l *listenerState) proxied(from net.Addr) bool {
+	tcp, ok := from.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	return slices.ContainsFunc(l.ProxyProtocol, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// route is a Route with what its exchanges need at hand.
+type route struct {
+	Route
+	changes  bool
+	issuer   *slots // in-flight exchanges at the issuer
+	partner  *slots // of the route's fixed partner
+	software bool   // whether its PINs are handled in software
+}
+
+// endpoint is one method of one path on one route, with its metrics resolved.
+type endpoint struct {
+	face.Endpoint
+	route    *route
+	outcomes [len(outcomeKinds)]prometheus.Counter // by failure kind
+	done     prometheus.Counter
+	duration prometheus.Observer
+	names    []string // of the operations, for the audit event
+}
+
+// path is all methods of one pattern.
+type path struct {
+	g       *Gateway
+	st      *state
+	l       *listenerState
+	methods map[string]*endpoint
+	allow   string
+}
+
+// compile resolves a configuration: every route has a listener, every path one owner, every operation an issuer.
+func (g *Gateway) compile(c Config) (*state, error) {
+	st := &state{config: c, limits: c.Limits.WithDefaults(), listeners: map[string]*listenerState{}, partners: map[string]*slots{}}
+	g.slots.global.max.Store(int64(st.limits.Concurrent))
+	for _, l := range c.Listeners {
+		if _, ok := g.services.Addresses[l.Name]; !ok {
+			return nil, fmt.Errorf("listener %q: a listener that was not there at the start needs a restart", l.Name)
+		}
+		st.listeners[l.Name] = &listenerState{Listener: l, tls: ServerTLS(l.Certificate, l.ClientCAs), mux: http.NewServeMux()}
+	}
+	for _, p := range c.Partners.All() {
+		limit := p.MaxConcurrent
+		if limit == 0 {
+			limit = st.limits.ConcurrentPerPartner
+		}
+		st.partners[p.ID] = g.slots.partner(p.ID, limit)
+	}
+	paths := map[string]*path{}
+	for i := range c.Routes {
+		if err := g.compileRoute(st, &c.Routes[i], paths); err != nil {
+			return nil, err
+		}
+	}
+	for name, l := range st.listeners {
+		l.mux.HandleFunc("/", g.noRoute)
+		for key, p := range paths {
+			if on, pattern, _ := strings.Cut(key, " "); on == name {
+				slices.Sort(p.allowed())
+				l.mux.Handle(pattern, p)
+				l.mux.Handle(pattern+"/{$}", p) // some clients add a slash; a redirect would break them
+			}
+		}
+	}
+	g.metrics.certificates(c.Listeners)
+	return st, nil
+}
+
+func (g *Gateway) compileRoute(st *state, r *Route, paths map[string]*path) error {
+	l := st.listeners[r.Listener]
+	if l == nil {
+		return fmt.Errorf("route %s: unknown listener %q", r.Name, r.Listener)
+	}
+	rt := &route{Route: *r, software: r.PIN == face.PINSoftware}
+	if r.Issuer != nil {
+		rt.issuer = g.slots.issuer(r.Issuer.Name, r.Issuer.concurrent(st.limits))
+	}
+	if r.Partner != "" {
+		if rt.partner = st.partners[r.Partner]; rt.partner == nil {
+			return fmt.Errorf("route %s: unknown partner %q", r.Name, r.Partner)
+		}
+	}
+	served := 0
+	for _, e := range r.Face.Endpoints() {
+		if !rt.offers(e.Operations) || e.Certificate && l.ClientCAs == nil {
+			continue
+		}
+		if err := rt.carries(e.Operations); err != nil {
+			return fmt.Errorf("route %s on %s: %w", r.Name, r.Listener, err)
+		}
+		key := r.Listener + " " + e.Pattern
+		p := paths[key]
+		if p == nil {
+			p = &path{g: g, st: st, l: l, methods: map[string]*endpoint{}}
+			paths[key] = p
+		}
+		if other := p.methods[e.Method]; other != nil {
+			return fmt.Errorf("route %s: %s %s on listener %s is served by route %s already", r.Name, e.Method, e.Pattern, r.Listener, other.route.Name)
+		}
+		p.methods[e.Method] = g.compileEndpoint(rt, e)
+		p.allow = strings.Join(p.allowed(), ", ")
+		served++
+	}
+	if served == 0 {
+		return fmt.Errorf("route %s on %s: serves nothing there (operations, session_key and the listener's client_ca decide what)", r.Name, r.Listener)
+	}
+	return nil
+}
+
+func (p *path) allowed() []string {
+	methods := make([]string, 0, len(p.methods))
+	for m := range p.methods {
+		methods = append(methods, m)
+	}
+	slices.Sort(methods)
+	return methods
+}
+
+// offers reports whether the route's own list has the endpoint's operations; an empty list has all.
+func (rt *route) offers(operations []policy.Operation) bool {
+	if len(rt.Operations) == 0 {
+		return true
+	}
+	return !slices.ContainsFunc(operations, func(op policy.Operation) bool { return !slices.Contains(rt.Operations, op) })
+}
+
+// carries reports why the route's issuer cannot do the operations.
+func (rt *route) carries(operations []policy.Operation) error {
+	for _, op := range operations {
+		if isMint(op) {
+			continue
+		}
+		if rt.Issuer == nil {
+			return fmt.Errorf("%s needs an issuer", op)
+		}
+		if !rt.Issuer.Adapter.Serves(op) {
+			return fmt.Errorf("issuer %s cannot do %s", rt.Issuer.Name, op)
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) compileEndpoint(rt *route, e face.Endpoint) *endpoint {
+	ep := &endpoint{Endpoint: e, route: rt}
+	if ep.Status == 0 {
+		ep.Status = http.StatusOK
+	}
+	operation := string(e.Operations[0])
+	for kind := range ep.outcomes {
+		ep.outcomes[kind] = g.metrics.exchanges.WithLabelValues(rt.Name, operation, exchange.Kind(kind).String())
+	}
+	ep.done = g.metrics.exchanges.WithLabelValues(rt.Name, operation, "done")
+	ep.duration = g.metrics.duration.WithLabelValues(rt.Name, operation)
+	for _, op := range e.Operations {
+		ep.names = append(ep.names, string(op))
+	}
+	return ep
+}
+
+// isMint reports whether an operation ends after stage 5: it makes a credential and has no issuer leg.
+func isMint(op policy.Operation) bool { return op == policy.TokenMint }
+
+// changes reports whether an operation changes something at the issuer, so that it is recorded before and after [17].
+func changes(op policy.Operation) bool { return op == policy.PINSet }
+
+// retire ends what a replaced configuration holds on to. Exchanges that still run under it end undisturbed.
+func (st *state) retire() {
+	for i := range st.config.Routes {
+		if is := st.config.Routes[i].Issuer; is != nil {
+			is.retire()
+		}
+	}
+}

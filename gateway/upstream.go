@@ -1,0 +1,290 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/issuer"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// This file is the only one that knows net/http's client. Another client would be another issuer.Upstream.
+
+// Issuer is one configured issuer: its API, its address, our credential, and what we send it to set up a session.
+type Issuer struct {
+	Name    string
+	Adapter issuer.Issuer
+
+	// SessionKey is the issuer's public key with the format of its sessions; nil where the API has none.
+	SessionKey *vault.IssuerKey
+
+	base       *url.URL
+	header     string
+	credential string
+	partners   map[string]string // credentials of partners that have their own [3]
+	timeout    time.Duration
+	maxBytes   int
+	max        int
+	transport  *http.Transport
+	breaker    *gobreaker.TwoStepCircuitBreaker[struct{}]
+	metrics    atomic.Pointer[metrics]
+}
+
+// IssuerConfig is what an Issuer is made of.
+type IssuerConfig struct {
+	Name       string
+	Kind       issuer.Kind
+	URL        *url.URL
+	SessionKey *vault.IssuerKey
+
+	// Credential is our API key, PartnerCredentials those that partners bring instead, by partner id [3].
+	Credential         string
+	PartnerCredentials map[string]string
+
+	// TLS verifies the issuer; nil only for plain HTTP.
+	TLS *tls.Config
+
+	Timeout    time.Duration // of one request; default 10 s
+	Concurrent int           // exchanges; default Limits.ConcurrentPerIssuer
+	MaxBytes   int           // of one answer; default 256 KiB
+}
+
+// NewIssuer returns an issuer. Nothing is dialled.
+func NewIssuer(c IssuerConfig) (*Issuer, error) {
+	adapter, err := c.Kind.New(issuer.Config{})
+	if err != nil {
+		return nil, err
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 10 * time.Second
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = 256 << 10
+	}
+	is := &Issuer{
+		Name: c.Name, Adapter: adapter, SessionKey: c.SessionKey, base: c.URL, header: c.Kind.CredentialHeader,
+		credential: c.Credential, partners: c.PartnerCredentials, timeout: c.Timeout, maxBytes: c.MaxBytes, max: c.Concurrent,
+		transport: &http.Transport{
+			DialContext:            (&net.Dialer{Timeout: min(c.Timeout, 3*time.Second), KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:        c.TLS,
+			TLSHandshakeTimeout:    min(c.Timeout, 5*time.Second),
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true,
+			MaxIdleConns:           256,
+			MaxIdleConnsPerHost:    256,
+			IdleConnTimeout:        60 * time.Second,
+			MaxResponseHeaderBytes: 32 << 10,
+			// No Proxy: the environment does not decide where card data goes.
+		},
+	}
+	is.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: c.Name, Timeout: 5 * time.Second, MaxRequests: 3, Interval: 10 * time.Second,
+		ReadyToTrip: func(n gobreaker.Counts) bool {
+			return n.Requests >= 20 && n.TotalFailures*2 >= n.Requests
+		},
+		IsSuccessful: func(err error) bool { return err == nil },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if m := is.metrics.Load(); m != nil {
+				m.circuit(c.Name, to == gobreaker.StateOpen)
+			}
+		},
+	})
+	return is, nil
+}
+
+func (is *Issuer) concurrent(l Limits) int {
+	if is.max > 0 {
+		return is.max
+	}
+	return l.ConcurrentPerIssuer
+}
+
+// available reports whether the circuit lets exchanges through: half open, it lets a few.
+func (is *Issuer) available() bool { return is.breaker.State() != gobreaker.StateOpen }
+
+// retire closes connections that nobody uses.
+func (is *Issuer) retire() { is.transport.CloseIdleConnections() }
+
+// errOutcomeUnknown: a change was sent, and what became of it is not known [17].
+var errOutcomeUnknown = errors.New("the issuer's answer to a change was lost")
+
+// do performs a call under the partner's credential and tells what is known of a change that got no answer.
+func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c *issuer.Call) (*exchange.Result, error) {
+	is.metrics.CompareAndSwap(nil, x.g.metrics)
+	done, err := is.breaker.Allow()
+	if err != nil {
+		return nil, x.shed("circuit")
+	}
+	up := upstream{issuer: is, credential: is.credential, trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics}
+	if partner != nil {
+		if own, ok := is.partners[partner.ID]; ok {
+			up.credential = own
+		}
+	}
+	result, err := is.Adapter.Do(ctx, &up, c)
+	if up.changed && (errors.Is(err, issuer.ErrTimeout) || errors.Is(err, issuer.ErrLost) || errors.Is(err, issuer.ErrTooLarge)) {
+		err = fmt.Errorf("%w: %w", errOutcomeUnknown, err)
+	}
+	done(sick(err))
+	return result, err
+}
+
+// sick returns the errors that speak of the issuer's health: not those about one card, one PIN or one caller.
+func sick(err error) error {
+	for _, e := range []error{issuer.ErrUnreachable, issuer.ErrTimeout, issuer.ErrLost, issuer.ErrFailed} {
+		if errors.Is(err, e) {
+			return err
+		}
+	}
+	return nil
+}
+
+// upstream is an issuer.Upstream for one exchange.
+type upstream struct {
+	issuer     *Issuer
+	credential string
+	trace      string
+	exchange   string
+	metrics    *metrics
+	changed    bool // whether a change may have been sent
+}
+
+var _ issuer.Upstream = (*upstream)(nil)
+
+// RoundTrip implements issuer.Upstream.
+func (u *upstream) RoundTrip(ctx context.Context, req *issuer.Request, res *issuer.Response) error {
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, u.issuer.timeout)
+	defer cancel()
+	err := u.roundTrip(ctx, req, res)
+	u.metrics.issuerDuration.WithLabelValues(u.issuer.Name, req.Call, resultName(err, res.Status)).Observe(time.Since(begin).Seconds())
+	return err
+}
+
+func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issuer.Response) error {
+	var sent atomic.Bool // written by the transport's goroutine
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	r, err := u.request(ctx, req)
+	if err != nil {
+		return err
+	}
+	answer, err := u.issuer.transport.RoundTrip(r)
+	u.changed = u.changed || req.Changes && sent.Load()
+	if err != nil {
+		return classify(ctx, err, sent.Load())
+	}
+	defer answer.Body.Close()
+	res.Status = answer.StatusCode
+	res.ContentType = answer.Header.Get("Content-Type")
+	body := bytes.NewBuffer(make([]byte, 0, bodyHint(answer.ContentLength)))
+	if n, err := body.ReadFrom(io.LimitReader(answer.Body, int64(u.issuer.maxBytes)+1)); err != nil {
+		return classify(ctx, err, true)
+	} else if n > int64(u.issuer.maxBytes) {
+		return issuer.ErrTooLarge
+	}
+	res.Body = body.Bytes()
+	return nil
+}
+
+// bodyHint is how much room an answer's body gets at first: what it announces, within reason.
+func bodyHint(announced int64) int {
+	if announced < 0 || announced > 16<<10 {
+		return 1 << 10
+	}
+	return int(announced) + bytes.MinRead
+}
+
+// request builds the issuer's request: nothing of the caller's is copied into it.
+func (u *upstream) request(ctx context.Context, req *issuer.Request) (*http.Request, error) {
+	target := *u.issuer.base
+	target.Path, target.RawPath = joinPath(u.issuer.base, req.Path)
+	r := (&http.Request{
+		Method: req.Method, URL: &target, Host: target.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: make(http.Header, 8),
+	}).WithContext(ctx)
+	r.Header["Accept"] = jsonOnly
+	r.Header["User-Agent"] = userAgent
+	r.Header["Traceparent"] = []string{u.trace}
+	r.Header["X-Request-Id"] = []string{u.exchange}
+	if u.issuer.header != "" {
+		r.Header[u.issuer.header] = []string{u.credential}
+	}
+	for _, h := range req.Header {
+		r.Header[h.Name] = []string{h.Value}
+	}
+	if req.Body != nil {
+		r.Header["Content-Type"] = jsonOnly
+		r.ContentLength = int64(len(req.Body))
+		// No GetBody: the transport cannot send it a second time.
+		r.Body = io.NopCloser(bytes.NewReader(req.Body))
+	}
+	return r, nil
+}
+
+var (
+	jsonOnly  = []string{"application/json"}
+	userAgent = []string{"cardstile"}
+)
+
+// joinPath joins an escaped path to the issuer's base.
+func joinPath(base *url.URL, escaped string) (path, raw string) {
+	raw = strings.TrimSuffix(base.EscapedPath(), "/") + escaped
+	path, err := url.PathUnescape(raw)
+	if err != nil {
+		panic("gateway: internal error: an issuer's path is not escaped")
+	}
+	return path, raw
+}
+
+// classify tells what a failed round trip leaves open.
+func classify(ctx context.Context, err error, sent bool) error {
+	var timeout net.Error
+	switch {
+	case errors.Is(context.Cause(ctx), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		if !sent {
+			return fmt.Errorf("%w: no connection in time", issuer.ErrUnreachable)
+		}
+		return issuer.ErrTimeout
+	case sent:
+		return fmt.Errorf("%w: %w", issuer.ErrLost, err)
+	default:
+		return fmt.Errorf("%w: %w", issuer.ErrUnreachable, err)
+	}
+}
+
+// resultName is a round trip's result in metrics: a closed set.
+func resultName(err error, status int) string {
+	switch {
+	case errors.Is(err, issuer.ErrTimeout):
+		return "timeout"
+	case errors.Is(err, issuer.ErrUnreachable):
+		return "unreachable"
+	case errors.Is(err, issuer.ErrLost):
+		return "lost"
+	case err != nil:
+		return "error"
+	case status/100 == 2:
+		return "ok"
+	case status/100 == 3:
+		return "redirect"
+	case status/100 == 4:
+		return "refused"
+	default:
+		return "failed"
+	}
+}
