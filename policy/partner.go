@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -171,6 +172,16 @@ func (p *Partners) ByID(id string) *Partner {
 		return nil
 	}
 	return p.byID[id]
+}
+
+// All returns the partners in the order of their ids. They are shared, and not to be changed.
+func (p *Partners) All() []*Partner {
+	if p == nil {
+		return nil
+	}
+	all := slices.Collect(maps.Values(p.byID))
+	slices.SortFunc(all, func(a, b *Partner) int { return strings.Compare(a.ID, b.ID) })
+	return all
 }
 
 // Len is the number of partners.

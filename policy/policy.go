@@ -25,6 +25,11 @@ const (
 	TokenMint   Operation = "token.mint"
 )
 
+// Operations lists them all.
+func Operations() []Operation {
+	return []Operation{CardReveal, CardProfile, PINReveal, PINSet, TokenMint}
+}
+
 // TouchesCard reports whether the operation needs a card, and so an owner of
 // that card.
 func (o Operation) TouchesCard() bool {

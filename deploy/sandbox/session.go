@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha1" // OAEP's hash in the published protocol; nothing rests on its collision resistance
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,8 +19,9 @@ import (
 // A 16-byte secret is wrapped with RSA-OAEP (SHA-1, MGF1 with SHA-1; RFC 8017, section 7.1) as the 24 characters of its standard base64 text.
 // Each value is sealed with AES-128-GCM under it (NIST SP 800-38D), with an IV of 16 or 12 bytes, as ciphertext and then 16-byte tag.
 type Session struct {
-	id   string
-	aead map[int]cipher.AEAD // by IV length in bytes
+	id     string
+	secret string              // hex
+	aead   map[int]cipher.AEAD // by IV length in bytes
 }
 
 // Sealed is an encrypted value as it stands on the wire: standard base64 of ciphertext and tag, and of the IV.
@@ -49,6 +51,18 @@ func NewSession(pub *rsa.PublicKey) (*Session, error) {
 
 // ID returns the session's id, which goes into the header sessionid (Cardstile, Exa) or SessionId (Rain).
 func (s *Session) ID() string { return s.id }
+
+// Secret returns the session's secret as the device keeps it: 32 hex digits.
+func (s *Session) Secret() string { return s.secret }
+
+// SessionOf returns the device's side of a session whose secret it kept. Its id is not known any more.
+func SessionOf(secret string) (*Session, error) {
+	raw, err := hex.DecodeString(secret)
+	if err != nil || len(raw) != secretBytes {
+		return nil, errSession
+	}
+	return newSession("", raw)
+}
 
 // Seal encrypts text with a fresh IV of 16 bytes.
 func (s *Session) Seal(text string) Sealed {
@@ -120,7 +134,7 @@ func newSession(id string, secret []byte) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Session{id: id, aead: make(map[int]cipher.AEAD, 2)}
+	s := &Session{id: id, secret: hex.EncodeToString(secret), aead: make(map[int]cipher.AEAD, 2)}
 	for _, n := range []int{12, 16} {
 		if s.aead[n], err = cipher.NewGCMWithNonceSize(block, n); err != nil {
 			return nil, fmt.Errorf("sandbox: %w", err)

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cardstile/cardstile/gateway/audit"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+func cmdAudit() *cobra.Command {
+	cmd := &cobra.Command{Use: "audit", Short: "Look after the audit log", Args: cobra.NoArgs}
+	var (
+		key, passphrase, after string
+		anywhere               bool
+	)
+	verify := &cobra.Command{
+		Use: "verify FILE...", Short: "Check that no record was changed, removed, added or moved", Args: cobra.MinimumNArgs(1),
+		Long: "Verify checks the chain of records through one or more files, oldest first. The key is the one of\n" +
+			"use audit, or the file beside the log where none was configured.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			config := keys.Config{ID: "audit", Use: keys.UseAudit, File: key, PassphraseFile: passphrase}
+			if passphrase != "" {
+				config.Kind = "age"
+			}
+			k, err := keys.Load(config)
+			if err != nil {
+				return err
+			}
+			mac, err := k.MAC(audit.Label)
+			if err != nil {
+				return err
+			}
+			var options []audit.VerifyOption
+			if anywhere {
+				options = append(options, audit.Anywhere())
+			}
+			if after != "" {
+				p, err := audit.ParsePosition(after)
+				if err != nil {
+					return err
+				}
+				options = append(options, audit.After(p))
+			}
+			report, err := audit.VerifyFiles(args, mac, options...)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d records, the first is number %d: the chain is whole\nends at %s\n", report.Records, report.First, report.End)
+			return err
+		},
+	}
+	f := verify.Flags()
+	f.StringVar(&key, "key", "", "key file of use audit")
+	f.StringVar(&passphrase, "passphrase-file", "", "passphrase of a sealed key file")
+	f.StringVar(&after, "after", "", "the position that the first record must follow, as an earlier run printed it")
+	f.BoolVar(&anywhere, "anywhere", false, "accept files that do not begin at the beginning of the chain")
+	verify.MarkFlagRequired("key") //nolint:errcheck // the flag is three lines up
+	cmd.AddCommand(verify)
+	return cmd
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// demoOptions are the flags of `demo`.
+type demoOptions struct {
+	dir       string
+	once      bool
+	portsFrom int
+	pan       string
+	out       io.Writer
+}
+
+func cmdDemo() *cobra.Command {
+	var o demoOptions
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Run everything on this machine: a PKI, a sandbox issuer, and Cardstile in front of it", Args: cobra.NoArgs,
+		Long: "Demo makes keys, certificates, a configuration and a made-up card in a directory, starts a sandbox\n" +
+			"issuer on loopback and Cardstile in front of it, prints commands to paste, and serves until a\n" +
+			"signal. An existing directory is reused. With --once it goes through every flow by itself,\n" +
+			"refusals included, over real TLS, and exits with 0 only if each ended as it must.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.out = cmd.OutOrStdout()
+			if o.once && !cmd.Flags().Changed("dir") {
+				dir, err := os.MkdirTemp("", "cardstile-demo-")
+				if err != nil {
+					return err
+				}
+				defer os.RemoveAll(dir)
+				o.dir = dir
+			}
+			return runDemo(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.dir, "dir", ".cardstile", "directory of the demo (with --once: a temporary one)")
+	f.BoolVar(&o.once, "once", false, "go through every flow and exit")
+	f.IntVar(&o.portsFrom, "ports-from", 0, "take this port and the next two instead of 8443, 8444 and 8445 (with --once: free ports)")
+	f.StringVar(&o.pan, "pan", "", "card number of the demo's card (default: random)")
+	return cmd
+}
+
+func runDemo(ctx context.Context, o demoOptions) error {
+	d, err := openDemo(o.dir, o.pan)
+	if err != nil {
+		return err
+	}
+	defer d.lock.Close()
+	defer d.forget() //nolint:errcheck // the next start removes it as well
+	switch {
+	case o.portsFrom > 0:
+		d.ports = [3]int{o.portsFrom, o.portsFrom + 1, o.portsFrom + 2}
+	case o.once:
+		if d.ports, err = freePorts(); err != nil {
+			return err
+		}
+	default:
+		d.ports = [3]int{8443, 8444, 8445}
+	}
+	stop, err := d.serveIssuers()
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := d.writeConfig(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var failed error
+	err = serve(ctx, d.path("config.yaml"), func(*process) error {
+		doc, err := d.describe()
+		if err != nil {
+			return err
+		}
+		if !o.once {
+			fmt.Fprint(o.out, d.welcome())
+			return nil
+		}
+		go func() {
+			defer cancel(nil)
+			ctx, stop := context.WithTimeout(ctx, 20*time.Second)
+			defer stop()
+			failed = tryFlows(ctx, o.out, d.dir, doc)
+		}()
+		return nil
+	})
+	if failed != nil {
+		return failed
+	}
+	return err
+}
+
+// welcome is what a newcomer sees: one command to paste for each flow.
+func (d *demo) welcome() string {
+	binary, err := os.Executable()
+	if err != nil {
+		binary = "cardstile"
+	}
+	if here, err := os.Getwd(); err == nil {
+		if short, err := filepath.Rel(here, binary); err == nil && len(short) < len(binary) {
+			binary = "./" + short
+		}
+	}
+	return fmt.Sprintf(demoWelcome, d.dir, binary, d.ports[0], d.ports[1], d.ports[2], demoCard)
+}
+
+const demoWelcome = `
+Cardstile is running.  Partners https://localhost:%[3]d   public https://localhost:%[4]d   operators http://127.0.0.1:%[5]d
+Everything it uses lies in %[1]s, which demo.json describes. In another terminal:
+
+  cd %[1]s
+
+# A partner's backend mints a single-use token with its client certificate.
+  TOKEN=$(curl -s --cacert ca.pem --cert partner.pem --key partner-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token | sed 's/.*"ephemeralToken":"\([^"]*\).*/\1/')
+
+# A cardholder's device makes a session, opens the card once, and reads what was encrypted for that session alone.
+  eval "$(OLDPWD/%[2]s session new --key session-public.pem)"
+  curl -s --cacert ca.pem -H "Authorization: Bearer $TOKEN" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/v1/cards/%[6]s/details | OLDPWD/%[2]s session open
+
+# The same token a second time: 401.
+  curl -s --cacert ca.pem -H "Authorization: Bearer $TOKEN" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/v1/cards/%[6]s/details
+
+# A user of the Exa app, named by a signed cookie, sees their own card.
+  curl -s --cacert ca.pem -H "Cookie: $(sed -n 's/.*"cookie": "\(.*\)".*/\1/p' demo.json)" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/card | OLDPWD/%[2]s session open
+
+# Somebody with the partner's name, but from another authority: no handshake.
+  curl -s --cacert ca.pem --cert stranger.pem --key stranger-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token
+
+# What operators and auditors see.
+  curl -s http://127.0.0.1:%[5]d/metrics | grep '^cardstile_tokens'
+  tail -n 3 audit.jsonl
+
+Stop with Ctrl-C.
+`
+
+func cmdSandbox() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use: "sandbox", Short: "Run the demo's sandbox issuer alone", Args: cobra.NoArgs,
+		Long: "Sandbox starts the issuer of a demo's directory where its configuration expects it, beside a\n`cardstile serve --config` of that configuration.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, err := openDemo(dir, "")
+			if err != nil {
+				return err
+			}
+			defer d.lock.Close()
+			was := d.state.RainAddress
+			stop, err := d.serveIssuers()
+			if err != nil {
+				return err
+			}
+			defer stop()
+			if d.state.RainAddress != was {
+				return fmt.Errorf("%s: the configuration expects the issuer at %q, which is not free; run `cardstile demo` once to make a new one", dir, was)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "issuer rain at", d.url)
+			ctx, cancel := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer cancel()
+			<-ctx.Done()
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", ".cardstile", "directory of the demo")
+	return cmd
+}

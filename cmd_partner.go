@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cardstile/cardstile/policy/credential"
+)
+
+func cmdPartner() *cobra.Command {
+	cmd := &cobra.Command{Use: "partner", Short: "Look after partners", Args: cobra.NoArgs}
+	cmd.AddCommand(cmdPartnerCredential())
+	return cmd
+}
+
+// cmdPartnerCredential keeps the credentials file of a configuration: digests of API keys, never the keys.
+func cmdPartnerCredential() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "credential", Short: "Add, list and revoke partners' API keys", Args: cobra.NoArgs,
+		Long: "Credential changes the file that the configuration names as `credentials`. A running gateway reads\nit again by itself.",
+	}
+	var file, note string
+	add := &cobra.Command{
+		Use: "add PARTNER", Short: "Make an API key, print it once, and store its digest", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, path, err := credentialsFile(file)
+			if err != nil {
+				return err
+			}
+			partner := b.partners.ByID(args[0])
+			if partner == nil {
+				return fmt.Errorf("%s: no partner has the id %q", file, args[0])
+			}
+			entry, secret, err := credential.Add(path, credential.NewAPIKey{Partner: partner.ID, Environment: partner.Environment, Note: note, Now: time.Now()})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "Credential %s of %s. The key is printed this once and stored nowhere:\n", entry.ID, entry.Partner)
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), secret)
+			return err
+		},
+	}
+	add.Flags().StringVar(&note, "note", "", "what it is for, kept with its digest")
+	list := &cobra.Command{
+		Use: "list", Short: "List the credentials", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, path, err := credentialsFile(file)
+			if err != nil {
+				return err
+			}
+			entries, err := credential.List(path)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "ID\tPARTNER\tKIND\tENVIRONMENT\tCREATED\tSTATE\tNOTE")
+			for _, e := range entries {
+				state := "active"
+				if e.Revoked != nil {
+					state = "revoked " + e.Revoked.Format(time.RFC3339)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Partner, e.Kind, e.Environment, e.Created.Format(time.RFC3339), state, e.Note)
+			}
+			return w.Flush()
+		},
+	}
+	revoke := &cobra.Command{
+		Use: "revoke ID", Short: "Revoke a credential", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, path, err := credentialsFile(file)
+			if err != nil {
+				return err
+			}
+			if err := credential.Revoke(path, args[0], time.Now()); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: revoked\n", args[0])
+			return err
+		},
+	}
+	for _, c := range []*cobra.Command{add, list, revoke} {
+		configFlag(c, &file)
+		cmd.AddCommand(c)
+	}
+	return cmd
+}
+
+// credentialsFile reads as much of a configuration as says where its credentials are and whose they can be. The file
+// itself may still be missing: the first key makes it.
+func credentialsFile(file string) (*builder, string, error) {
+	b, err := loadPartial(file)
+	if err != nil {
+		return nil, "", err
+	}
+	if b.config.Credentials == "" {
+		return nil, "", errors.New(file + ": credentials: required: the file to keep digests in")
+	}
+	return b, b.relative(b.config.Credentials), nil
+}

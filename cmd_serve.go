@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/term"
+)
+
+func cmdServe() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Serve a configuration until SIGTERM; SIGHUP reloads", Args: cobra.NoArgs,
+		Long: "Serve listens, and answers until SIGTERM or SIGINT, which drain: exchanges in flight end, new\n" +
+			"connections are refused. SIGHUP reads the configuration again and opens the audit log anew;\n" +
+			"so does a change of any file that the configuration names. A bad configuration leaves the\n" +
+			"old one in force and says so.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), file, nil)
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// serve runs a configuration until a signal or ctx ends it. Once it answers, started is called.
+func serve(ctx context.Context, file string, started func(*process) error) error {
+	if err := harden(); err != nil {
+		return err
+	}
+	b, err := load(file)
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(b.config.Log)
+	if err != nil {
+		return err
+	}
+	defer log.Sync() //nolint:errcheck // standard error has nothing to sync
+	p, err := newProcess(b, log)
+	if err != nil {
+		return err
+	}
+	defer p.close() //nolint:errcheck // its records are synced; there is nobody left to tell
+	for _, n := range b.notices {
+		log.Info("inventory", zap.String("entry", n))
+	}
+	if err := p.gateway.Listen(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.gateway.Serve() }()
+	for name := range p.services.Addresses {
+		log.Info("listening", zap.String("listener", name), zap.Stringer("address", p.gateway.Addr(name)))
+	}
+	log.Info("listening", zap.String("listener", "admin"), zap.Stringer("address", p.gateway.Addr("admin")))
+	if started != nil {
+		if err := started(p); err != nil {
+			return errors.Join(err, p.shutdown())
+		}
+	}
+	return p.run(ctx, file, b, ended)
+}
+
+// run reloads and drains as signals say.
+func (p *process) run(ctx context.Context, file string, b *builder, ended <-chan error) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	watch := newWatcher(b.files)
+	reload := func(why string) {
+		if next, err := p.reload(file); err != nil {
+			p.log.Error("reload failed: the old configuration stays in force", zap.String("cause", why), zap.Error(err))
+		} else {
+			watch = newWatcher(next.files)
+			p.log.Info("reloaded", zap.String("cause", why))
+		}
+	}
+	for {
+		select {
+		case err := <-ended:
+			return fmt.Errorf("listener ended: %w", err)
+		case <-ctx.Done():
+			return p.drain(ended)
+		case <-tick.C:
+			if watch.changed() {
+				reload("file changed")
+			}
+		case s := <-signals:
+			if s != syscall.SIGHUP {
+				p.log.Info("draining", zap.Stringer("signal", s))
+				return p.drain(ended)
+			}
+			if err := p.services.Audit.Reopen(); err != nil {
+				p.log.Error("audit log was not opened anew", zap.Error(err))
+			}
+			reload("SIGHUP")
+		}
+	}
+}
+
+func (p *process) drain(ended <-chan error) error {
+	err := p.shutdown()
+	<-ended
+	p.log.Info("drained")
+	return err
+}
+
+func (p *process) shutdown() error {
+	c := p.config.Shutdown
+	if c.Timeout == 0 {
+		c.Timeout = 20 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.Grace+c.Timeout)
+	defer cancel()
+	return p.gateway.Shutdown(ctx, c.Grace)
+}
+
+// newLogger logs to standard error: JSON, or for people where it is a terminal.
+func newLogger(c LogConfig) (*zap.Logger, error) {
+	level := zapcore.InfoLevel
+	if c.Level != "" {
+		if err := level.Set(c.Level); err != nil {
+			return nil, errors.New("log.level: want debug, info, warn or error")
+		}
+	}
+	console := c.Format == "console" || (c.Format == "" || c.Format == "auto") && term.IsTerminal(int(os.Stderr.Fd()))
+	encoding := zap.NewProductionEncoderConfig()
+	encoding.EncodeTime = zapcore.ISO8601TimeEncoder
+	encoder := zapcore.NewJSONEncoder(encoding)
+	if console {
+		encoding.EncodeLevel = zapcore.CapitalColorLevelEncoder
+		encoder = zapcore.NewConsoleEncoder(encoding)
+	}
+	core := zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)
+	// A flood of handshakes or refusals must not become a flood of lines: of equal messages, 50 a second and then every 100th.
+	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, 50, 100)), nil
+}

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+// Config is a configuration file. Every key is documented on its field here; docs/configuration.md is made from these
+// comments. Paths are relative to the file. Secrets are paths to files, never values.
+type Config struct {
+	// Environment is `test` or `production`: what is of one never meets the other. Required. `production` refuses
+	// private keys in plain files and generated ones.
+	Environment string `yaml:"environment"`
+
+	// Listeners are where callers come in, by name.
+	Listeners map[string]ListenerConfig `yaml:"listeners"`
+
+	// Admin is the operators' listener: `/metrics`, `/healthz`, `/readyz`.
+	Admin AdminConfig `yaml:"admin"`
+
+	// Store is what instances must agree on. Left out: in memory, for one instance.
+	Store StoreConfig `yaml:"store"`
+
+	// Keys are our own. Of several with one use, the first is the primary and the others still open and verify what was
+	// made before a rotation. Uses `storage`, `digest` and `audit` are generated where they are left out and the store
+	// is in memory.
+	Keys []KeyConfig `yaml:"keys"`
+
+	// Partners are the organisations that call us.
+	Partners []PartnerConfig `yaml:"partners"`
+
+	// Issuers are the card issuers behind us, by name.
+	Issuers map[string]IssuerConfig `yaml:"issuers"`
+
+	// Routes put a face on a listener and an issuer behind it.
+	Routes []RouteConfig `yaml:"routes"`
+
+	// Policies are files of Cedar policies, as globs. Default deny: without a policy that permits, nothing is done.
+	Policies []string `yaml:"policies"`
+
+	// Holders is the holder directory: a YAML file that says whose card is whose.
+	Holders string `yaml:"holders"`
+
+	// Credentials is the file of partners' API keys, kept by `cardstile partner credential`.
+	Credentials string `yaml:"credentials"`
+
+	// Limits bound what callers can take.
+	Limits LimitsConfig `yaml:"limits"`
+
+	// Audit is the record of what happened to cards.
+	Audit AuditConfig `yaml:"audit"`
+
+	// Log is for operators. Never card data.
+	Log LogConfig `yaml:"log"`
+
+	// Shutdown is how SIGTERM ends the process.
+	Shutdown ShutdownConfig `yaml:"shutdown"`
+}
+
+// ListenerConfig is one place where callers come in.
+type ListenerConfig struct {
+	// Address is host and port to listen on, as in `:8443` or `192.0.2.1:8443`. A change needs a restart.
+	Address string `yaml:"address"`
+
+	// TLS is required: there is no clear text listener.
+	TLS ListenerTLSConfig `yaml:"tls"`
+
+	// ProxyProtocol believes the PROXY header, v1 or v2, of the listed load balancers, and requires it of them.
+	ProxyProtocol ProxyProtocolConfig `yaml:"proxy_protocol"`
+
+	// Environment overrides the configuration's.
+	Environment string `yaml:"environment"`
+}
+
+// ListenerTLSConfig is a listener's side of TLS 1.3 and 1.2.
+type ListenerTLSConfig struct {
+	// Certificate is a PEM file with the server's certificate and its chain. It is reloaded when it changes.
+	Certificate string `yaml:"certificate"`
+
+	// Key is a PEM file with the certificate's private key.
+	Key string `yaml:"key"`
+
+	// ClientCA is a PEM file with the authorities of partners' certificates. Where it is set, every connection needs a
+	// client certificate that one of them issued for client authentication.
+	ClientCA string `yaml:"client_ca"`
+}
+
+// ProxyProtocolConfig lists load balancers.
+type ProxyProtocolConfig struct {
+	// From are the load balancers' networks, as in `10.0.0.0/8`.
+	From []netip.Prefix `yaml:"from"`
+}
+
+// AdminConfig is the operators' listener.
+type AdminConfig struct {
+	// Address is host and port. Default `127.0.0.1:8445`. Anywhere but on loopback it needs TLS with a client CA, or a
+	// bearer. A change needs a restart.
+	Address string `yaml:"address"`
+
+	// TLS, if set, serves HTTPS.
+	TLS ListenerTLSConfig `yaml:"tls"`
+
+	// BearerFile holds a token that every request must carry as `Authorization: Bearer`.
+	BearerFile string `yaml:"bearer_file"`
+}
+
+// StoreConfig is what instances must agree on. One of Redis and Memory. A change needs a restart.
+type StoreConfig struct {
+	// Redis is shared by all instances.
+	Redis *RedisConfig `yaml:"redis"`
+
+	// Memory is the embedded default, for one instance. A restart forgets all tokens: they are refused.
+	Memory *MemoryConfig `yaml:"memory"`
+}
+
+// RedisConfig is one Redis server, version 7 or later. It must have `maxmemory-policy noeviction`.
+type RedisConfig struct {
+	// Addresses of the server, as `host:port`.
+	Addresses []string `yaml:"addresses"`
+
+	// Username of the ACL user. Default: Redis' default user.
+	Username string `yaml:"username"`
+
+	// PasswordFile holds the password. It is read again for each connection, so that it can be rotated.
+	PasswordFile string `yaml:"password_file"`
+
+	// TLS, if set, encrypts the connections.
+	TLS *ClientTLSConfig `yaml:"tls"`
+
+	// Prefix begins every key. Default `cardstile`.
+	Prefix string `yaml:"prefix"`
+
+	// PoolSize is the number of connections. Default 32.
+	PoolSize int `yaml:"pool_size"`
+
+	// Timeout of one command. Default `500ms`.
+	Timeout time.Duration `yaml:"timeout"`
+
+	// DialTimeout of a new connection. Default `2s`.
+	DialTimeout time.Duration `yaml:"dial_timeout"`
+}
+
+// ClientTLSConfig is our side of TLS where we are the client.
+type ClientTLSConfig struct {
+	// CA is a PEM file with the authorities that the server's certificate must come from. Default: the system's.
+	CA string `yaml:"ca"`
+
+	// ServerName is the name in the server's certificate. Default: the host that is dialled.
+	ServerName string `yaml:"server_name"`
+
+	// Certificate is a PEM file with our client certificate.
+	Certificate string `yaml:"certificate"`
+
+	// Key is a PEM file with its private key.
+	Key string `yaml:"key"`
+}
+
+// MemoryConfig is the embedded store.
+type MemoryConfig struct {
+	// MaxEntries is how many tokens and records fit. Beyond, mints are refused. Default `1000000`.
+	MaxEntries int `yaml:"max_entries"`
+
+	// LoginsFile holds cookie values, one a line, whose users are logged in for 24 hours from the start: for demos and
+	// tests. Refused in production.
+	LoginsFile string `yaml:"logins_file"`
+}
+
+// KeyConfig is one key of ours. `cardstile keys generate` makes its file.
+type KeyConfig struct {
+	// ID names the key: letters, digits, `.`, `_` and `-`.
+	ID string `yaml:"id"`
+
+	// Use is `session` (opens clients' session ids), `storage` (seals what the store keeps), `digest` (digests of
+	// tokens), `cookie` (signs cookies), `audit` (chains audit records), `issuer` or `jwt`.
+	Use string `yaml:"use"`
+
+	// Kind is `pem` (a plain file) or `age` (sealed with a passphrase). Default `pem`.
+	Kind string `yaml:"kind"`
+
+	// File holds the key.
+	File string `yaml:"file"`
+
+	// PassphraseFile holds the passphrase of kind `age`, for example a systemd credential.
+	PassphraseFile string `yaml:"passphrase_file"`
+
+	// Environment overrides the configuration's.
+	Environment string `yaml:"environment"`
+}
+
+// PartnerConfig is an organisation that calls us.
+type PartnerConfig struct {
+	// ID names the partner in policies, logs and the holder directory.
+	ID string `yaml:"id"`
+
+	// Disabled is the partner's switch: its open connections and its tokens stop with the reload.
+	Disabled bool `yaml:"disabled"`
+
+	// Environment overrides the configuration's.
+	Environment string `yaml:"environment"`
+
+	// Certificate is what its client certificates look like.
+	Certificate *PartnerCertificateConfig `yaml:"certificate"`
+
+	// Rate overrides `limits.partner`, as in `600/m`.
+	Rate policy.Rate `yaml:"rate"`
+
+	// Concurrent overrides `limits.concurrent_per_partner`.
+	Concurrent int `yaml:"concurrent"`
+
+	// Issuers are our credentials with issuers when we act for this partner, by issuer.
+	Issuers map[string]PartnerIssuerConfig `yaml:"issuers"`
+}
+
+// PartnerCertificateConfig is what a partner's client certificates look like.
+type PartnerCertificateConfig struct {
+	// Subject is the distinguished name, as in `CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US`. The order of its
+	// attributes does not matter; nothing may be missing or added.
+	Subject string `yaml:"subject"`
+
+	// CA is a PEM file with the authority that must have issued them. Default: the listener's, if it trusts but one.
+	CA string `yaml:"ca"`
+
+	// Pins are SHA-256 digests, in hex, of the public keys that are accepted. Default: any.
+	Pins []string `yaml:"pins"`
+}
+
+// PartnerIssuerConfig is a partner's account with an issuer.
+type PartnerIssuerConfig struct {
+	// APIKeyFile holds the API key that is used instead of the issuer's own.
+	APIKeyFile string `yaml:"api_key_file"`
+}
+
+// IssuerConfig is a card issuer behind us.
+type IssuerConfig struct {
+	// Kind is the issuer's API: `rain`.
+	Kind string `yaml:"kind"`
+
+	// URL is the API's base, HTTPS. Plain HTTP is accepted to loopback in `test`.
+	URL string `yaml:"url"`
+
+	// CA is a PEM file with the authorities that the issuer's certificate must come from. Default: the system's.
+	CA string `yaml:"ca"`
+
+	// Certificate is a PEM file with our client certificate.
+	Certificate string `yaml:"certificate"`
+
+	// Key is a PEM file with its private key.
+	Key string `yaml:"key"`
+
+	// APIKeyFile holds our API key.
+	APIKeyFile string `yaml:"api_key_file"`
+
+	// PublicKey is a PEM file with the RSA key that sessions with the issuer are made with.
+	PublicKey string `yaml:"public_key"`
+
+	// Timeout of one request. Default `10s`.
+	Timeout time.Duration `yaml:"timeout"`
+
+	// Concurrent overrides `limits.concurrent_per_issuer`.
+	Concurrent int `yaml:"concurrent"`
+
+	// Environment overrides the configuration's.
+	Environment string `yaml:"environment"`
+
+	// SharedCredential allows several partners to act under the issuer's one API key.
+	SharedCredential bool `yaml:"shared_credential"`
+
+	// Legacy names primitives below today's standard that the issuer needs: `rsa-1024`.
+	Legacy []string `yaml:"legacy"`
+}
+
+// RouteConfig puts a face on a listener and an issuer behind it.
+type RouteConfig struct {
+	// Listener is a name under `listeners`.
+	Listener string `yaml:"listener"`
+
+	// Face is the API that is presented: `gnosispay` or `exa`.
+	Face string `yaml:"face"`
+
+	// Issuer is a name under `issuers`.
+	Issuer string `yaml:"issuer"`
+
+	// Operations are those of the face that this route offers, such as `token.mint`, `card.reveal`, `card.profile`,
+	// `pin.reveal`, `pin.set`. Default: all that the listener and the other keys allow.
+	Operations []string `yaml:"operations"`
+
+	// SessionKey is the id of the key, of use `session`, that opens the callers' session ids.
+	SessionKey string `yaml:"session_key"`
+
+	// PreviousSessionKey is the id of a key that is accepted as well, during a rotation.
+	PreviousSessionKey string `yaml:"previous_session_key"`
+
+	// Partner is the partner of a face whose callers do not show which partner they belong to.
+	Partner string `yaml:"partner"`
+
+	// CookieKey is the id of the key, of use `cookie`, that signs users' cookies. Required for `exa`.
+	CookieKey string `yaml:"cookie_key"`
+
+	// PreviousCookieKey is the id of a key that is accepted as well, during a rotation.
+	PreviousCookieKey string `yaml:"previous_cookie_key"`
+
+	// StatelessCookies accepts signed cookies without a login record: for compatibility. They cannot be revoked, and
+	// never expire.
+	StatelessCookies bool `yaml:"stateless_cookies"`
+
+	// UnboundTokens says what a token opens that was minted without naming operation and card: `with_user_proof` (a
+	// card together with a proof of its user), `refuse` (nothing), or `allow` (any card of its partner: for
+	// compatibility). Default `with_user_proof`.
+	UnboundTokens string `yaml:"unbound_tokens"`
+
+	// PIN is how PIN operations are carried: `blind` (the client encrypts to the issuer's key) or `software` (the vault
+	// opens the PIN block in memory). Left out: not at all.
+	PIN string `yaml:"pin"`
+
+	// PINWithPAN allows a PIN beside a card number in one answer.
+	PINWithPAN bool `yaml:"pin_with_pan"`
+
+	// Legacy names primitives below today's standard that the face's clients need: `oaep-sha1`.
+	Legacy []string `yaml:"legacy"`
+
+	// Environment overrides the configuration's.
+	Environment string `yaml:"environment"`
+}
+
+// LimitsConfig bounds what callers can take.
+type LimitsConfig struct {
+	// Partner is the rate of each partner's permitted exchanges, as in `600/m`. Default: none.
+	Partner policy.Rate `yaml:"partner"`
+
+	// Card is the rate of permitted exchanges on each card. Default: none.
+	Card policy.Rate `yaml:"card"`
+
+	// FailedOpens is the rate of session ids that do not open, for each partner and user. Default `60/m`.
+	FailedOpens policy.Rate `yaml:"failed_opens"`
+
+	// HeaderBytes of a request. Default `16384`; beyond, 431.
+	HeaderBytes int `yaml:"header_bytes"`
+
+	// BodyBytes of a request. Default `65536`; beyond, 413.
+	BodyBytes int `yaml:"body_bytes"`
+
+	// AnswerBytes of an issuer's answer. Default `262144`; beyond, the answer is refused.
+	AnswerBytes int `yaml:"answer_bytes"`
+
+	// Handshake is the time from a connection to its end of handshake. Default `5s`.
+	Handshake time.Duration `yaml:"handshake"`
+
+	// Read is the time for a whole request. Default `10s`.
+	Read time.Duration `yaml:"read"`
+
+	// Write is the time from a request's header to the end of its answer. Default `30s`.
+	Write time.Duration `yaml:"write"`
+
+	// Idle is the time between two requests of a connection. Default `90s`.
+	Idle time.Duration `yaml:"idle"`
+
+	// Exchange is the time for all stages of one exchange. Default `15s`.
+	Exchange time.Duration `yaml:"exchange"`
+
+	// Connections per listener. Default `10000`; beyond, new ones wait.
+	Connections int `yaml:"connections"`
+
+	// Concurrent exchanges. Default `1024`; beyond, 503, and nothing is spent.
+	Concurrent int `yaml:"concurrent"`
+
+	// ConcurrentPerIssuer is the same for each issuer, so that one that hangs stops no other. Default `512`.
+	ConcurrentPerIssuer int `yaml:"concurrent_per_issuer"`
+
+	// ConcurrentPerPartner is the same for each partner. Default `256`.
+	ConcurrentPerPartner int `yaml:"concurrent_per_partner"`
+
+	// RSA is how many session ids are opened at once. Default: one less than there are processors, at least one.
+	RSA int `yaml:"rsa"`
+}
+
+// AuditConfig is the record of what happened to cards.
+type AuditConfig struct {
+	// File gets one JSON line per record, synced before the answer leaves. It is opened anew on SIGHUP. Required. A
+	// change needs a restart.
+	File string `yaml:"file"`
+
+	// Instance names this process in the records. Default: the host's name.
+	Instance string `yaml:"instance"`
+}
+
+// LogConfig is the operators' log, on standard error.
+type LogConfig struct {
+	// Level is `debug`, `info`, `warn` or `error`. Default `info`. A change needs a restart.
+	Level string `yaml:"level"`
+
+	// Format is `json`, `console`, or `auto`: console on a terminal. Default `auto`. A change needs a restart.
+	Format string `yaml:"format"`
+}
+
+// ShutdownConfig is how SIGTERM ends the process.
+type ShutdownConfig struct {
+	// Grace is how long `/readyz` says 503 before connections are refused, so that load balancers see it. Default `0s`.
+	Grace time.Duration `yaml:"grace"`
+
+	// Timeout is how long exchanges in flight may take to end. Default `20s`.
+	Timeout time.Duration `yaml:"timeout"`
+}

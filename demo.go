@@ -1,0 +1,472 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// The demo's fixed names. Everything else in it is made at random for each new directory.
+const (
+	demoPartner = "gp-demo"
+	demoSubject = "gp_f1a9b6c741c94510bb3b27f2e8379e29"
+	demoCard    = "123e4567-e89b-12d3-a456-426655440000"
+	demoOrigin  = "https://app.example"
+)
+
+// demo is a directory that holds a whole Cardstile: a PKI, keys, a configuration, and a sandbox issuer with its cards.
+type demo struct {
+	dir   string
+	lock  *os.File
+	state demoState
+	rain  *sandbox.Rain
+	ports [3]int // partners, public, admin
+	url   string // of the sandbox issuer
+}
+
+// demoState is what the directory remembers between starts: made-up cards, and secrets that open nothing else.
+type demoState struct {
+	RainAddress string         `json:"rain_address"`
+	RainAPIKey  string         `json:"rain_api_key"`
+	Cards       []sandbox.Card `json:"cards"`
+	Users       []sandbox.User `json:"users"`
+	ExaUser     string         `json:"exa_user"`
+}
+
+// demoFile is demo.json: what a newcomer, or a check from outside, needs to know.
+type demoFile struct {
+	PartnersURL      string      `json:"partners_url"`
+	PublicURL        string      `json:"public_url"`
+	AdminURL         string      `json:"admin_url"`
+	CA               string      `json:"ca"`
+	SessionPublicKey string      `json:"session_public_key"`
+	AuditLog         string      `json:"audit_log"`
+	Origin           string      `json:"origin"`
+	Partner          demoCaller  `json:"partner"`
+	Stranger         demoCaller  `json:"stranger"`
+	Card             demoCardDoc `json:"card"`
+	Exa              demoExa     `json:"exa"`
+}
+
+type demoCaller struct {
+	ID          string `json:"id,omitempty"`
+	Certificate string `json:"certificate"`
+	Key         string `json:"key"`
+}
+
+type demoCardDoc struct {
+	ID          string `json:"id"`
+	PAN         string `json:"pan"`
+	CVC         string `json:"cvc"`
+	ExpiryMonth string `json:"expiry_month"`
+	ExpiryYear  string `json:"expiry_year"`
+	PIN         string `json:"pin"`
+}
+
+type demoExa struct {
+	Cookie string `json:"cookie"`
+}
+
+// openDemo takes a directory and fills in what it lacks. Another process in it is an error, so that two demos do not
+// write over one another.
+func openDemo(dir, pan string) (*demo, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	d := &demo{dir: dir}
+	var err error
+	if d.lock, err = os.OpenFile(d.path(".lock"), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: another demo runs in this directory", dir), d.lock.Close())
+	}
+	for _, step := range []func() error{d.forget, d.makePKI, d.makeKeys, func() error { return d.makeCards(pan) }} {
+		if err := step(); err != nil {
+			return nil, errors.Join(err, d.lock.Close())
+		}
+	}
+	return d, nil
+}
+
+func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+// forget removes demo.json: it is there only while everything answers.
+func (d *demo) forget() error {
+	if err := os.Remove(d.path("demo.json")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// missing reports whether a file is still to be made.
+func (d *demo) missing(name string) bool {
+	_, err := os.Stat(d.path(name))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// makePKI makes the authorities and their certificates: one for our servers, one for partners, and a stranger's.
+func (d *demo) makePKI() error {
+	server := &x509.Certificate{
+		Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	partner := &x509.Certificate{
+		Subject: pkix.Name{CommonName: demoSubject, Country: []string{"US"}}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	for _, c := range []struct {
+		ca, caName, leaf string
+		template         *x509.Certificate
+	}{
+		{"ca", "Cardstile demo servers", "server", server},
+		{"ca", "Cardstile demo servers", "rain-server", server},
+		{"partners-ca", "Cardstile demo partners", "partner", partner},
+		{"stranger-ca", "Cardstile demo strangers", "stranger", partner},
+	} {
+		if d.missing(c.ca + ".pem") {
+			ca := &x509.Certificate{Subject: pkix.Name{CommonName: c.caName}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
+			if err := d.issue(c.ca, ca, ""); err != nil {
+				return err
+			}
+		}
+		if d.missing(c.leaf + ".pem") {
+			c.template.KeyUsage = x509.KeyUsageDigitalSignature
+			if err := d.issue(c.leaf, c.template, c.ca); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// issue makes a key and a certificate: name-key.pem and name.pem. An empty ca signs itself.
+func (d *demo) issue(name string, template *x509.Certificate, ca string) error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	parent, signer := template, key
+	if ca != "" {
+		pair, err := tls.LoadX509KeyPair(d.path(ca+".pem"), d.path(ca+"-key.pem"))
+		if err != nil {
+			return err
+		}
+		parent, signer = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
+	}
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
+		return err
+	}
+	template.NotBefore = time.Now().Add(-time.Hour)
+	template.NotAfter = template.NotBefore.AddDate(5, 0, 0)
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		d.write(name+"-key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})),
+		d.write(name+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+	)
+}
+
+// makeKeys makes our keys, and the sandbox issuer's.
+func (d *demo) makeKeys() error {
+	for use, name := range map[keys.Use]string{keys.UseSession: "session", keys.UseStorage: "storage", keys.UseDigest: "digest", keys.UseCookie: "cookie", keys.UseAudit: "audit", keys.UseIssuer: "rain"} {
+		if !d.missing(name + "-key.pem") {
+			continue
+		}
+		public := ""
+		if use == keys.UseSession || use == keys.UseIssuer {
+			public = d.path(name + "-public.pem")
+		}
+		if err := generateKey(string(use), 0, d.path(name+"-key.pem"), public, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeCards makes up a card and its holder; a known directory keeps its own, unless pan asks for another number.
+func (d *demo) makeCards(pan string) error {
+	content, err := os.ReadFile(d.path("sandbox.json"))
+	if err == nil {
+		if err := json.Unmarshal(content, &d.state); err != nil {
+			return fmt.Errorf("%s: damaged: %w", d.path("sandbox.json"), err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(d.state.Cards) == 0 {
+		var address [20]byte
+		rand.Read(address[:])
+		holder := sandbox.User{ID: randomUUID(), FirstName: "Ada", LastName: "Example", Email: "ada@example.com"}
+		card := sandbox.RandomCard(demoCard, pan)
+		card.UserID = holder.ID
+		// A second card, which is nobody's here.
+		other := sandbox.RandomCard(randomUUID(), "")
+		d.state = demoState{
+			RainAPIKey: rand.Text(), Cards: []sandbox.Card{card, other}, Users: []sandbox.User{holder}, ExaUser: fmt.Sprintf("0x%x", address),
+		}
+	}
+	if pan != "" {
+		d.state.Cards[0].PAN = pan
+	}
+	return nil
+}
+
+// randomUUID is a version 4 UUID (RFC 9562 section 5.4).
+func randomUUID() string {
+	var b [16]byte
+	rand.Read(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// serveIssuers starts the sandbox issuer where it stood before, or at a free port.
+func (d *demo) serveIssuers() (stop func(), err error) {
+	key, err := d.rsaKey("rain-key.pem")
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.LoadX509KeyPair(d.path("rain-server.pem"), d.path("rain-server-key.pem"))
+	if err != nil {
+		return nil, err
+	}
+	d.rain, err = sandbox.NewRain(sandbox.RainConfig{
+		APIKey: d.state.RainAPIKey, Key: key, Cards: d.state.Cards, Users: d.state.Users,
+		TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.Listen("tcp", d.state.RainAddress)
+	if d.state.RainAddress == "" || err != nil {
+		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return nil, err
+		}
+	}
+	d.state.RainAddress = ln.Addr().String()
+	d.url = "https://" + d.state.RainAddress
+	ended := make(chan error, 1)
+	go func() { ended <- d.rain.Serve(ln) }()
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		d.rain.Shutdown(ctx) //nolint:errcheck // the demo is ending
+		<-ended
+	}, nil
+}
+
+func (d *demo) rsaKey(name string) (*rsa.PrivateKey, error) {
+	content, err := os.ReadFile(d.path(name))
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s: no PEM", name)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	private, ok := key.(*rsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%s: not an RSA key", name)
+	}
+	return private, nil
+}
+
+// writeConfig writes the configuration for the ports, and what it names besides keys and certificates.
+func (d *demo) writeConfig() error {
+	state, err := json.MarshalIndent(d.state, "", "  ")
+	if err != nil {
+		return err
+	}
+	for name, content := range map[string]string{
+		"sandbox.json":        string(state) + "\n",
+		"rain-api-key":        d.state.RainAPIKey + "\n",
+		"logins":              d.state.ExaUser + "\n",
+		"policies/demo.cedar": demoPolicies,
+		"holders.yaml":        fmt.Sprintf(demoHolders, d.state.Cards[0].ID, d.state.ExaUser, d.state.ExaUser, d.state.Users[0].ID),
+		"config.yaml":         fmt.Sprintf(demoConfig, d.ports[0], d.ports[1], d.ports[2], d.url),
+	} {
+		if err := d.write(name, []byte(content)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write replaces a file as a whole.
+func (d *demo) write(name string, content []byte) error {
+	target := d.path(name)
+	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(target), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return os.Rename(f.Name(), target)
+}
+
+// describe writes demo.json, when everything answers.
+func (d *demo) describe() (demoFile, error) {
+	cookie, err := d.cookie()
+	if err != nil {
+		return demoFile{}, err
+	}
+	card := d.state.Cards[0]
+	doc := demoFile{
+		PartnersURL: fmt.Sprintf("https://localhost:%d", d.ports[0]), PublicURL: fmt.Sprintf("https://localhost:%d", d.ports[1]),
+		AdminURL: fmt.Sprintf("http://127.0.0.1:%d", d.ports[2]),
+		CA:       "ca.pem", SessionPublicKey: "session-public.pem", AuditLog: "audit.jsonl", Origin: demoOrigin,
+		Partner:  demoCaller{demoPartner, "partner.pem", "partner-key.pem"},
+		Stranger: demoCaller{"", "stranger.pem", "stranger-key.pem"},
+		Card:     demoCardDoc{card.ID, card.PAN, card.CVC, card.ExpiryMonth, card.ExpiryYear, card.PIN},
+		Exa:      demoExa{"credential_id=" + cookie},
+	}
+	content, err := json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return doc, err
+	}
+	return doc, d.write("demo.json", append(content, '\n'))
+}
+
+// cookie is the signed cookie of the demo's user.
+func (d *demo) cookie() (string, error) {
+	key, err := keys.Load(keys.Config{ID: "cookie-demo", Use: keys.UseCookie, File: d.path("cookie-key.pem")})
+	if err != nil {
+		return "", err
+	}
+	cookies, err := newCookies(nil, "exa", []*keys.Key{key}, nil, true)
+	if err != nil {
+		return "", err
+	}
+	return cookies.Sign(d.state.ExaUser), nil
+}
+
+// freePorts returns three ports that nobody listens on at the moment.
+func freePorts() (ports [3]int, err error) {
+	for i := range ports {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return ports, err
+		}
+		defer ln.Close()
+		ports[i] = ln.Addr().(*net.TCPAddr).Port
+	}
+	return ports, nil
+}
+
+const demoConfig = `# Made by "cardstile demo". "cardstile serve --config" accepts it unchanged, beside "cardstile sandbox".
+environment: test
+
+listeners:
+  partners:
+    address: "127.0.0.1:%d"
+    tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}
+  public:
+    address: "127.0.0.1:%d"
+    tls: {certificate: server.pem, key: server-key.pem}
+
+admin: {address: "127.0.0.1:%d"}
+
+store: {memory: {logins_file: logins}}
+
+keys:
+  - {id: session-demo, use: session, file: session-key.pem}
+  - {id: storage-demo, use: storage, file: storage-key.pem}
+  - {id: digest-demo, use: digest, file: digest-key.pem}
+  - {id: cookie-demo, use: cookie, file: cookie-key.pem}
+  - {id: audit-demo, use: audit, file: audit-key.pem}
+
+partners:
+  - id: gp-demo
+    certificate: {subject: "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US"}
+
+issuers:
+  rain:
+    kind: rain
+    url: %s
+    ca: ca.pem
+    api_key_file: rain-api-key
+    public_key: rain-public.pem
+
+# What a real deployment would think about twice is switched on by name.
+routes:
+  - {listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}
+  - listener: public
+    face: gnosispay
+    issuer: rain
+    session_key: session-demo
+    operations: [card.reveal, pin.reveal, pin.set]
+    unbound_tokens: allow
+    pin: software
+    legacy: [oaep-sha1]
+  - listener: public
+    face: exa
+    issuer: rain
+    partner: gp-demo
+    session_key: session-demo
+    cookie_key: cookie-demo
+    pin: software
+    pin_with_pan: true
+    legacy: [oaep-sha1]
+
+policies: [policies/*.cedar]
+holders: holders.yaml
+
+limits: {partner: 100000/m, card: 100000/m, failed_opens: 100000/m}
+
+audit: {file: audit.jsonl}
+`
+
+const demoHolders = `# Whose card is whose. The issuer has another card, which is nobody's here: it is refused like one that does not exist.
+cards:
+  - {id: %q, issuer: rain, partners: [gp-demo], users: [%q], environment: test}
+users:
+  - {id: %q, partner: gp-demo, issuer: rain, issuer_user: %q}
+`
+
+const demoPolicies = `// Default deny: what no policy permits is not done.
+
+@id("partners-mint")
+permit (principal is Partner, action == Action::"token.mint", resource)
+when { context.proofs.certificate };
+
+@id("token-opens-card")
+permit (principal, action in [Action::"card.reveal", Action::"pin.reveal", Action::"pin.set"], resource)
+when { context.proofs.token };
+
+@id("user-sees-own-card")
+permit (principal, action in [Action::"card.profile", Action::"card.reveal", Action::"pin.reveal"], resource)
+when { context.proofs.cookie && context has user };
+`

@@ -1,0 +1,48 @@
+// Command cardstile is a turnstile for card data: a reverse proxy in front of card-issuer APIs that verifies partners and
+// their clients, lets every single-use token through exactly once, and re-encrypts card details for each session on their
+// way through.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	if err := command().ExecuteContext(context.Background()); err != nil {
+		if !errors.Is(err, errSaid) {
+			fmt.Fprintln(os.Stderr, "cardstile: "+err.Error())
+		}
+		os.Exit(1)
+	}
+}
+
+// errSaid is the error of a command that has told its user already.
+var errSaid = errors.New("see above")
+
+// command is the tree of subcommands: one file cmd_<name>.go for each.
+func command() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "cardstile",
+		Short:         "A turnstile for card data, in front of card-issuer APIs",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.AddCommand(
+		cmdServe(),
+		cmdCheck(),
+		cmdDemo(),
+		cmdSandbox(),
+		cmdSession(),
+		cmdKeys(),
+		cmdPartner(),
+		cmdAudit(),
+		cmdVersion(),
+	)
+	return root
+}

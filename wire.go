@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/audit"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// process is what one `cardstile serve` consists of, built once, in the order of the data path.
+type process struct {
+	config   Config // the part that only a restart changes is compared with it
+	log      *zap.Logger
+	gateway  *gateway.Gateway
+	services gateway.Services
+	secrets  secrets
+	logins   []string // cookie values that are logged in at the start
+}
+
+// secrets are the keys that tokens and records depend on. Generated ones live as long as the process, across reloads.
+type secrets struct {
+	storage, digest, audit []*keys.Key
+}
+
+// newProcess builds everything, and starts nothing but the audit log's writer.
+func newProcess(b *builder, log *zap.Logger) (*process, error) {
+	p := &process{config: b.config, log: log}
+	if err := p.loadSecrets(b); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.services, err = p.newServices(b); err != nil {
+		return nil, err
+	}
+	config, err := p.gatewayConfig(b)
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	registry := prometheus.NewRegistry()
+	p.services.Metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry})
+	if p.gateway, err = gateway.New(p.services, config); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	registry.MustRegister(p.collectors()...)
+	if err := p.logIn(b); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// loadSecrets takes the configured keys, and generates those that a single instance does without.
+func (p *process) loadSecrets(b *builder) error {
+	for _, s := range []struct {
+		use  keys.Use
+		into *[]*keys.Key
+	}{{keys.UseStorage, &p.secrets.storage}, {keys.UseDigest, &p.secrets.digest}, {keys.UseAudit, &p.secrets.audit}} {
+		if *s.into = b.keysFor(s.use); len(*s.into) > 0 {
+			continue
+		}
+		key, err := generated(s.use, b)
+		if err != nil {
+			return err
+		}
+		*s.into = []*keys.Key{key}
+	}
+	return nil
+}
+
+// generated returns a key that was not configured. The audit log outlives the process, and so does its key, beside it.
+func generated(use keys.Use, b *builder) (*keys.Key, error) {
+	if use != keys.UseAudit {
+		return keys.Ephemeral("generated-"+string(use), use)
+	}
+	file := b.relative(b.config.Audit.File) + ".key"
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		if err := generateKey(string(use), 0, file, "", ""); err != nil {
+			return nil, fmt.Errorf("audit key: %w", err)
+		}
+	}
+	return keys.Load(keys.Config{ID: "generated-audit", Use: use, File: file, Environment: b.config.Environment})
+}
+
+// newServices builds what a reload does not touch.
+func (p *process) newServices(b *builder) (gateway.Services, error) {
+	s := gateway.Services{Log: p.log, Addresses: map[string]string{}}
+	for name, l := range b.config.Listeners {
+		s.Addresses[name] = l.Address
+	}
+	var err error
+	if s.Admin, err = newAdmin(b); err != nil {
+		return s, err
+	}
+	if s.Vault, err = vault.New(vault.Config{MaxRSA: b.config.Limits.RSA}); err != nil {
+		return s, err
+	}
+	if s.Store, err = newStore(b); err != nil {
+		return s, err
+	}
+	mac, err := p.secrets.audit[0].MAC(audit.Label)
+	if err != nil {
+		return s, err
+	}
+	instance := b.config.Audit.Instance
+	if instance == "" {
+		if instance, err = os.Hostname(); err != nil {
+			return s, err
+		}
+	}
+	s.Audit, err = audit.Open(audit.Config{File: b.relative(b.config.Audit.File), Instance: instance, MAC: mac, Logger: p.log})
+	if err != nil {
+		return s, errors.Join(err, s.Store.Close())
+	}
+	return s, nil
+}
+
+func newAdmin(b *builder) (gateway.Admin, error) {
+	c := b.config.Admin
+	a := gateway.Admin{Address: c.Address}
+	if c.BearerFile != "" {
+		a.Bearer, _ = b.secret("admin.bearer_file", c.BearerFile)
+	}
+	if c.TLS.Certificate != "" {
+		pair, _ := b.certificate("admin.tls", c.TLS)
+		var authorities = pool(nil)
+		if c.TLS.ClientCA != "" {
+			authorities = pool(b.authorities("admin.tls.client_ca", c.TLS.ClientCA))
+		}
+		a.TLS = gateway.ServerTLS(pair, authorities)
+	}
+	if len(b.problems) > 0 {
+		return a, problems(b.problems)
+	}
+	return a, nil
+}
+
+func newStore(b *builder) (store.Store, error) {
+	c := b.config.Store.Redis
+	if c == nil {
+		var m MemoryConfig
+		if b.config.Store.Memory != nil {
+			m = *b.config.Store.Memory
+		}
+		return store.NewMemory(store.MemoryConfig{MaxEntries: m.MaxEntries})
+	}
+	config := store.RedisConfig{
+		Addresses: c.Addresses, Username: c.Username, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
+	}
+	if c.PasswordFile != "" {
+		config.PasswordFile = b.relative(c.PasswordFile)
+	}
+	if c.TLS != nil {
+		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+		if c.TLS.CA != "" {
+			config.TLS.RootCAs = pool(b.authorities("store.redis.tls.ca", c.TLS.CA))
+		}
+		if c.TLS.Certificate != "" {
+			pair, _ := b.certificate("store.redis.tls", ListenerTLSConfig{Certificate: c.TLS.Certificate, Key: c.TLS.Key})
+			config.TLS.Certificates = []tls.Certificate{pair}
+		}
+	}
+	if len(b.problems) > 0 {
+		return nil, problems(b.problems)
+	}
+	return store.NewRedis(config)
+}
+
+// gatewayConfig is all that a reload replaces.
+func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
+	l := b.config.Limits
+	c := gateway.Config{
+		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders,
+		Limits: gateway.Limits{
+			Partner: l.Partner, Card: l.Card, FailedOpens: l.FailedOpens, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
+			AnswerBytes: l.AnswerBytes, Handshake: l.Handshake, Read: l.Read, Write: l.Write, Idle: l.Idle, Exchange: l.Exchange,
+			Connections: l.Connections, Concurrent: l.Concurrent, ConcurrentPerIssuer: l.ConcurrentPerIssuer,
+			ConcurrentPerPartner: l.ConcurrentPerPartner,
+		},
+	}
+	digest := p.secrets.digest
+	if own := b.keysFor(keys.UseDigest); len(own) > 0 {
+		digest = own
+	}
+	storage := p.secrets.storage
+	if own := b.keysFor(keys.UseStorage); len(own) > 0 {
+		storage = own
+	}
+	for label, into := range map[string]*policy.MAC{"card": &c.CardDigest, "envelope": &c.EnvelopeDigest} {
+		mac, err := digest[0].MAC(label)
+		if err != nil {
+			return c, err
+		}
+		*into = mac
+	}
+	var err error
+	if c.Tokens, err = newTokens(p.services.Store, digest, storage); err != nil {
+		return c, err
+	}
+	for i := range c.Routes {
+		if len(b.cookieKeys[i]) == 0 {
+			continue
+		}
+		if c.Routes[i].Cookies, err = newCookies(p.services.Store, c.Routes[i].Name, b.cookieKeys[i], digest, b.config.Routes[i].StatelessCookies); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func newTokens(s store.Tokens, digest, storage []*keys.Key) (*credential.Tokens, error) {
+	digests, err := keys.NewMACRing("token", digest...)
+	if err != nil {
+		return nil, err
+	}
+	grants, err := keys.NewSealRing("grant", storage...)
+	if err != nil {
+		return nil, err
+	}
+	return credential.NewTokens(credential.TokensConfig{Store: s, Digests: credential.Ring(digests), Grants: grants})
+}
+
+func newCookies(s store.Records, face string, signers, digest []*keys.Key, stateless bool) (*credential.Cookies, error) {
+	c := credential.CookiesConfig{Face: face, Stateless: stateless}
+	for _, k := range signers {
+		mac, err := k.RawMAC()
+		if err != nil {
+			return nil, err
+		}
+		c.Signers = append(c.Signers, mac)
+	}
+	if stateless {
+		return credential.NewCookies(c)
+	}
+	c.Records = s
+	for _, k := range digest {
+		mac, err := k.MAC("login")
+		if err != nil {
+			return nil, err
+		}
+		c.Logins = append(c.Logins, mac)
+	}
+	return credential.NewCookies(c)
+}
+
+// loginTTL is how long a user stays logged in. Source: Exa's cookie, 24 hours.
+const loginTTL = 24 * time.Hour
+
+// logIn gives the users of the logins file their login records.
+func (p *process) logIn(b *builder) error {
+	if b.config.Store.Memory == nil || b.config.Store.Memory.LoginsFile == "" {
+		return nil
+	}
+	content, ok := b.read("store.memory.logins_file", b.config.Store.Memory.LoginsFile)
+	if !ok {
+		return problems(b.problems)
+	}
+	for user := range strings.FieldsSeq(string(content)) {
+		for _, r := range b.routes {
+			if r.Cookies == nil {
+				continue
+			}
+			if err := r.Cookies.Login(context.Background(), user, loginTTL); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *process) collectors() []prometheus.Collector {
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "cardstile_build_info", Help: "1, with what was built.",
+		ConstLabels: prometheus.Labels{"version": versionText(), "goversion": runtime.Version()},
+	})
+	info.Set(1)
+	all := []prometheus.Collector{info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})}
+	all = append(all, p.gateway.Collectors()...)
+	all = append(all, p.services.Vault.Collectors()...)
+	all = append(all, p.services.Store.Collectors()...)
+	return append(all, p.services.Audit.Collectors()...)
+}
+
+// reload reads the configuration again and puts it in force, or says why the old one stays.
+func (p *process) reload(file string) (*builder, error) {
+	b, err := load(file)
+	if err != nil {
+		p.gateway.ReloadFailed()
+		return nil, err
+	}
+	for _, fixed := range []struct {
+		name     string
+		old, new any
+	}{
+		{"admin", p.config.Admin, b.config.Admin}, {"store", p.config.Store, b.config.Store}, {"audit", p.config.Audit, b.config.Audit},
+		{"log", p.config.Log, b.config.Log}, {"limits.rsa", p.config.Limits.RSA, b.config.Limits.RSA},
+		{"listeners' addresses", addresses(p.config), addresses(b.config)},
+	} {
+		if !reflect.DeepEqual(fixed.old, fixed.new) {
+			p.log.Warn("a change that needs a restart was left out", zap.String("key", fixed.name))
+		}
+	}
+	c, err := p.gatewayConfig(b)
+	if err != nil {
+		p.gateway.ReloadFailed()
+		return nil, err
+	}
+	return b, p.gateway.Reload(c)
+}
+
+func addresses(c Config) map[string]string {
+	found := map[string]string{}
+	for name, l := range c.Listeners {
+		found[name] = l.Address
+	}
+	return found
+}
+
+// close gives back what was opened, in the opposite order.
+func (p *process) close() error {
+	return errors.Join(p.services.Audit.Close(), p.services.Store.Close())
+}
+
+// watcher tells when one of the files that a configuration names has changed. It compares what stat says every interval:
+// renames, symlinks that are switched and network mounts all show, and no notification is lost.
+type watcher struct {
+	seen map[string]string
+}
+
+func newWatcher(files []string) *watcher {
+	w := &watcher{seen: map[string]string{}}
+	for _, f := range files {
+		w.seen[f] = stamp(f)
+	}
+	return w
+}
+
+// changed reports whether a file is another than it was.
+func (w *watcher) changed() bool {
+	found := false
+	for f, old := range w.seen {
+		if now := stamp(f); now != old {
+			w.seen[f] = now
+			found = true
+		}
+	}
+	return found
+}
+
+func stamp(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "none"
+	}
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano(), reflect.ValueOf(info.Sys()).Elem().FieldByName("Ino"))
+}
+
+// watchInterval is how often files are looked at.
+const watchInterval = time.Second
