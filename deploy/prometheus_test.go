@@ -173,7 +173,9 @@ func TestScrapeConfiguration(t *testing.T) {
 	if !strings.Contains(text, "credentials_file: /run/secrets/admin_token\n") {
 		t.Fatal("the scrape does not read its token from the secret admin_token")
 	}
-	write(t, filepath.Join(dir, "prometheus.yml"), strings.Replace(text, "/run/secrets/admin_token", token, 1))
+	ca := filepath.Join(prepared(t), "public", "server-ca.pem")
+	text = strings.NewReplacer("/run/secrets/admin_token", token, "/etc/prometheus/server-ca.pem", ca).Replace(text)
+	write(t, filepath.Join(dir, "prometheus.yml"), text)
 	write(t, filepath.Join(dir, "rules.yml"), read(t, rulesFile))
 	if out, errs, ok := run(t, dir, promtool, "check", "config", "prometheus.yml"); !ok || !strings.Contains(out, "1 rule files found") {
 		t.Errorf("promtool check config: %s%s", out, errs)
