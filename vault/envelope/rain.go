@@ -47,7 +47,7 @@ func (Rain) Legacy() []string { return []string{OAEPSHA1} }
 
 // ParsePreamble implements [Format].
 func (Rain) ParsePreamble(text string, maxModulusBytes int) ([]byte, error) {
-	if text == "" || len(text) > standard.EncodedLen(maxModulusBytes) {
+	if len(text) > standard.EncodedLen(maxModulusBytes) {
 		return nil, ErrPreamble
 	}
 	p, ok := appendDecoded(nil, text)

@@ -215,6 +215,10 @@ func TestParsePreamble(t *testing.T) {
 			t.Errorf("%s: %d bytes, %v", name, len(p), err)
 		}
 	}
+	huge := strings.Repeat("A", 1<<20)
+	if n := testing.AllocsPerRun(10, func() { _, _ = rain(t).ParsePreamble(huge, 256) }); n != 0 {
+		t.Errorf("a text of 1 MiB cost %v allocations: it must be refused by its length", n)
+	}
 	for _, n := range []int{1, 128, 254, 255, 256} { // what is too short fails later, when it is opened
 		if p, err := rain(t).ParsePreamble(text(n), 256); err != nil || len(p) != n {
 			t.Errorf("%d bytes: %d, %v", n, len(p), err)
