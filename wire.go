@@ -33,7 +33,6 @@ type process struct {
 	gateway  *gateway.Gateway
 	services gateway.Services
 	secrets  secrets
-	logins   []string // cookie values that are logged in at the start
 }
 
 // secrets are the keys that tokens and records depend on. Generated ones live as long as the process, across reloads.

@@ -44,7 +44,6 @@ func (l *listenerState) proxied(from net.Addr) bool {
 // route is a Route with what its exchanges need at hand.
 type route struct {
 	Route
-	changes  bool
 	issuer   *slots // in-flight exchanges at the issuer
 	partner  *slots // of the route's fixed partner
 	software bool   // whether its PINs are handled in software

@@ -1,0 +1,43 @@
+# Cardstile. `make run` needs Go alone; `make test` sets up what the tests use.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.PHONY: run build test lint bench fuzz docs setup clean
+
+run: build
+	./bin/cardstile demo
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cardstile .
+
+# The whole suite, with the race detector, against real servers that the tests start themselves.
+test: setup lint
+	$(GO) test -race -timeout 15m ./...
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	./bin/staticcheck ./...
+
+# Redis, Prometheus' promtool, systemd-analyze, openssl, curl, jq, nginx: installed where this is root on Debian.
+setup:
+	@./tools/setup
+
+bench: build
+	@BENCH=1 ./tools/setup
+	$(GO) run ./deploy/bench
+
+# Every fuzz target for FUZZTIME each.
+FUZZTIME ?= 20s
+fuzz:
+	@./tools/fuzz $(FUZZTIME)
+
+# Files that are made from the source; a test holds them to it.
+docs:
+	$(GO) test . -run 'TestConfigurationDoc|TestExampleConfig' -update
+
+clean:
+	rm -rf bin .cardstile .test
