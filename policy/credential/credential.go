@@ -1,0 +1,56 @@
+// Package credential answers one question: does the credential that a caller
+// presents prove what it claims? There is one file per kind. Whether what is
+// proven suffices is decided in package policy.
+//
+// Every prover follows one contract. A proof is complete: it has all that its
+// kind's row in the table promises. A credential that proves nothing gives a
+// *policy.Refused with a reason of the closed set, which no caller is told. Any
+// other error means that the question could not be answered (it matches
+// store.ErrUnavailable where the store was the cause), and nothing may be
+// released. No error quotes a credential. Provers are immutable and safe for
+// concurrent use; one that asks a store may block until the context's deadline.
+package credential
+
+import (
+	"context"
+
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/store"
+)
+
+// Prover proves a credential that can be presented any number of times.
+type Prover interface {
+	Prove(ctx context.Context, c policy.Credential) (policy.Proof, error)
+}
+
+// Redeemer proves a credential by using it up. The attempt is drawn by the
+// gateway, once per exchange [9].
+type Redeemer interface {
+	Redeem(ctx context.Context, c policy.Credential, attempt store.Attempt) (policy.Proof, error)
+}
+
+// Traits say how a kind is handled and what its proof names.
+type Traits struct {
+	SingleUse bool // redeemed after everything reusable was proven
+	Partner   bool // the proof names the partner
+	User      bool // the proof names the user; a token's only where its mint did
+}
+
+// kinds is the closed set of kinds.
+var kinds = map[policy.Kind]Traits{
+	policy.KindCertificate: {Partner: true},                  // certificate.go
+	policy.KindToken:       {SingleUse: true, Partner: true}, // token.go
+	policy.KindCookie:      {User: true},                     // cookie.go
+	policy.KindAPIKey:      {Partner: true},                  // apikey.go
+}
+
+// Of returns the traits of a kind, and whether there is such a kind.
+func Of(kind policy.Kind) (Traits, bool) {
+	traits, ok := kinds[kind]
+	return traits, ok
+}
+
+// refuse is a refusal of one kind.
+func refuse(kind policy.Kind, reason, detail string) error {
+	return &policy.Refused{Kind: kind, Reason: reason, Detail: detail}
+}

@@ -1,0 +1,4 @@
+package credential
+
+// ParseFile is List without the disk.
+var ParseFile = parseFile

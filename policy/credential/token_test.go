@@ -1,0 +1,417 @@
+package credential_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/store"
+)
+
+var (
+	first  = store.Attempt{1}
+	second = store.Attempt{2}
+)
+
+func grant() policy.Grant {
+	return policy.Grant{
+		Partner: "gp-demo", Certificate: [32]byte{1}, Operation: policy.CardReveal, Card: "card-1",
+		Environment: "test", Face: "gnosispay", User: "ada",
+	}
+}
+
+func tokens(t testing.TB, config credential.TokensConfig) *credential.Tokens {
+	t.Helper()
+	if config.Digests == nil {
+		config.Digests = credential.Ring(ring{newKey("digest")})
+	}
+	if config.Grants == nil {
+		config.Grants = newSealer(t, "storage")
+	}
+	c, err := credential.NewTokens(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func mint(t testing.TB, c *credential.Tokens, g policy.Grant) policy.Credential {
+	t.Helper()
+	text, _, err := c.Mint(t.Context(), g, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy.NewCredential(policy.KindToken, text)
+}
+
+func TestTokenIsRedeemedOnce(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	text, expires, err := c.Mint(t.Context(), grant(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`^[A-Za-z0-9_-]{47}$`).MatchString(text) || !expires.Equal(at.now().Add(time.Minute)) {
+		t.Fatalf("%q until %s", text, expires)
+	}
+	presented := policy.NewCredential(policy.KindToken, text)
+	proof, err := c.Redeem(t.Context(), presented, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := grant()
+	want.MintedAt = at.now().UnixMilli()
+	if *proof.Grant != want {
+		t.Errorf("grant %+v, want %+v", *proof.Grant, want)
+	}
+	proof.Grant = nil
+	if proof != (policy.Proof{Kind: policy.KindToken, Partner: "gp-demo", User: "ada", Environment: "test"}) {
+		t.Errorf("proof %+v", proof)
+	}
+	// A retried command of the same exchange gets its own answer back.
+	if proof, err := c.Redeem(t.Context(), presented, first); err != nil || *proof.Grant != want {
+		t.Errorf("the same attempt: %+v, %v", proof, err)
+	}
+	proof, err = c.Redeem(t.Context(), presented, second)
+	refused(t, proof, err, policy.KindToken, policy.RefusedSpent, text)
+}
+
+func TestTokenExpires(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	presented := mint(t, c, grant())
+	at.advance(time.Minute)
+	proof, err := c.Redeem(t.Context(), presented, first)
+	refused(t, proof, err, policy.KindToken, policy.RefusedExpired)
+}
+
+func TestStoreAnswersBecomeRefusals(t *testing.T) {
+	for reason, answer := range map[string]error{
+		policy.RefusedUnknown: store.ErrUnknown, policy.RefusedSpent: store.ErrSpent,
+		policy.RefusedExpired: store.ErrExpired, policy.RefusedFenced: store.ErrFenced,
+	} {
+		s := newTampered()
+		c := tokens(t, credential.TokensConfig{Store: s})
+		presented := mint(t, c, grant())
+		s.err = answer
+		proof, err := c.Redeem(t.Context(), presented, first)
+		refused(t, proof, err, policy.KindToken, reason)
+	}
+}
+
+func TestTokensWithoutStore(t *testing.T) {
+	s := newTampered()
+	c := tokens(t, credential.TokensConfig{Store: s})
+	presented := mint(t, c, grant())
+	s.err = errDown
+	proof, err := c.Redeem(t.Context(), presented, first)
+	unavailable(t, proof, err)
+	text, expires, err := c.Mint(t.Context(), grant(), time.Minute)
+	unavailable(t, policy.Proof{}, err)
+	if text != "" || !expires.IsZero() {
+		t.Errorf("a token beside a failure: %q until %s", text, expires)
+	}
+	s.err = store.ErrExists
+	if text, _, err := c.Mint(t.Context(), grant(), time.Minute); !errors.Is(err, store.ErrExists) || text != "" {
+		t.Errorf("Mint = %q, %v", text, err)
+	}
+}
+
+func TestMintRefusesWhatItCannotKeep(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	for name, g := range map[string]policy.Grant{"zero": {}, "too long": {Partner: "p", Card: strings.Repeat("x", 2000)}} {
+		if text, _, err := c.Mint(t.Context(), g, time.Minute); err == nil || text != "" {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	for _, ttl := range []time.Duration{0, -time.Second} {
+		if text, _, err := c.Mint(t.Context(), grant(), ttl); err == nil || text != "" {
+			t.Errorf("ttl %s: %q, %v", ttl, text, err)
+		}
+	}
+}
+
+func TestTokensAreNotMadeOfLess(t *testing.T) {
+	full := credential.TokensConfig{Store: newTampered(), Digests: credential.Ring(ring{newKey("k")}), Grants: newSealer(t, "k")}
+	for name, drop := range map[string]func(*credential.TokensConfig){
+		"store":   func(c *credential.TokensConfig) { c.Store = nil },
+		"digests": func(c *credential.TokensConfig) { c.Digests = nil },
+		"grants":  func(c *credential.TokensConfig) { c.Grants = nil },
+	} {
+		config := full
+		drop(&config)
+		if c, err := credential.NewTokens(config); err == nil || c != nil {
+			t.Errorf("without %s: %v, %v", name, c, err)
+		}
+	}
+}
+
+// TestMalformedTokens: none of them reaches the store.
+func TestMalformedTokens(t *testing.T) {
+	s := newTampered()
+	c := tokens(t, credential.TokensConfig{Store: s})
+	good := mint(t, c, grant()).Value()
+	raw, err := base64.RawURLEncoding.DecodeString(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stray := "BCDFGH"[0]
+	for _, b := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		decoded, err := base64.RawURLEncoding.DecodeString(good[:46] + string(b))
+		if err == nil && bytes.Equal(decoded, raw) && b != good[46] {
+			stray = b // the same bytes, but for bits that nobody reads
+		}
+	}
+	s.asked = 0
+	for name, text := range map[string]string{
+		"nothing":           "",
+		"one short":         good[:46],
+		"one long":          good + "A",
+		"padded":            good + "=",
+		"padded, same size": good[:46] + "=",
+		"stray bits":        good[:46] + string(stray),
+		"space before":      " " + good[:46],
+		"newline inside":    good[:20] + "\n" + good[20:46],
+		"newline appended":  good + "\n",
+		"crlf, right size":  good[:45] + "\r\n",
+		"standard alphabet": "+/" + good[2:],
+		"NUL":               good[:46] + "\x00",
+		"non-ASCII":         good[:45] + "é",
+		"hex":               strings.Repeat("ab", 24)[:47-1] + "!",
+	} {
+		proof, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, text), first)
+		refused(t, proof, err, policy.KindToken, policy.RefusedMalformed, text)
+		if s.asked != 0 {
+			t.Fatalf("%s: the store was asked", name)
+		}
+	}
+	for _, kind := range []policy.Kind{"", policy.KindCookie, policy.KindAPIKey} {
+		proof, err := c.Redeem(t.Context(), policy.NewCredential(kind, good), first)
+		refused(t, proof, err, policy.KindToken, policy.RefusedMalformed, good)
+	}
+	proof, err := c.Redeem(t.Context(), policy.Credential{}, first)
+	refused(t, proof, err, policy.KindToken, policy.RefusedMalformed)
+	if _, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, good), first); err != nil {
+		t.Errorf("the good one, after all of them: %v", err)
+	}
+}
+
+func TestTokenOfAnUnknownKey(t *testing.T) {
+	s := newTampered()
+	old, now := newKey("2025"), newKey("2026")
+	presented := mint(t, tokens(t, credential.TokensConfig{Store: s, Digests: credential.Ring(ring{old})}), grant())
+
+	// Rotation: the new key is primary, the old one is still read.
+	c := tokens(t, credential.TokensConfig{Store: s, Digests: credential.Ring(ring{now, old})})
+	if proof, err := c.Redeem(t.Context(), presented, first); err != nil || proof.Partner != "gp-demo" {
+		t.Errorf("with overlap: %+v, %v", proof, err)
+	}
+	if fresh := mint(t, c, grant()); fresh.Value()[:4] == presented.Value()[:4] {
+		t.Error("the new token has the old key's tag")
+	}
+	// Retired: its tokens are nobody's, and the store is not asked.
+	s.asked = 0
+	c = tokens(t, credential.TokensConfig{Store: s, Digests: credential.Ring(ring{now})})
+	proof, err := c.Redeem(t.Context(), presented, first)
+	refused(t, proof, err, policy.KindToken, policy.RefusedUnknown, presented.Value())
+	if s.asked != 0 {
+		t.Error("the store was asked for a token that nobody can have minted")
+	}
+}
+
+// TestSealedGrantCannotBeChanged flips every bit of what is stored, cuts it
+// short, and moves it to another token.
+func TestSealedGrantCannotBeChanged(t *testing.T) {
+	s := newTampered()
+	c := tokens(t, credential.TokensConfig{Store: s})
+	presented := mint(t, c, grant())
+	digest, sealed := s.only(t)
+	if bytes.Contains(sealed, []byte("gp-demo")) || bytes.Contains(sealed, []byte("card-1")) {
+		t.Fatal("the grant is stored in clear")
+	}
+	for bit := range 8 * len(sealed) {
+		changed := bytes.Clone(sealed)
+		changed[bit/8] ^= 1 << (bit % 8)
+		s.values[digest] = changed
+		proof, err := c.Redeem(t.Context(), presented, first)
+		refused(t, proof, err, policy.KindToken, policy.RefusedUnknown)
+	}
+	for n := range len(sealed) {
+		s.values[digest] = sealed[:n]
+		proof, err := c.Redeem(t.Context(), presented, first)
+		refused(t, proof, err, policy.KindToken, policy.RefusedUnknown)
+	}
+	s.values[digest] = sealed
+	if _, err := c.Redeem(t.Context(), presented, first); err != nil {
+		t.Fatal(err)
+	}
+	clear(s.values)
+	other := mint(t, c, grant())
+	moved, _ := s.only(t)
+	s.values[moved] = sealed
+	proof, err := c.Redeem(t.Context(), other, first)
+	refused(t, proof, err, policy.KindToken, policy.RefusedUnknown)
+}
+
+// TestSealedRubbishIsNoGrant: a value that opens and is not a grant.
+func TestSealedRubbishIsNoGrant(t *testing.T) {
+	s, seals := newTampered(), newSealer(t, "storage")
+	c := tokens(t, credential.TokensConfig{Store: s, Grants: seals})
+	presented := mint(t, c, grant())
+	digest, _ := s.only(t)
+	for _, plain := range []string{"", "{}", "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x01"} {
+		sealed, err := seals.Seal(nil, append([]byte("cardstile token grant v1"), digest[:]...), []byte(plain))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.values[digest] = sealed
+		proof, err := c.Redeem(t.Context(), presented, first)
+		refused(t, proof, err, policy.KindToken, policy.RefusedUnknown)
+	}
+}
+
+// TestStoreNeverSeesTheToken: neither keys nor values have it, as text or as
+// bytes.
+func TestStoreNeverSeesTheToken(t *testing.T) {
+	s := newTampered()
+	c := tokens(t, credential.TokensConfig{Store: s})
+	text := mint(t, c, grant()).Value()
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, sealed := s.only(t)
+	for _, part := range [][]byte{[]byte(text), raw, raw[3:], raw[3:19]} {
+		if bytes.Contains(digest[:], part) || bytes.Contains(sealed, part) {
+			t.Fatal("the store has the token")
+		}
+	}
+}
+
+func TestOneOfManyRacersWins(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	presented := mint(t, c, grant())
+	var won, spent atomic.Int64
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			_, err := c.Redeem(t.Context(), presented, store.Attempt{1, byte(i)})
+			if r, ok := errors.AsType[*policy.Refused](err); ok && r.Reason == policy.RefusedSpent {
+				spent.Add(1)
+			} else if err == nil {
+				won.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if won.Load() != 1 || spent.Load() != 199 {
+		t.Errorf("%d won, %d were told it is spent", won.Load(), spent.Load())
+	}
+}
+
+// TestTokensDiffer: in every position, over many tokens, more than one
+// character occurs, but for the four that are the key's tag.
+func TestTokensDiffer(t *testing.T) {
+	c := tokens(t, credential.TokensConfig{Store: newTampered()})
+	var seen [47]map[byte]bool
+	for range 64 {
+		text := mint(t, c, grant()).Value()
+		for i := range seen {
+			if seen[i] == nil {
+				seen[i] = map[byte]bool{}
+			}
+			seen[i][text[i]] = true
+		}
+	}
+	for i, characters := range seen {
+		if constant := len(characters) == 1; constant != (i < 4) {
+			t.Errorf("position %d has %d characters", i, len(characters))
+		}
+	}
+}
+
+// TestAnyOtherTokenIsRefused changes one character of a good token.
+func TestAnyOtherTokenIsRefused(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	good := mint(t, c, grant()).Value()
+	rapid.Check(t, func(rt *rapid.T) {
+		changed := []byte(good)
+		i := rapid.IntRange(0, 46).Draw(rt, "position")
+		changed[i] = rapid.Byte().Draw(rt, "character")
+		if string(changed) == good {
+			return
+		}
+		_, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, string(changed)), first)
+		r, ok := errors.AsType[*policy.Refused](err)
+		if !ok || r.Reason != policy.RefusedMalformed && r.Reason != policy.RefusedUnknown {
+			rt.Fatalf("%q beside %q: %v", changed, good, err)
+		}
+	})
+	if _, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, good), first); err != nil {
+		t.Errorf("the good one: %v", err)
+	}
+}
+
+// FuzzToken: what is taken for a token is exactly the text of its bytes, and
+// nothing that was not minted is redeemed.
+func FuzzToken(f *testing.F) {
+	s := newTampered()
+	c := tokens(f, credential.TokensConfig{Store: s})
+	f.Add(mint(f, c, grant()).Value())
+	clear(s.values)
+	f.Add(strings.Repeat("A", 47))
+	f.Add(strings.Repeat("A", 45) + "\r\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		proof, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, text), first)
+		r, ok := errors.AsType[*policy.Refused](err)
+		if !ok || proof != (policy.Proof{}) {
+			t.Fatalf("%q: %+v, %v", text, proof, err)
+		}
+		raw, err := base64.RawURLEncoding.DecodeString(text)
+		canonical := err == nil && len(raw) == 35 && base64.RawURLEncoding.EncodeToString(raw) == text
+		if canonical != (r.Reason == policy.RefusedUnknown) {
+			t.Fatalf("%q is canonical: %t; refused as %q", text, canonical, r.Reason)
+		}
+	})
+}
+
+// BenchmarkToken is what every exchange of the gnosispay face pays: half of
+// them mint, the others redeem.
+func BenchmarkToken(b *testing.B) {
+	for name, redeem := range map[string]bool{"mint": false, "mint and redeem": true} {
+		b.Run(name, func(b *testing.B) {
+			m, err := store.NewMemory(store.MemoryConfig{MaxEntries: 1 << 24})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer m.Close()
+			c := tokens(b, credential.TokensConfig{Store: m})
+			b.ReportAllocs()
+			for b.Loop() {
+				text, _, err := c.Mint(b.Context(), grant(), time.Minute)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if !redeem {
+					continue
+				}
+				if _, err := c.Redeem(b.Context(), policy.NewCredential(policy.KindToken, text), first); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
