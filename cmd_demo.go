@@ -104,43 +104,51 @@ func runDemo(ctx context.Context, o demoOptions) error {
 
 // welcome is what a newcomer sees: one command to paste for each flow.
 func (d *demo) welcome() string {
+	return fmt.Sprintf(demoWelcome, d.dir, d.binary(), d.ports[0], d.ports[1], d.ports[2], demoCard)
+}
+
+// binary is how this program is called from the demo's directory.
+func (d *demo) binary() string {
 	binary, err := os.Executable()
 	if err != nil {
-		binary = "cardstile"
+		return "cardstile"
 	}
-	if here, err := os.Getwd(); err == nil {
-		if short, err := filepath.Rel(here, binary); err == nil && len(short) < len(binary) {
-			binary = "./" + short
-		}
+	dir, err := filepath.Abs(d.dir)
+	if err != nil {
+		return binary
 	}
-	return fmt.Sprintf(demoWelcome, d.dir, binary, d.ports[0], d.ports[1], d.ports[2], demoCard)
+	if short, err := filepath.Rel(dir, binary); err == nil && len(short) < len(binary) {
+		return short
+	}
+	return binary
 }
 
 const demoWelcome = `
 Cardstile is running.  Partners https://localhost:%[3]d   public https://localhost:%[4]d   operators http://127.0.0.1:%[5]d
-Everything it uses lies in %[1]s, which demo.json describes. In another terminal:
+All that it uses lies in %[1]s. In another terminal:
 
   cd %[1]s
 
-# A partner's backend mints a single-use token with its client certificate.
-  TOKEN=$(curl -s --cacert ca.pem --cert partner.pem --key partner-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token | sed 's/.*"ephemeralToken":"\([^"]*\).*/\1/')
+# A partner's backend mints a token with its client certificate. It lives 60 s and opens a card once.
+  TOKEN=$(curl -s --cacert ca.pem --cert partner.pem --key partner-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token | cut -d'"' -f6)
 
-# A cardholder's device makes a session, opens the card once, and reads what was encrypted for that session alone.
-  eval "$(OLDPWD/%[2]s session new --key session-public.pem)"
-  curl -s --cacert ca.pem -H "Authorization: Bearer $TOKEN" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/v1/cards/%[6]s/details | OLDPWD/%[2]s session open
+# A cardholder's device makes a session, and reads the card as it was encrypted for that session alone.
+  eval "$(%[2]s session new)"
+  curl -s --cacert ca.pem -H "Authorization: Bearer $TOKEN" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/v1/cards/%[6]s/details | %[2]s session open
 
 # The same token a second time: 401.
   curl -s --cacert ca.pem -H "Authorization: Bearer $TOKEN" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/v1/cards/%[6]s/details
 
 # A user of the Exa app, named by a signed cookie, sees their own card.
-  curl -s --cacert ca.pem -H "Cookie: $(sed -n 's/.*"cookie": "\(.*\)".*/\1/p' demo.json)" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/card | OLDPWD/%[2]s session open
+  curl -s --cacert ca.pem -H "Cookie: $(grep -o 'credential_id=[^"]*' demo.json)" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/card | %[2]s session open
 
 # Somebody with the partner's name, but from another authority: no handshake.
-  curl -s --cacert ca.pem --cert stranger.pem --key stranger-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token
+  curl -sS --cacert ca.pem --cert stranger.pem --key stranger-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token
 
 # What operators and auditors see.
   curl -s http://127.0.0.1:%[5]d/metrics | grep '^cardstile_tokens'
-  tail -n 3 audit.jsonl
+  tail -n 2 audit.jsonl
+  %[2]s audit verify --key audit-key.pem audit.jsonl
 
 Stop with Ctrl-C.
 `
