@@ -1,0 +1,146 @@
+package audit_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cardstile/cardstile/gateway/audit"
+)
+
+var update = flag.Bool("update", false, "write the golden file and the examples of the documentation anew")
+
+const (
+	goldenFile = "testdata/golden.jsonl"
+	docFile    = "../../docs/audit.md"
+)
+
+// fullEvent has every field set.
+func fullEvent() *audit.Event {
+	return &audit.Event{
+		Time:        time.Date(2026, 11, 23, 15, 40, 6, 7_008_009, time.FixedZone("", 3600)),
+		Exchange:    "0193594c-6a3e-7b52-9d4e-2f1c8a7b6e5d",
+		Trace:       "4bf92f3577b34da6a3ce929d0e0e4736",
+		Phase:       audit.PhaseOutcome,
+		Listener:    "public",
+		Face:        "gnosispay",
+		Operations:  []string{"pin.set", "card.profile"},
+		Partner:     "gp-demo",
+		User:        "user \"7\"\n",
+		Certificate: sha256.Sum256([]byte("certificate")),
+		Card:        sha256.Sum256([]byte("card")),
+		Issuer:      "rain",
+		Result:      audit.ResultUnknown,
+		Reason:      "issuer_timeout",
+		Rule:        "pins.cedar:12",
+		Status:      504,
+		Address:     netip.MustParseAddr("::ffff:192.0.2.7"),
+		Legacy:      []string{"oaep-sha1"},
+		Software:    true,
+		Latency:     2*time.Second + 1999*time.Nanosecond,
+	}
+}
+
+// goldenLog writes one record of each sort.
+func goldenLog(t *testing.T) []byte {
+	path := newPath(t)
+	l := open(t, testConfig(path))
+	reveal := event("0193594c-5b1f-7c43-8a21-6e0d9c8b7a69")
+	reveal.Time, reveal.Listener, reveal.Face = testTime.Add(time.Second), "public", "gnosispay"
+	reveal.Issuer, reveal.Rule, reveal.Card = "rain", "reveal.cedar:3", sha256.Sum256([]byte("another card"))
+	reveal.Address, reveal.Latency = netip.MustParseAddr("2001:db8::1"), 3124*time.Microsecond
+	refused := &audit.Event{Exchange: "0193594c-60aa-7d01-b2f4-0a1b2c3d4e5f", Operations: []string{"token.mint"},
+		Result: audit.ResultRefused, Reason: "partner", Status: 403}
+	intent := fullEvent()
+	intent.Phase, intent.Result, intent.Reason, intent.Status, intent.Latency = audit.PhaseIntent, "", "", 0, 800*time.Microsecond
+	for _, e := range []*audit.Event{reveal, refused, intent, fullEvent()} {
+		if err := l.Record(context.Background(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeLog(t, l)
+	return read(t, path)
+}
+
+func TestGolden(t *testing.T) {
+	got := goldenLog(t)
+	if *update {
+		write(t, goldenFile, got)
+	}
+	if want := read(t, goldenFile); !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// The page for operators shows the golden file's lines, and names every key that can stand in a line.
+func TestDocumentation(t *testing.T) {
+	const begin, end = "<!-- golden -->\n```json\n", "```\n<!-- /golden -->"
+	doc := string(read(t, docFile))
+	head, rest, ok1 := strings.Cut(doc, begin)
+	shown, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatal("no marks for the example")
+	}
+	golden := string(read(t, goldenFile))
+	if *update {
+		if err := os.WriteFile(docFile, []byte(head+begin+golden+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if shown != golden {
+		t.Error("the example is not the golden file: run the test with -update")
+	}
+	keys := []string{"since", "lost", "torn_bytes", "torn_mac"}
+	for line := range strings.Lines(golden) {
+		var fields map[string]any
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatal(err)
+		}
+		for k := range fields {
+			keys = append(keys, k)
+		}
+	}
+	prose := head + tail
+	for _, k := range keys {
+		if !strings.Contains(prose, "`"+k+"`") {
+			t.Errorf("field %s is not explained", k)
+		}
+	}
+	for _, k := range []audit.NoteKind{audit.NoteStart, audit.NoteStop, audit.NoteContinue, audit.NoteResumed, audit.NoteTorn, audit.NoteUnverified} {
+		if !strings.Contains(prose, "`"+string(k)+"`") {
+			t.Errorf("note %s is not explained", k)
+		}
+	}
+	for _, k := range []audit.FaultKind{audit.FaultEdited, audit.FaultGap, audit.FaultReordered, audit.FaultSpliced, audit.FaultHead, audit.FaultTail, audit.FaultTorn} {
+		if !strings.Contains(prose, "`"+string(k)+"`") {
+			t.Errorf("fault %s is not explained", k)
+		}
+	}
+}
+
+// The golden lines are also what an independent reader of JSON makes of the event.
+func TestFields(t *testing.T) {
+	var got map[string]any
+	lines := bytes.Split(bytes.TrimSpace(goldenLog(t)), []byte("\n"))
+	if err := json.Unmarshal(lines[len(lines)-2], &got); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]any{
+		"seq": 5.0, "instance": "gw-1", "time": "2026-11-23T14:40:06.007008009Z", "phase": "outcome", "user": "user \"7\"\n",
+		"certificate": "03d66dd08835c1ca3f128cceacd1f31ac94163096b20f445ae84285bc0832d72", "card": "8367cd66fdd136bba8ba23f8805bb050dd6289401c8ec3b0be44a3c233eef90d",
+		"result": "unknown", "status": 504.0, "address": "192.0.2.7", "software": true, "latency_us": 2000001.0,
+	} {
+		if got[key] != want {
+			t.Errorf("%s: got %v, want %v", key, got[key], want)
+		}
+	}
+	if len(got) != 24 {
+		t.Errorf("%d fields, want 24", len(got))
+	}
+}
