@@ -28,11 +28,12 @@ type running struct {
 	request exchange.Request
 	trace   trace
 
-	held  held
-	slot  *vault.Slot
-	event audit.Event // filled along the way
-	phase audit.Phase // of the last record: an outcome where an intent was recorded
-	mark  time.Time   // when the present stage began
+	held    held
+	slot    *vault.Slot
+	verdict func(error) // tells the issuer's circuit breaker what became of the place it gave
+	event   audit.Event // filled along the way
+	phase   audit.Phase // of the last record: an outcome where an intent was recorded
+	mark    time.Time   // when the present stage began
 }
 
 // exchange is the way of a request. Each stage's result is the next one's argument, and the answer is rendered after the
@@ -101,6 +102,9 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 
 // done gives back what the exchange held.
 func (x *running) done() {
+	if x.verdict != nil {
+		x.verdict(errNotCalled)
+	}
 	x.slot.Release()
 	x.held.release()
 }
@@ -114,11 +118,12 @@ func (x *running) admit() error {
 	if rt.issuer == nil || isMint(x.ep.Operations[0]) {
 		return nil
 	}
-	if !rt.Issuer.available() {
-		return x.shed("circuit")
-	}
 	if !x.held.take(rt.issuer) {
 		return x.shed("issuer")
+	}
+	var ok bool
+	if x.verdict, ok = rt.Issuer.allow(x.g.metrics); !ok {
+		return x.shed("circuit")
 	}
 	return nil
 }
@@ -465,6 +470,11 @@ func (x *running) countFailedOpen(ctx context.Context, p proven) error {
 // perform has the issuer do it. What changes something is recorded as intended before the issuer is called [17].
 func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d decided, session *vault.Session) (*exchange.Result, error) {
 	if changes(call.Operations[0]) {
+		// A caller that hangs up now does not leave it open whether the change was made.
+		deadline, _ := ctx.Deadline()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
 		if err := x.record(ctx, audit.PhaseIntent); err != nil {
 			return nil, exchange.Fail(exchange.Unavailable, "audit")
 		}
@@ -516,9 +526,13 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 // fail answers a failure in the face's shape.
 func (x *running) fail(f *exchange.Failure, out *exchange.Response) {
 	x.ep.route.Face.Fail(f.Kind, out)
-	out.RetryAfter = f.RetryAfter
-	if f.Kind == exchange.Unavailable && out.RetryAfter == 0 {
-		out.RetryAfter = 5
+	switch f.Kind {
+	case exchange.LimitReached:
+		out.RetryAfter = max(f.RetryAfter, 1)
+	case exchange.Unavailable:
+		if out.RetryAfter = f.RetryAfter; out.RetryAfter == 0 {
+			out.RetryAfter = 5
+		}
 	}
 	x.ep.outcomes[f.Kind].Inc()
 	x.ep.duration.Observe(time.Since(x.request.Received).Seconds())

@@ -95,9 +95,11 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	is.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: c.Name, Timeout: 5 * time.Second, MaxRequests: 3, Interval: 10 * time.Second,
 		ReadyToTrip: func(n gobreaker.Counts) bool {
-			return n.Requests >= 20 && n.TotalFailures*2 >= n.Requests
+			called := n.TotalSuccesses + n.TotalFailures
+			return called >= 20 && n.TotalFailures*2 >= called
 		},
 		IsSuccessful: func(err error) bool { return err == nil },
+		IsExcluded:   func(err error) bool { return errors.Is(err, errNotCalled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
 			if m := is.metrics.Load(); m != nil {
 				m.circuit(c.Name, to == gobreaker.StateOpen)
@@ -114,8 +116,15 @@ func (is *Issuer) concurrent(l Limits) int {
 	return l.ConcurrentPerIssuer
 }
 
-// available reports whether the circuit lets exchanges through: half open, it lets a few.
-func (is *Issuer) available() bool { return is.breaker.State() != gobreaker.StateOpen }
+// errNotCalled: an exchange ended before the issuer was called, which says nothing about the issuer.
+var errNotCalled = errors.New("issuer not called")
+
+// allow asks the circuit breaker for a place, before anything is spent. The verdict is to be told what became of it, once.
+func (is *Issuer) allow(m *metrics) (verdict func(error), ok bool) {
+	is.metrics.CompareAndSwap(nil, m)
+	verdict, err := is.breaker.Allow()
+	return verdict, err == nil
+}
 
 // retire closes connections that nobody uses.
 func (is *Issuer) retire() { is.transport.CloseIdleConnections() }
@@ -125,11 +134,6 @@ var errOutcomeUnknown = errors.New("the issuer's answer to a change was lost")
 
 // do performs a call under the partner's credential and tells what is known of a change that got no answer.
 func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c *issuer.Call) (*exchange.Result, error) {
-	is.metrics.CompareAndSwap(nil, x.g.metrics)
-	done, err := is.breaker.Allow()
-	if err != nil {
-		return nil, x.shed("circuit")
-	}
 	up := upstream{issuer: is, credential: is.credential, trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics}
 	if partner != nil {
 		if own, ok := is.partners[partner.ID]; ok {
@@ -140,7 +144,8 @@ func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c
 	if up.changed && (errors.Is(err, issuer.ErrTimeout) || errors.Is(err, issuer.ErrLost) || errors.Is(err, issuer.ErrTooLarge)) {
 		err = fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 	}
-	done(sick(err))
+	x.verdict(sick(err))
+	x.verdict = nil
 	return result, err
 }
 
