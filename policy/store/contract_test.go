@@ -28,6 +28,8 @@ type subject struct {
 	store.Store
 	// pass lets at least d pass on the store's clock.
 	pass func(d time.Duration)
+	// rounding is by how many milliseconds an answer may be early or late: Redis keeps a key through its last one.
+	rounding int64
 	// short is a lifetime that the test can wait for, and long enough for a few calls.
 	short time.Duration
 	// The windows as this store has them: those of Redis are shortened, since its clock cannot be turned.
@@ -56,15 +58,14 @@ func memorySubject(t testing.TB) subject {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
-	return subject{m, c.pass, time.Second, store.ReplayWindow, store.SpentFor, store.ExpiredFor}
+	return subject{m, c.pass, 0, time.Second, store.ReplayWindow, store.SpentFor, store.ExpiredFor}
 }
 
 func redisSubject(t testing.TB, args ...string) subject {
 	t.Helper()
 	r := newRedis(t, store.RedisConfig{Addresses: []string{testredis.Start(t, args...).Addr}})
-	// Redis counts whole milliseconds, and keeps a key through its last one.
 	pass := func(d time.Duration) { time.Sleep(d + 2*time.Millisecond) }
-	s := subject{r, pass, 250 * time.Millisecond, 500 * time.Millisecond, 700 * time.Millisecond, 500 * time.Millisecond}
+	s := subject{r, pass, 1, 250 * time.Millisecond, 500 * time.Millisecond, 700 * time.Millisecond, 500 * time.Millisecond}
 	r.ShortenWindows(s.replay, s.spentFor, s.expiredFor)
 	return s
 }

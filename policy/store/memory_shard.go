@@ -170,7 +170,7 @@ func (s *shard) tidy(now int64, limit int) {
 		if s.wheel.tick >= now/1000 {
 			return
 		}
-		s.wheel.turn(&s.slab)
+		s.wheel.turn(&s.slab, now/1000)
 	}
 }
 
