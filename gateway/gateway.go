@@ -106,10 +106,11 @@ type Route struct {
 
 // Gateway is a running turnstile.
 type Gateway struct {
-	services Services
-	state    atomic.Pointer[state]
-	metrics  *metrics
-	slots    *slotSet
+	services  Services
+	state     atomic.Pointer[state]
+	metrics   *metrics
+	slots     *slotSet
+	penalties penalties
 
 	reloading sync.Mutex // one reload at a time
 	draining  atomic.Bool

@@ -229,6 +229,9 @@ func (x *running) reserve(call *exchange.Call, p *proven) error {
 	if !call.Preamble.Present() {
 		return nil
 	}
+	if left := x.g.penalties.left(p.name(), x.request.Received); left > 0 {
+		return x.limited("failed_opens", left)
+	}
 	var err error
 	if x.slot, err = x.g.services.Vault.Reserve(); err != nil {
 		return x.shed("rsa")
@@ -460,11 +463,21 @@ func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d dec
 // countFailedOpen limits who sends preambles that do not open: each costs an RSA operation, and each is a question to our
 // key [18].
 func (x *running) countFailedOpen(ctx context.Context, p proven) error {
-	id := p.user
-	if p.partner != nil {
-		id = p.partner.ID + "\x00" + p.user
+	rate := x.st.limits.FailedOpens
+	taken, err := x.g.services.Store.Take(ctx, x.limitDigest("failed_opens", p.name()), rate)
+	if err != nil || taken.OK {
+		return err
 	}
-	return x.limit(ctx, "failed_opens", id, x.st.limits.FailedOpens)
+	x.g.penalties.punish(p.name(), time.Now(), taken.RetryAfter)
+	return x.limited("failed_opens", taken.RetryAfter)
+}
+
+// name tells callers apart for limits: the partner and, where one is proven, its user.
+func (p *proven) name() string {
+	if p.partner == nil {
+		return "\x00" + p.user
+	}
+	return p.partner.ID + "\x00" + p.user
 }
 
 // perform has the issuer do it. What changes something is recorded as intended before the issuer is called [17].
