@@ -258,6 +258,10 @@ func (l *loader) add(file string, policy *cedar.Policy) {
 		}
 		name = types.PolicyID(id)
 	}
+	if !validRule(string(name)) {
+		l.problem(at, "the file's name cannot stand in records; give the policy an @id")
+		return
+	}
 	if other, ok := l.named[name]; ok {
 		if string(name) == at {
 			l.problem(at, "two policies begin on this line; give them an @id")

@@ -31,6 +31,14 @@ func TestCredentialNeverPrints(t *testing.T) {
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p", "%T", "%50s", "%.3s"} {
 		printed = append(printed, fmt.Sprintf(verb, c), fmt.Sprintf(verb, &c), fmt.Sprintf(verb, nested))
 	}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if got := fmt.Sprintf(verb, c); got != "credential(token)" {
+			t.Errorf("%s prints %s", verb, got)
+		}
+	}
+	if encoded, err := json.Marshal(c); err != nil || string(encoded) != `"credential(token)"` {
+		t.Errorf("encoded as %s, %v", encoded, err)
+	}
 	encoded, err := json.Marshal(nested)
 	if err != nil {
 		t.Fatal(err)

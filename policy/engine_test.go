@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -144,6 +145,7 @@ func TestDecideBeforeRules(t *testing.T) {
 		"unknown operation":     {func(r *policy.Request) { r.Operation = "card.steal" }, policy.DeniedError},
 		"no fields":             {func(r *policy.Request) { r.Fields = nil }, policy.DeniedError},
 		"unknown field":         {func(r *policy.Request) { r.Fields = []policy.Field{"expiry"} }, policy.DeniedError},
+		"unknown beside PAN":    {func(r *policy.Request) { r.Fields = []policy.Field{"pan", "expiry"} }, policy.DeniedError},
 		"field twice":           {func(r *policy.Request) { r.Fields = []policy.Field{"pan", "pan"} }, policy.DeniedError},
 		"PIN beside PAN":        {func(r *policy.Request) { r.Fields = []policy.Field{"pan", "pin"} }, policy.DeniedError},
 		"PAN with PIN reveal":   {func(r *policy.Request) { r.Operation, r.Fields = policy.PINReveal, []policy.Field{"pan"} }, policy.DeniedError},
@@ -322,6 +324,8 @@ func TestRules(t *testing.T) {
 		"user absent": {`@id("g") permit (principal, action, resource) when { context has user };`, nil, policy.DeniedNoPolicy, "", ""},
 		"bound proof": {`@id("g") permit (principal, action, resource) when { context.proofs.bound_token && context.proofs.token && !context.proofs.cookie };`,
 			nil, "", "g", "pan cvc"},
+		"bound proof, unbound token": {`@id("g") permit (principal, action, resource) when { context.proofs.bound_token };`,
+			func(r *policy.Request) { r.Proofs, r.UnboundTokens = []policy.Proof{token()}, policy.UnboundAllow }, policy.DeniedNoPolicy, "", ""},
 		"certificate": {`@id("g") permit (principal, action, resource) when { context.proofs.certificate };`, nil, policy.DeniedNoPolicy, "", ""},
 		"time":        {`@id("g") permit (principal, action, resource) when { context.time < datetime("2026-11-23T12:00:01Z") };`, nil, "", "g", "pan cvc"},
 		"too late":    {`@id("g") permit (principal, action, resource) when { context.time < datetime("2026-11-23") };`, nil, policy.DeniedNoPolicy, "", ""},
@@ -440,6 +444,52 @@ func TestPoliciesThatDoNotLoad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnnamedRulesNeedAFileNameThatCanBeRecorded: such a name would stand in
+// every audit record.
+func TestUnnamedRulesNeedAFileNameThatCanBeRecorded(t *testing.T) {
+	for _, name := range []string{"a b.cedar", "a,b.cedar", "a\n.cedar", strings.Repeat("a", 200)} {
+		load := func(source string) error {
+			_, err := policy.NewEngine(policy.EngineConfig{Policies: []policy.PolicyFile{{Name: name, Source: []byte(source)}}})
+			return err
+		}
+		if err := load("permit (principal, action, resource);"); err == nil || !strings.Contains(err.Error(), "@id") {
+			t.Errorf("%q: %v", name, err)
+		}
+		if err := load(permitAll); err != nil {
+			t.Errorf("%q, with an @id: %v", name, err)
+		}
+	}
+}
+
+// FuzzNewEngine: an engine or problems, never both; and every problem says
+// where it is.
+func FuzzNewEngine(f *testing.F) {
+	source, err := os.ReadFile("testdata/sample.cedar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(source))
+	f.Add("permit (principal, action, resource) when { context.face == \"exa\" };")
+	f.Add("@id(\"x\") forbid (principal in Partner::\"a\", action in [Action::\"pin.set\"], resource is Card in Issuer::\"b\") unless { context has user };")
+	at := regexp.MustCompile(`^(a\.cedar(:[0-9]+)?: .|no policies: )`)
+	f.Fuzz(func(t *testing.T, source string) {
+		e, err := policy.NewEngine(policy.EngineConfig{Policies: []policy.PolicyFile{{Name: "a.cedar", Source: []byte(source)}}})
+		if (e == nil) != (err != nil) {
+			t.Fatalf("NewEngine = %v, %v", e, err)
+		}
+		if err != nil {
+			if !at.MatchString(err.Error()) {
+				t.Fatalf("where is %q?", err)
+			}
+			return
+		}
+		permit, err := e.Decide(reveal())
+		if d, ok := errors.AsType[*policy.Denied](err); (err == nil) != (permit.Rule() != "") || err != nil && (!ok || d.Reason == "") {
+			t.Fatalf("Decide = %+v, %v", permit, err)
+		}
+	})
 }
 
 func TestEveryProblemIsReported(t *testing.T) {

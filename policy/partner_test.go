@@ -130,10 +130,17 @@ func TestByChain(t *testing.T) {
 			}
 		})
 	}
+	var ids []string
+	for _, p := range partners.All() {
+		ids = append(ids, p.ID)
+	}
+	if got := strings.Join(ids, " "); got != "keys-only off other-ca pinned plain" {
+		t.Errorf("all partners: %s", got)
+	}
 	var none *policy.Partners
 	_, err = none.ByChain([]*x509.Certificate{leaf, ca.certificate})
 	refused(t, err, policy.RefusedCertificate)
-	if none.ByID("plain") != nil || none.Len() != 0 || partners.ByID("plain").ID != "plain" || partners.ByID("PLAIN") != nil || partners.Len() != 5 {
+	if none.ByID("plain") != nil || none.All() != nil || none.Len() != 0 || partners.ByID("plain").ID != "plain" || partners.ByID("PLAIN") != nil || partners.Len() != 5 {
 		t.Error("look-up by id is wrong")
 	}
 }

@@ -35,6 +35,11 @@ func TestSchemaGroupsAreOneLevelDeep(t *testing.T) {
 	if len(published.Actions) != 7 {
 		t.Errorf("%d actions; does the engine know each of them?", len(published.Actions))
 	}
+	for _, operation := range policy.Operations() {
+		if _, ok := published.Actions[types.NewEntityUID("Action", types.String(operation))]; !ok {
+			t.Errorf("no action or group for %s", operation)
+		}
+	}
 	for _, entity := range []types.EntityType{"Partner", "User", "Card", "Issuer"} {
 		if _, ok := published.Entities[entity]; !ok {
 			t.Errorf("no entity type %s", entity)

@@ -132,6 +132,20 @@ func TestEnvironmentOfFileAndKeyAgree(t *testing.T) {
 	refused(t, proof, err, policy.KindAPIKey, policy.RefusedEnvironment)
 }
 
+// TestWholeDigestIsCompared: an entry whose digest differs in its last digit
+// alone.
+func TestWholeDigestIsCompared(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "credentials.json")
+	entry, secret := add(t, path, "gp-demo", "test")
+	other := "0"
+	if strings.HasSuffix(entry.Digest, other) {
+		other = "1"
+	}
+	edit(t, path, entry.Digest, entry.Digest[:63]+other)
+	proof, err := load(t, path).Prove(t.Context(), apiKey(secret))
+	refused(t, proof, err, policy.KindAPIKey, policy.RefusedUnknown)
+}
+
 func edit(t testing.TB, path, old, new string) {
 	t.Helper()
 	text, err := os.ReadFile(path)

@@ -180,7 +180,7 @@ func TestLoginCountsAtItsFaceOnly(t *testing.T) {
 	if err := at("exa").Login(t.Context(), "ada", time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	for _, face := range []string{"other", "ex", "exaa"} {
+	for _, face := range []string{"other", "ex", "exaa", "exb"} {
 		proof, err := at(face).Prove(t.Context(), cookie(at(face).Sign("ada")))
 		refused(t, proof, err, policy.KindCookie, policy.RefusedLogin)
 		proof, err = at(face).Prove(t.Context(), cookie(at(face).Sign("aada")))
