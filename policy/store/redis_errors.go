@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -24,6 +25,7 @@ var replyReasons = []struct {
 	{"NOAUTH", ReasonAuth},
 	{"WRONGPASS", ReasonAuth},
 	{"NOPERM", ReasonPermission},
+	{"The user executing the script can't", ReasonPermission}, // NOPERM within a script, in Redis 7.0
 	{"MISCONF", ReasonPersist},
 	{"NOREPLICAS", ReasonReplicas},
 	{"BUSY", ReasonBusy},
@@ -32,7 +34,6 @@ var replyReasons = []struct {
 	{"ASK", ReasonCluster},
 	{"TRYAGAIN", ReasonCluster},
 	{"CROSSSLOT", ReasonCluster},
-	{"ERR max number of clients reached", ReasonClients},
 	{"max number of clients reached", ReasonClients},
 }
 
@@ -47,7 +48,7 @@ func reasonOf(ctx context.Context, err error) Reason {
 	if reply, ok := errors.AsType[redis.Error](err); ok {
 		text := reply.Error()
 		for _, r := range replyReasons {
-			// A script that failed reports the code of the call within it.
+			// Some come without a code of their own.
 			if strings.HasPrefix(text, r.code) || strings.HasPrefix(text, "ERR "+r.code) {
 				return r.reason
 			}
@@ -97,8 +98,11 @@ func failed(ctx context.Context, op operation, err error) *Unavailable {
 	switch {
 	case u.Reason == ReasonCanceled:
 		u.cause = context.Canceled
-	case u.Reason == ReasonTimeout && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		u.cause = context.DeadlineExceeded
+	case u.Reason == ReasonTimeout:
+		// The connection's deadline is the context's, and may be noticed a moment before the context itself notices.
+		if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+			u.cause = context.DeadlineExceeded
+		}
 	}
 	return u
 }

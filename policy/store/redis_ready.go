@@ -91,7 +91,7 @@ func (r *Redis) wrong(ctx context.Context, err error) error {
 	case ReasonDial, ReasonTLS, ReasonPassword:
 		why = err.Error() // the network's, the certificate's or the file's own words: addresses and names, no values
 	case ReasonTimeout:
-		why = "it does not answer in time: is it overloaded, stopped, or behind a firewall?"
+		why = "it does not answer in time: is it overloaded, stopped, behind a firewall, or does one side speak TLS and the other not?"
 	case ReasonConnection:
 		why = "it closed the connection: does it speak TLS where the store does not?"
 	case ReasonAuth:
