@@ -140,6 +140,25 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
+// TestImageHoldsWhatTheMakefileBuilds: the same binary, built with the same flags.
+func TestImageHoldsWhatTheMakefileBuilds(t *testing.T) {
+	makefile, dockerfile := read(t, "../Makefile"), read(t, "Dockerfile")
+	recipe := regexp.MustCompile(`(?m)^build:\n\t(.+)$`).FindStringSubmatch(makefile)
+	if recipe == nil {
+		t.Fatal("the Makefile has no target build")
+	}
+	for _, part := range []struct{ makefile, text, dockerfile string }{
+		{recipe[1], "CGO_ENABLED=0 ", "CGO_ENABLED=0 "},
+		{recipe[1], " -trimpath ", " -trimpath "},
+		{recipe[1], " -o bin/cardstile .", " -o /out/cardstile ."},
+		{makefile, "LDFLAGS := -s -w -X main.version=$(VERSION)\n", `-ldflags="-s -w -X main.version=${VERSION}"`},
+	} {
+		if !strings.Contains(part.makefile, part.text) || !strings.Contains(dockerfile, part.dockerfile) {
+			t.Errorf("the Makefile should have %q, and the Dockerfile %q", part.text, part.dockerfile)
+		}
+	}
+}
+
 // TestBuildContextHasWhatIsEmbedded: the build context leaves everything out that is not named, so what the code embeds must be named.
 func TestBuildContextHasWhatIsEmbedded(t *testing.T) {
 	ignore := read(t, "Dockerfile.dockerignore")
