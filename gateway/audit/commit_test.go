@@ -168,6 +168,43 @@ func TestContextEnds(t *testing.T) {
 	})
 }
 
+// The answer for a caller who left goes to nobody else.
+func TestAnswerForOneWhoLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := newPath(t)
+		c := testConfig(path)
+		d := &disk{}
+		d.put(&c)
+		l := open(t, c)
+		step := make(chan struct{})
+		d.fault(hooks{onSync: func(f audit.File) error { <-step; return f.Sync() }})
+		answer := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := l.Record(ctx, event("left")); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+			answer <- l.Record(context.Background(), event("stayed"))
+		}()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		step <- struct{}{} // the sync of the one who left
+		synctest.Wait()
+		if len(answer) > 0 {
+			t.Error("the next caller got the answer")
+		}
+		close(step)
+		if err := <-answer; err != nil {
+			t.Error(err)
+		}
+		closeLog(t, l)
+		if got := exchanges(t, path); got["left"] != 1 || got["stayed"] != 1 {
+			t.Errorf("recorded %v", got)
+		}
+	})
+}
+
 // counter returns the value of one reason of cardstile_audit_failures_total.
 func counter(t *testing.T, l *audit.Log, reason string) float64 {
 	t.Helper()
@@ -393,10 +430,14 @@ func TestProbesBackOff(t *testing.T) {
 		if err := <-start(l, 1); err == nil {
 			t.Error("recorded")
 		}
-		time.Sleep(22 * time.Second)
+		time.Sleep(50 * time.Millisecond)
+		if err := <-start(l, 1); err == nil { // tried at once, and no reason to probe later
+			t.Error("recorded")
+		}
+		time.Sleep(22*time.Second - 50*time.Millisecond)
 		synctest.Wait()
 		ms := time.Millisecond
-		want := []time.Duration{0, 100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms, 6300 * ms, 11300 * ms, 16300 * ms, 21300 * ms}
+		want := []time.Duration{0, 50 * ms, 100 * ms, 300 * ms, 700 * ms, 1500 * ms, 3100 * ms, 6300 * ms, 11300 * ms, 16300 * ms, 21300 * ms}
 		if !slices.Equal(at, want) {
 			t.Errorf("tried after %v, want %v", at, want)
 		}

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -105,20 +106,29 @@ func TestReopenOnForeignFile(t *testing.T) {
 	path := newPath(t)
 	l := open(t, testConfig(path))
 	record(t, l, "x")
-	for name, content := range map[string][]byte{
-		"text": []byte("hello\n"), "another log": other, "torn": append(read(t, path), '{'), "older": read(t, path)[:0:0],
-	} {
+	cases := []struct {
+		name string
+		make func(copied []byte) []byte
+	}{
+		{"text", func([]byte) []byte { return []byte("hello\n") }},
+		{"another log", func([]byte) []byte { return other }},
+		{"older", func(b []byte) []byte { return b[:bytes.LastIndexByte(b[:len(b)-1], '\n')+1] }},
+		{"torn", func(b []byte) []byte { return append(b, '{') }},
+		{"a newline short", func(b []byte) []byte { return b[:len(b)-1] }},
+		{"a line more", func(b []byte) []byte { return append(b, "x\n"...) }},
+	}
+	for _, tt := range cases {
+		content := tt.make(read(t, path))
 		rename(t, path, path+".kept")
-		if name == "older" {
-			content = read(t, path+".kept")
-			content = content[:len(content)/2]
-		}
 		write(t, path, content)
 		if err := l.Reopen(); err == nil {
-			t.Errorf("%s: taken", name)
+			t.Errorf("%s: taken", tt.name)
+		}
+		if !bytes.Equal(read(t, path), content) {
+			t.Errorf("%s: changed", tt.name)
 		}
 		rename(t, path+".kept", path)
-		record(t, l, name) // into the file that stayed in force
+		record(t, l, tt.name) // into the file that stayed in force
 	}
 	// A copy that is complete goes on.
 	copied := read(t, path)
@@ -129,7 +139,7 @@ func TestReopenOnForeignFile(t *testing.T) {
 	}
 	record(t, l, "copy")
 	closeLog(t, l)
-	if r := verify(t, path); r.Records != 6 {
+	if r := verify(t, path); r.Records != uint64(len(cases))+2 {
 		t.Errorf("%d records", r.Records)
 	}
 }
@@ -142,7 +152,10 @@ func TestReopenFailureKeepsTheOldFile(t *testing.T) {
 	c.Intercept(func(f audit.File) audit.File {
 		d := &disk{File: f}
 		if len(disks) == 1 {
-			d.fault(hooks{onSync: func(audit.File) error { return syscall.ENOSPC }})
+			d.fault(hooks{ // what is left there concerns nobody
+				onSync:     func(audit.File) error { return syscall.ENOSPC },
+				onTruncate: func(audit.File, int64) error { return syscall.EIO },
+			})
 		}
 		disks = append(disks, d)
 		return d
@@ -157,6 +170,9 @@ func TestReopenFailureKeepsTheOldFile(t *testing.T) {
 		t.Errorf("the old file works: %v", err)
 	}
 	record(t, l, "two")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	if err := l.Reopen(); err != nil { // the new disk has room now
 		t.Fatal(err)
 	}

@@ -232,6 +232,10 @@ func TestVerifyBounds(t *testing.T) {
 	fault(t, "an endless line", err, audit.FaultEdited, 2)
 	_, err = check(append(bytes.Clone(first), bytes.Repeat([]byte("x\n"), audit.TailWindow)...))
 	fault(t, "endless lines", err, audit.FaultEdited, 2)
+	// Nothing is read beyond what a note can account for.
+	endless := io.MultiReader(bytes.NewReader(first), bytes.NewReader(bytes.Repeat([]byte("x\n"), audit.TailWindow)), iotest.ErrReader(io.ErrClosedPipe))
+	_, err = audit.Verify(endless, testKey)
+	fault(t, "a reader that never ends", err, audit.FaultEdited, 2)
 	broken := io.MultiReader(bytes.NewReader(log), iotest.ErrReader(io.ErrClosedPipe))
 	if _, err := audit.Verify(broken, testKey); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("a reader that fails: %v", err)
@@ -273,7 +277,7 @@ func TestPosition(t *testing.T) {
 	if p, err := audit.ParsePosition(text); err != nil || p != r.End {
 		t.Errorf("%s: %v %v", text, p, err)
 	}
-	for _, s := range []string{"", ":", "3", text + "=", text[:len(text)-1], "0" + text, "+" + text, strings.Replace(text, ":", "", 1), text[:len(text)-1] + "\n"} {
+	for _, s := range []string{"", ":", "3", text + "=", text + "AAAA", text[:len(text)-1], "0" + text, "+" + text, strings.Replace(text, ":", "", 1), text[:len(text)-1] + "\n"} {
 		if _, err := audit.ParsePosition(s); err == nil {
 			t.Errorf("%q: taken", s)
 		}
@@ -331,6 +335,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"seq":1,"prev":"` + zero + `","instance":"i","mac":"` + zero + `"}`))
 	f.Add([]byte(`{"seq":18446744073709551615,"prev":"` + zero + `","instance":,"mac":"` + zero + `"}`))
 	f.Add([]byte(`{"seq":018,"prev":"` + zero + `","instance":,"mac":"` + zero + `"}`))
+	f.Add([]byte(`{"seq":1,"prev":"` + zero + `A","instance":"i","mac":"` + zero + `"}`))
+	f.Add([]byte(`{"seq":1,"prev":"` + zero + `,"mac":"` + zero + `"}`))
 	for line := range bytes.Lines(written(f, 1)) {
 		f.Add(bytes.TrimSpace(line))
 	}
