@@ -123,8 +123,16 @@ func TestZeroValuesAreDenied(t *testing.T) {
 	denied(t, nil, reveal(), policy.DeniedError)
 	denied(t, new(policy.Engine), reveal(), policy.DeniedNoPolicy)
 	denied(t, all, reveal(func(r *policy.Request) { r.Proofs = []policy.Proof{{}} }), policy.DeniedProof)
-	denied(t, all, reveal(func(r *policy.Request) { r.Card = &policy.Holding{} }), policy.DeniedUnknownCard)
+	denied(t, all, reveal(func(r *policy.Request) { r.Card, r.Proofs = &policy.Holding{}, []policy.Proof{certificate()} }), policy.DeniedUnknownCard)
 	denied(t, all, reveal(func(r *policy.Request) { r.Partner = &policy.Partner{} }), policy.DeniedError)
+}
+
+// noCard asks for a card that the directory does not know, with a proof that is
+// bound to nothing.
+func noCard(operation policy.Operation, fields ...policy.Field) func(*policy.Request) {
+	return func(r *policy.Request) {
+		r.Operation, r.Fields, r.Card, r.Proofs = operation, fields, nil, []policy.Proof{certificate()}
+	}
 }
 
 func TestDecideBeforeRules(t *testing.T) {
@@ -161,10 +169,10 @@ func TestDecideBeforeRules(t *testing.T) {
 			r.Proofs = append(r.Proofs, policy.Proof{Kind: policy.KindAPIKey, Partner: partnerID, Environment: "production"})
 		}, policy.DeniedEnvironment},
 
-		"no card":           {func(r *policy.Request) { r.Card = nil }, policy.DeniedUnknownCard},
-		"no card, profile":  {func(r *policy.Request) { r.Operation, r.Fields, r.Card = policy.CardProfile, nil, nil }, policy.DeniedUnknownCard},
-		"no card, PIN":      {func(r *policy.Request) { r.Operation, r.Fields, r.Card = policy.PINReveal, nil, nil }, policy.DeniedUnknownCard},
-		"no card, PIN set":  {func(r *policy.Request) { r.Operation, r.Fields, r.Card = policy.PINSet, nil, nil }, policy.DeniedUnknownCard},
+		"no card":           {noCard(policy.CardReveal, policy.FieldPAN), policy.DeniedUnknownCard},
+		"no card, profile":  {noCard(policy.CardProfile), policy.DeniedUnknownCard},
+		"no card, PIN":      {noCard(policy.PINReveal), policy.DeniedUnknownCard},
+		"no card, PIN set":  {noCard(policy.PINSet), policy.DeniedUnknownCard},
 		"another issuer's":  {func(r *policy.Request) { r.Card.Issuer = "bridge" }, policy.DeniedUnknownCard},
 		"another partner's": {func(r *policy.Request) { r.Card.Partners = []string{"other"} }, policy.DeniedNotHolder},
 		"nobody's":          {func(r *policy.Request) { r.Card.Partners = nil }, policy.DeniedNotHolder},
@@ -204,6 +212,11 @@ func TestDecideBeforeRules(t *testing.T) {
 			r.Proofs[0].Grant.Partner = "other"
 		}, policy.DeniedProof},
 
+		// What a token is bound to comes first: it tells nothing about another card.
+		"bound, and no such card": {func(r *policy.Request) { r.Card = nil }, policy.DeniedBound},
+		"bound, and another partner's card": {func(r *policy.Request) {
+			r.Card.Card, r.Card.Partners = "another", []string{"other"}
+		}, policy.DeniedBound},
 		"bound to another operation":   {grant(boundTo(policy.PINReveal, cardID)), policy.DeniedBound},
 		"bound to another card":        {grant(boundTo(policy.CardReveal, "another")), policy.DeniedBound},
 		"bound to the operation alone": {grant(boundTo(policy.PINSet, "")), policy.DeniedBound},

@@ -157,8 +157,8 @@ func (e *Engine) Decide(r *Request) (Permit, error) {
 		(*Engine).complete,
 		(*Engine).standing,
 		(*Engine).proven,
+		(*Engine).redeemable, // before held: a token that is bound elsewhere tells nothing about the card
 		(*Engine).held,
-		(*Engine).redeemable,
 	} {
 		if denied := check(e, r); denied != nil {
 			return Permit{}, denied
