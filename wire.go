@@ -210,7 +210,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 		*into = mac
 	}
 	var err error
-	if c.Tokens, err = newTokens(p.services.Store, digest, storage); err != nil {
+	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {
 		return c, err
 	}
 	for i := range c.Routes {
@@ -224,7 +224,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	return c, nil
 }
 
-func newTokens(s store.Tokens, digest, storage []*keys.Key) (*credential.Tokens, error) {
+func newTokens(s store.Tokens, digest, storage []*keys.Key, partners *policy.Partners) (*credential.Tokens, error) {
 	digests, err := keys.NewMACRing("token", digest...)
 	if err != nil {
 		return nil, err
@@ -233,7 +233,11 @@ func newTokens(s store.Tokens, digest, storage []*keys.Key) (*credential.Tokens,
 	if err != nil {
 		return nil, err
 	}
-	return credential.NewTokens(credential.TokensConfig{Store: s, Digests: credential.Ring(digests), Grants: grants})
+	c := credential.TokensConfig{Store: s, Digests: credential.Ring(digests), Grants: grants}
+	for _, p := range partners.All() {
+		c.Partners = append(c.Partners, p.ID)
+	}
+	return credential.NewTokens(c)
 }
 
 func newCookies(s store.Records, face string, signers, digest []*keys.Key, stateless bool) (*credential.Cookies, error) {

@@ -45,7 +45,6 @@ func (l *listenerState) proxied(from net.Addr) bool {
 type route struct {
 	Route
 	issuer   *slots // in-flight exchanges at the issuer
-	partner  *slots // of the route's fixed partner
 	software bool   // whether its PINs are handled in software
 }
 
@@ -114,10 +113,8 @@ func (g *Gateway) compileRoute(st *state, r *Route, paths map[string]*path) erro
 	if r.Issuer != nil {
 		rt.issuer = g.slots.issuer(r.Issuer.Name, r.Issuer.concurrent(st.limits))
 	}
-	if r.Partner != "" {
-		if rt.partner = st.partners[r.Partner]; rt.partner == nil {
-			return fmt.Errorf("route %s: unknown partner %q", r.Name, r.Partner)
-		}
+	if r.Partner != "" && st.partners[r.Partner] == nil {
+		return fmt.Errorf("route %s: unknown partner %q", r.Name, r.Partner)
 	}
 	served := 0
 	for _, e := range r.Face.Endpoints() {

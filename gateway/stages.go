@@ -212,24 +212,14 @@ func (x *running) proveCertificate(p *proven) error {
 
 // reserve takes the partner's slot, and a place in the queue for the one RSA operation.
 func (x *running) reserve(call *exchange.Call, p *proven) error {
-	partner := x.ep.route.partner
-	switch {
-	case p.partner != nil:
-		partner = x.st.partners[p.partner.ID]
-	default:
-		for _, c := range call.Credentials {
-			if c.Kind == policy.KindToken {
-				_ = c //HINT
-			}
-		}
-	}
-	if partner != nil && !x.held.take(partner) {
+	partner := x.expected(call, p)
+	if slots := x.st.partners[partner]; slots != nil && !x.held.take(slots) {
 		return x.shed("partner")
 	}
 	if !call.Preamble.Present() {
 		return nil
 	}
-	if left := x.g.penalties.left(p.name(), x.request.Received); left > 0 {
+	if left := x.g.penalties.left(offender(partner, p.user), x.request.Received); left > 0 {
 		return x.limited("failed_opens", left)
 	}
 	var err error
@@ -237,6 +227,20 @@ func (x *running) reserve(call *exchange.Call, p *proven) error {
 		return x.shed("rsa")
 	}
 	return nil
+}
+
+// expected is the partner that the exchange will be about: proven already, or named by a token that is still to be
+// redeemed. Nothing but a share of the load depends on it.
+func (x *running) expected(call *exchange.Call, p *proven) string {
+	if p.partner != nil {
+		return p.partner.ID
+	}
+	for _, c := range call.Credentials {
+		if c.Kind == policy.KindToken {
+			return x.st.config.Tokens.Partner(c)
+		}
+	}
+	return ""
 }
 
 // redeem uses a token up. The attempt id is drawn here and never taken from the wire [9].
@@ -463,22 +467,20 @@ func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d dec
 // countFailedOpen limits who sends preambles that do not open: each costs an RSA operation, and each is a question to our
 // key [18].
 func (x *running) countFailedOpen(ctx context.Context, p proven) error {
-	rate := x.st.limits.FailedOpens
-	taken, err := x.g.services.Store.Take(ctx, x.limitDigest("failed_opens", p.name()), rate)
+	who := offender("", p.user)
+	if p.partner != nil {
+		who = offender(p.partner.ID, p.user)
+	}
+	taken, err := x.g.services.Store.Take(ctx, x.limitDigest("failed_opens", who), x.st.limits.FailedOpens)
 	if err != nil || taken.OK {
 		return err
 	}
-	x.g.penalties.punish(p.name(), time.Now(), taken.RetryAfter)
+	x.g.penalties.punish(who, time.Now(), taken.RetryAfter)
 	return x.limited("failed_opens", taken.RetryAfter)
 }
 
-// name tells callers apart for limits: the partner and, where one is proven, its user.
-func (p *proven) name() string {
-	if p.partner == nil {
-		return "\x00" + p.user
-	}
-	return p.partner.ID + "\x00" + p.user
-}
+// offender tells callers apart for the limit of failed openings: the partner and, where one is proven, its user.
+func offender(partner, user string) string { return partner + "\x00" + user }
 
 // perform has the issuer do it. What changes something is recorded as intended before the issuer is called [17].
 func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d decided, session *vault.Session) (*exchange.Result, error) {

@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,18 +13,26 @@ import (
 	"github.com/cardstile/cardstile/policy/store"
 )
 
-// An ephemeral token is 35 bytes in base64url without padding (RFC 4648 section
-// 5), 47 characters: the tag of the digest key that its digest is made with,
-// and 256 random bits. It means nothing by itself. The store has, under the
-// token's digest, the grant that it stands for, sealed with that digest as
-// associated data: whoever writes to the store can delete grants, but not forge
-// one or move it to another token [7].
+// An ephemeral token is 39 bytes in base64url without padding (RFC 4648 section
+// 5), 52 characters: the tag of the digest key that its digest is made with, a
+// hint at its partner, and 256 random bits. It means nothing by itself. The
+// store has, under the token's digest, the grant that it stands for, sealed
+// with that digest as associated data: whoever writes to the store can delete
+// grants, but not forge one or move it to another token [7].
+//
+// The hint proves nothing. It lets the gateway hold a partner to its share of
+// what is in flight before the token is spent [18]; an invented one is found
+// out at redemption, since the digest covers it.
 const (
 	tokenTagBytes    = 3
+	tokenHintBytes   = 4
 	tokenSecretBytes = 32
-	tokenBytes       = tokenTagBytes + tokenSecretBytes
-	tokenText        = 47
+	tokenBytes       = tokenTagBytes + tokenHintBytes + tokenSecretBytes
+	tokenText        = 52
 )
+
+// hintLabel begins what a hint is the hash of; the partner's id follows.
+const hintLabel = "cardstile token hint v1"
 
 // grantLabel begins the associated data of a sealed grant; the digest follows.
 const grantLabel = "cardstile token grant v1"
@@ -82,11 +91,19 @@ type TokensConfig struct {
 	Store   store.Tokens
 	Digests DigestRing // keys of use digest, label "token"
 	Grants  SealRing   // keys of use storage, label "grant"
-	Now     func() time.Time
+
+	// Partners are the ids that hints are understood of. Tokens of others
+	// work as well.
+	Partners []string
+
+	Now func() time.Time
 }
 
 // Tokens mints ephemeral tokens and redeems each exactly once.
-type Tokens struct{ config TokensConfig }
+type Tokens struct {
+	config TokensConfig
+	hints  map[[tokenHintBytes]byte]string // partner by hint
+}
 
 var _ Redeemer = (*Tokens)(nil)
 
@@ -98,7 +115,26 @@ func NewTokens(config TokensConfig) (*Tokens, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Tokens{config}, nil
+	t := &Tokens{config: config, hints: make(map[[tokenHintBytes]byte]string, len(config.Partners))}
+	for _, id := range config.Partners {
+		t.hints[hintOf(id)] = id
+	}
+	return t, nil
+}
+
+func hintOf(partner string) [tokenHintBytes]byte {
+	sum := sha256.Sum256([]byte(hintLabel + partner))
+	return [tokenHintBytes]byte(sum[:])
+}
+
+// Partner returns the id of the partner that a token says it belongs to, or "".
+// It is not proven: only for what may be done before the token is redeemed.
+func (t *Tokens) Partner(c policy.Credential) string {
+	raw, ok := parseToken(c)
+	if !ok {
+		return ""
+	}
+	return t.hints[[tokenHintBytes]byte(raw[tokenTagBytes:])]
 }
 
 // Mint makes a token that stands for the grant for ttl. It sets the grant's
@@ -114,7 +150,9 @@ func (t *Tokens) Mint(ctx context.Context, grant policy.Grant, ttl time.Duration
 	tag, mac := t.config.Digests.Primary()
 	var raw [tokenBytes]byte
 	copy(raw[:], tag[:])
-	_, _ = rand.Read(raw[tokenTagBytes:]) // never fails: crypto/rand
+	hint := hintOf(grant.Partner)
+	copy(raw[tokenTagBytes:], hint[:])
+	_, _ = rand.Read(raw[tokenTagBytes+tokenHintBytes:]) // never fails: crypto/rand
 	digest := store.Digest(mac.MAC(nil, raw[:]))
 	sealed, err := t.config.Grants.Seal(nil, grantData(digest), plain)
 	if err != nil {

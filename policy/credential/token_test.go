@@ -61,7 +61,7 @@ func TestTokenIsRedeemedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !regexp.MustCompile(`^[A-Za-z0-9_-]{47}$`).MatchString(text) || !expires.Equal(at.now().Add(time.Minute)) {
+	if !regexp.MustCompile(`^[A-Za-z0-9_-]{52}$`).MatchString(text) || !expires.Equal(at.now().Add(time.Minute)) {
 		t.Fatalf("%q until %s", text, expires)
 	}
 	presented := policy.NewCredential(policy.KindToken, text)
@@ -162,33 +162,21 @@ func TestMalformedTokens(t *testing.T) {
 	s := newTampered()
 	c := tokens(t, credential.TokensConfig{Store: s})
 	good := mint(t, c, grant()).Value()
-	raw, err := base64.RawURLEncoding.DecodeString(good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stray := "BCDFGH"[0]
-	for _, b := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
-		decoded, err := base64.RawURLEncoding.DecodeString(good[:46] + string(b))
-		if err == nil && bytes.Equal(decoded, raw) && b != good[46] {
-			stray = b // the same bytes, but for bits that nobody reads
-		}
-	}
 	s.asked = 0
 	for name, text := range map[string]string{
 		"nothing":           "",
-		"one short":         good[:46],
+		"one short":         good[:51],
 		"one long":          good + "A",
 		"padded":            good + "=",
-		"padded, same size": good[:46] + "=",
-		"stray bits":        good[:46] + string(stray),
-		"space before":      " " + good[:46],
-		"newline inside":    good[:20] + "\n" + good[20:46],
+		"padded, same size": good[:51] + "=",
+		"space before":      " " + good[:51],
+		"newline inside":    good[:20] + "\n" + good[20:51],
 		"newline appended":  good + "\n",
-		"crlf, right size":  good[:45] + "\r\n",
+		"crlf, right size":  good[:50] + "\r\n",
 		"standard alphabet": "+/" + good[2:],
-		"NUL":               good[:46] + "\x00",
-		"non-ASCII":         good[:45] + "é",
-		"hex":               strings.Repeat("ab", 24)[:47-1] + "!",
+		"NUL":               good[:51] + "\x00",
+		"non-ASCII":         good[:50] + "é",
+		"hex":               strings.Repeat("ab", 26)[:52-1] + "!",
 	} {
 		proof, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, text), first)
 		refused(t, proof, err, policy.KindToken, policy.RefusedMalformed, text)
@@ -322,10 +310,11 @@ func TestOneOfManyRacersWins(t *testing.T) {
 }
 
 // TestTokensDiffer: in every position, over many tokens, more than one
-// character occurs, but for the four that are the key's tag.
+// character occurs, but for the nine that are the key's tag and the partner's
+// hint (the tenth is one too in part).
 func TestTokensDiffer(t *testing.T) {
 	c := tokens(t, credential.TokensConfig{Store: newTampered()})
-	var seen [47]map[byte]bool
+	var seen [52]map[byte]bool
 	for range 64 {
 		text := mint(t, c, grant()).Value()
 		for i := range seen {
@@ -336,7 +325,7 @@ func TestTokensDiffer(t *testing.T) {
 		}
 	}
 	for i, characters := range seen {
-		if constant := len(characters) == 1; constant != (i < 4) {
+		if constant := len(characters) == 1; constant != (i < 9) {
 			t.Errorf("position %d has %d characters", i, len(characters))
 		}
 	}
@@ -349,7 +338,7 @@ func TestAnyOtherTokenIsRefused(t *testing.T) {
 	good := mint(t, c, grant()).Value()
 	rapid.Check(t, func(rt *rapid.T) {
 		changed := []byte(good)
-		i := rapid.IntRange(0, 46).Draw(rt, "position")
+		i := rapid.IntRange(0, 51).Draw(rt, "position")
 		changed[i] = rapid.Byte().Draw(rt, "character")
 		if string(changed) == good {
 			return
@@ -372,7 +361,7 @@ func FuzzToken(f *testing.F) {
 	c := tokens(f, credential.TokensConfig{Store: s})
 	f.Add(mint(f, c, grant()).Value())
 	clear(s.values)
-	f.Add(strings.Repeat("A", 47))
+	f.Add(strings.Repeat("A", 52))
 	f.Add(strings.Repeat("A", 45) + "\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		proof, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, text), first)
@@ -381,7 +370,7 @@ func FuzzToken(f *testing.F) {
 			t.Fatalf("%q: %+v, %v", text, proof, err)
 		}
 		raw, err := base64.RawURLEncoding.DecodeString(text)
-		canonical := err == nil && len(raw) == 35 && base64.RawURLEncoding.EncodeToString(raw) == text
+		canonical := err == nil && len(raw) == 39 && base64.RawURLEncoding.EncodeToString(raw) == text
 		if canonical != (r.Reason == policy.RefusedUnknown) {
 			t.Fatalf("%q is canonical: %t; refused as %q", text, canonical, r.Reason)
 		}
@@ -413,5 +402,22 @@ func BenchmarkToken(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestHintNamesThePartner: of those that are known, and of them alone.
+func TestHintNamesThePartner(t *testing.T) {
+	config := credential.TokensConfig{Store: newTampered(), Partners: []string{"other", grant().Partner}}
+	c := tokens(t, config)
+	good := mint(t, c, grant())
+	if got := c.Partner(good); got != grant().Partner {
+		t.Errorf("the hint names %q", got)
+	}
+	config.Partners = []string{"other"}
+	if got := tokens(t, config).Partner(good); got != "" {
+		t.Errorf("the hint of an unknown partner names %q", got)
+	}
+	if got := c.Partner(policy.NewCredential(policy.KindToken, "x")); got != "" {
+		t.Errorf("what is no token names %q", got)
 	}
 }
