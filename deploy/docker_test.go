@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -165,30 +164,28 @@ func TestBuildContextHasWhatIsEmbedded(t *testing.T) {
 	if !strings.HasPrefix(strings.TrimLeft(regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(ignore, ""), "\n"), "**\n") {
 		t.Error("the build context does not begin empty: secrets could be in it")
 	}
-	directive := regexp.MustCompile(`(?m)^\s*//go:embed (.+)$`)
-	err := filepath.WalkDir("..", func(name string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") {
-			return err
-		}
-		for _, m := range directive.FindAllStringSubmatch(read(t, name), -1) {
-			for _, pattern := range strings.Fields(m[1]) {
-				where, err := filepath.Rel("..", filepath.Join(filepath.Dir(name), pattern))
-				if err != nil {
-					return err
-				}
-				if !slices.ContainsFunc(strings.Split(ignore, "\n"), func(line string) bool {
-					kept, ok := strings.CutPrefix(line, "!")
-					suffix, any := strings.CutPrefix(kept, "**/*")
-					folder, below := strings.CutSuffix(kept, "/**")
-					return ok && (kept == where || any && strings.HasSuffix(where, suffix) || below && strings.HasPrefix(where, folder+"/"))
-				}) {
-					t.Errorf("%s embeds %s, which the build context leaves out", name, where)
-				}
-			}
-		}
-		return nil
-	})
+	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
+	}
+	// What the packages of this module that the binary is made of embed, one file a line.
+	const format = `{{if and .Module .Module.Main}}{{$dir := .Dir}}{{range .EmbedFiles}}{{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}`
+	out, errs, ok := run(t, root, program(t, "go", "golang"), "list", "-deps", "-f", format, ".")
+	if !ok || strings.TrimSpace(out) == "" {
+		t.Fatalf("go list: %s", errs)
+	}
+	for _, file := range strings.Fields(out) {
+		where, err := filepath.Rel(root, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(strings.Split(ignore, "\n"), func(line string) bool {
+			kept, ok := strings.CutPrefix(line, "!")
+			suffix, any := strings.CutPrefix(kept, "**/*")
+			folder, below := strings.CutSuffix(kept, "/**")
+			return ok && (kept == where || any && strings.HasSuffix(where, suffix) || below && strings.HasPrefix(where, folder+"/"))
+		}) {
+			t.Errorf("%s is embedded, and the build context leaves it out", where)
+		}
 	}
 }
