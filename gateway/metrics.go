@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
 )
 
 // outcomeKinds sizes the table of an endpoint's counters.
@@ -89,6 +90,12 @@ func newMetrics() *metrics {
 	}
 	for _, limit := range []string{"global", "issuer", "partner", "rsa", "circuit"} {
 		m.shed.WithLabelValues(limit)
+	}
+	for _, reason := range []string{
+		policy.RefusedMalformed, policy.RefusedUnknown, policy.RefusedSpent, policy.RefusedExpired, policy.RefusedFenced,
+		policy.DeniedBound, policy.DeniedUnboundToken,
+	} {
+		m.refused.WithLabelValues(reason) // from zero, so that the first one shows as an increase
 	}
 	m.reloads.WithLabelValues("ok")
 	m.reloads.WithLabelValues("failed")

@@ -260,7 +260,9 @@ func joinPath(base *url.URL, escaped string) (path, raw string) {
 func classify(ctx context.Context, err error, sent bool) error {
 	var timeout net.Error
 	switch {
-	case errors.Is(context.Cause(ctx), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+	case errors.Is(ctx.Err(), context.Canceled):
+		return ctx.Err() // the caller went away, or another fetch of the same call failed
+	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		if !sent {
 			return fmt.Errorf("%w: no connection in time", issuer.ErrUnreachable)
 		}
@@ -279,6 +281,8 @@ func resultName(err error, status int) string {
 		return "timeout"
 	case errors.Is(err, issuer.ErrUnreachable):
 		return "unreachable"
+	case errors.Is(err, context.Canceled):
+		return "canceled"
 	case errors.Is(err, issuer.ErrLost):
 		return "lost"
 	case err != nil:
