@@ -173,7 +173,8 @@ func (l *Log) enqueue(ctx context.Context, n *entry) error {
 func (l *Log) fail(reason string) { l.metrics.failures.WithLabelValues(reason).Inc() }
 
 // Reopen opens the path anew, after the file was renamed: the chain goes on in the new file, which must be empty or end exactly where the chain
-// stands. Records that come meanwhile wait. If the path is still the open file, nothing happens; if anything fails, the open file stays in force.
+// stands. Records that come meanwhile wait. If the path is still the open file, nothing happens; if anything fails, the open file stays in force. It waits for a
+// sync that is under way.
 func (l *Log) Reopen() error {
 	answer := make(chan error, 1)
 	if err := l.ask(answer); err != nil {
