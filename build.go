@@ -21,6 +21,7 @@ import (
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/holder"
+	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault"
 	"github.com/cardstile/cardstile/vault/envelope"
 	"github.com/cardstile/cardstile/vault/keys"
@@ -35,7 +36,11 @@ type builder struct {
 	files   []string // everything that was read: the reload watches them
 	notices []string // what `check` tells beside problems: the inventory
 
+	admin       gateway.Admin
+	redis       *store.RedisConfig // nil: in memory
 	keys        map[string]*keys.Key
+	clientCAs   map[string][]*x509.Certificate // by listener
+	trusted     []policy.Fingerprint           // of all of them
 	partners    *policy.Partners
 	credentials *credential.APIKeys
 	engine      *policy.Engine
@@ -50,13 +55,13 @@ type builder struct {
 // where.
 func load(file string) (*builder, error) {
 	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
-		(*builder).loadListeners, (*builder).loadPartners, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
+		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).loadPartners, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
 		(*builder).loadPolicies, (*builder).loadCredentials, (*builder).loadAudit)
 }
 
 // loadPartial reads as much as says who the partners are.
 func loadPartial(file string) (*builder, error) {
-	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadPartners)
+	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadClientCAs, (*builder).loadPartners)
 }
 
 func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
@@ -64,7 +69,7 @@ func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{dir: dir, keys: map[string]*keys.Key{}, issuers: map[string]*gateway.Issuer{}}
+	b := &builder{dir: dir, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}}
 	if b.document, err = readDocument(file, &b.config); err != nil {
 		return nil, err
 	}
@@ -182,6 +187,18 @@ func (b *builder) loadAdmin() {
 		b.problem("admin.address", "want host:port, as in 127.0.0.1:8445")
 		return
 	}
+	b.admin.Address = c.Address
+	if c.BearerFile != "" {
+		b.admin.Bearer, _ = b.secret("admin.bearer_file", c.BearerFile)
+	}
+	if c.TLS != (ListenerTLSConfig{}) {
+		pair, _ := b.certificate("admin.tls", c.TLS)
+		var cas []*x509.Certificate
+		if c.TLS.ClientCA != "" {
+			cas = b.authorities("admin.tls.client_ca", c.TLS.ClientCA)
+		}
+		b.admin.TLS = gateway.ServerTLS(pair, pool(cas))
+	}
 	if !loopback(host) && (c.TLS.Certificate == "" || c.TLS.ClientCA == "" && c.BearerFile == "") {
 		b.problem("admin.address", "off loopback the admin listener needs tls, and tls.client_ca or bearer_file")
 	}
@@ -200,14 +217,41 @@ func (b *builder) loadStore() {
 	if c.Redis != nil && c.Memory != nil {
 		b.problem("store", "want one of redis and memory")
 	}
-	if c.Redis != nil && len(c.Redis.Addresses) == 0 {
-		b.problem("store.redis.addresses", "required: host:port of the server")
+	if c.Redis != nil {
+		b.loadRedis(c.Redis)
 	}
 	if c.Memory != nil && c.Memory.LoginsFile != "" && production(b.config.Environment) {
 		b.problem("store.memory.logins_file", "not in production")
 	}
 	if c.Redis == nil && production(b.config.Environment) {
 		b.notice("store: in memory: one instance only, and a restart forgets all tokens")
+	}
+}
+
+func (b *builder) loadRedis(c *RedisConfig) {
+	if len(c.Addresses) == 0 {
+		b.problem("store.redis.addresses", "required: host:port of the server")
+	}
+	b.redis = &store.RedisConfig{
+		Addresses: c.Addresses, Username: c.Username, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
+	}
+	if c.PasswordFile != "" {
+		b.redis.PasswordFile = b.relative(c.PasswordFile) // read at each dial: no reload is needed
+		if _, err := os.Stat(b.redis.PasswordFile); err != nil {
+			b.problem("store.redis.password_file", "%v", unquoted(err))
+		}
+	}
+	if c.TLS == nil {
+		return
+	}
+	b.redis.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+	if c.TLS.CA != "" {
+		b.redis.TLS.RootCAs = pool(b.authorities("store.redis.tls.ca", c.TLS.CA))
+	}
+	if c.TLS.Certificate != "" || c.TLS.Key != "" {
+		if pair, ok := b.certificate("store.redis.tls", ListenerTLSConfig{Certificate: c.TLS.Certificate, Key: c.TLS.Key}); ok {
+			b.redis.TLS.Certificates = []tls.Certificate{pair}
+		}
 	}
 }
 
@@ -350,6 +394,22 @@ func pool(cs []*x509.Certificate) *x509.CertPool {
 	return p
 }
 
+// loadClientCAs reads whose certificates partners bring.
+func (b *builder) loadClientCAs() {
+	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
+		path := b.config.Listeners[name].TLS.ClientCA
+		if path == "" {
+			continue
+		}
+		b.clientCAs[name] = b.authorities("listeners."+name+".tls.client_ca", path)
+		for _, ca := range b.clientCAs[name] {
+			if f := policy.FingerprintOf(ca); !slices.Contains(b.trusted, f) {
+				b.trusted = append(b.trusted, f)
+			}
+		}
+	}
+}
+
 func (b *builder) loadListeners() {
 	if len(b.config.Listeners) == 0 {
 		b.problem("listeners", "required: at least one")
@@ -361,9 +421,7 @@ func (b *builder) loadListeners() {
 		}
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		l.Certificate, _ = b.certificate(at+".tls", c.TLS)
-		if c.TLS.ClientCA != "" {
-			l.ClientCAs = pool(b.authorities(at+".tls.client_ca", c.TLS.ClientCA))
-		}
+		l.ClientCAs = pool(b.clientCAs[name])
 		b.listeners = append(b.listeners, l)
 	}
 }
@@ -389,7 +447,7 @@ func (b *builder) loadPartners() {
 			b.partnerCertificate(at+".certificate", c.Certificate, &p)
 		}
 		// Each partner alone first, so that what is wrong with it is said at its line.
-		if _, err := policy.NewPartners([]policy.Partner{p}, b.defaultCAs()...); err != nil {
+		if _, err := policy.NewPartners([]policy.Partner{p}, b.trusted...); err != nil {
 			b.problem(at, "%v", err)
 			continue
 		}
@@ -399,27 +457,10 @@ func (b *builder) loadPartners() {
 		list = append(list, p)
 	}
 	var err error
-	if b.partners, err = policy.NewPartners(list, b.defaultCAs()...); err != nil {
+	if b.partners, err = policy.NewPartners(list, b.trusted...); err != nil {
 		b.problem("partners", "%v", err)
 		b.partners = nil
 	}
-}
-
-// defaultCAs are the authorities that the listeners trust.
-func (b *builder) defaultCAs() []policy.Fingerprint {
-	var found []policy.Fingerprint
-	for _, c := range b.config.Listeners {
-		if c.TLS.ClientCA == "" {
-			continue
-		}
-		quiet := &builder{document: &document{root: b.root}, dir: b.dir} // its problems were told with the listener
-		for _, ca := range quiet.authorities("", c.TLS.ClientCA) {
-			if f := policy.FingerprintOf(ca); !slices.Contains(found, f) {
-				found = append(found, f)
-			}
-		}
-	}
-	return found
 }
 
 func (b *builder) partnerCertificate(at string, c *PartnerCertificateConfig, p *policy.Partner) {

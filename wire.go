@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -100,14 +99,11 @@ func generated(use keys.Use, b *builder) (*keys.Key, error) {
 
 // newServices builds what a reload does not touch.
 func (p *process) newServices(b *builder) (gateway.Services, error) {
-	s := gateway.Services{Log: p.log, Addresses: map[string]string{}}
+	s := gateway.Services{Log: p.log, Admin: b.admin, Addresses: map[string]string{}}
 	for name, l := range b.config.Listeners {
 		s.Addresses[name] = l.Address
 	}
 	var err error
-	if s.Admin, err = newAdmin(b); err != nil {
-		return s, err
-	}
 	if s.Vault, err = vault.New(vault.Config{MaxRSA: b.config.Limits.RSA}); err != nil {
 		return s, err
 	}
@@ -131,55 +127,15 @@ func (p *process) newServices(b *builder) (gateway.Services, error) {
 	return s, nil
 }
 
-func newAdmin(b *builder) (gateway.Admin, error) {
-	c := b.config.Admin
-	a := gateway.Admin{Address: c.Address}
-	if c.BearerFile != "" {
-		a.Bearer, _ = b.secret("admin.bearer_file", c.BearerFile)
-	}
-	if c.TLS.Certificate != "" {
-		pair, _ := b.certificate("admin.tls", c.TLS)
-		var authorities = pool(nil)
-		if c.TLS.ClientCA != "" {
-			authorities = pool(b.authorities("admin.tls.client_ca", c.TLS.ClientCA))
-		}
-		a.TLS = gateway.ServerTLS(pair, authorities)
-	}
-	if len(b.problems) > 0 {
-		return a, problems(b.problems)
-	}
-	return a, nil
-}
-
 func newStore(b *builder) (store.Store, error) {
-	c := b.config.Store.Redis
-	if c == nil {
-		var m MemoryConfig
-		if b.config.Store.Memory != nil {
-			m = *b.config.Store.Memory
-		}
-		return store.NewMemory(store.MemoryConfig{MaxEntries: m.MaxEntries})
+	if b.redis != nil {
+		return store.NewRedis(*b.redis)
 	}
-	config := store.RedisConfig{
-		Addresses: c.Addresses, Username: c.Username, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
+	c := store.MemoryConfig{}
+	if m := b.config.Store.Memory; m != nil {
+		c.MaxEntries = m.MaxEntries
 	}
-	if c.PasswordFile != "" {
-		config.PasswordFile = b.relative(c.PasswordFile)
-	}
-	if c.TLS != nil {
-		config.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
-		if c.TLS.CA != "" {
-			config.TLS.RootCAs = pool(b.authorities("store.redis.tls.ca", c.TLS.CA))
-		}
-		if c.TLS.Certificate != "" {
-			pair, _ := b.certificate("store.redis.tls", ListenerTLSConfig{Certificate: c.TLS.Certificate, Key: c.TLS.Key})
-			config.TLS.Certificates = []tls.Certificate{pair}
-		}
-	}
-	if len(b.problems) > 0 {
-		return nil, problems(b.problems)
-	}
-	return store.NewRedis(config)
+	return store.NewMemory(c)
 }
 
 // gatewayConfig is all that a reload replaces.
