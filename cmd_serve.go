@@ -101,11 +101,15 @@ func (p *process) run(ctx context.Context, file string, b *builder, ended <-chan
 				p.log.Info("draining", zap.Stringer("signal", s))
 				return p.drain(ended)
 			}
-			if err := p.services.Audit.Reopen(); err != nil {
-				p.log.Error("audit log was not opened anew", zap.Error(err))
-			}
+			go p.reopen() // it waits for a sync that runs: on a disk that hangs, SIGTERM must not wait behind it
 			reload("SIGHUP")
 		}
+	}
+}
+
+func (p *process) reopen() {
+	if err := p.services.Audit.Reopen(); err != nil {
+		p.log.Error("audit log was not opened anew", zap.Error(err))
 	}
 }
 
