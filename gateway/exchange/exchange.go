@@ -149,7 +149,8 @@ func SessionHash(text string) [32]byte { return sha256.Sum256([]byte(text)) }
 func ParseSessionHash(s string) ([32]byte, error) {
 	var hash [32]byte
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != len(hash) || [32]byte(raw) == hash {
+	// The decoder skips line breaks: a hash has one text, so its length is judged too.
+	if err != nil || len(s) != base64.RawURLEncoding.EncodedLen(len(hash)) || len(raw) != len(hash) || [32]byte(raw) == hash {
 		return hash, errors.New("session hash: want 43 characters of base64url, of a SHA-256")
 	}
 	return [32]byte(raw), nil

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +16,34 @@ var decodeStrict = json.JoinOptions(json.RejectUnknownMembers(true))
 
 // DecodeStrict reads a caller's whole body into v: one JSON value, no unknown, duplicate or differently-cased names. The
 // error says where it went wrong and never what stood there.
-func DecodeStrict(body []byte, v any) error { return where(json.Unmarshal(body, v, decodeStrict)) }
+func DecodeStrict(body []byte, v any) error {
+	if string(bytes.TrimSpace(body)) == "null" { // which would be taken for an empty object
+		return errNull
+	}
+	return where(json.Unmarshal(body, v, decodeStrict))
+}
+
+var errNull = errors.New("unexpected JSON null")
+
+// Text is a member of a caller's body that must be a string wherever it is there: null is not taken for absent, because
+// who sends it may have meant to send something.
+type Text struct {
+	Value   string
+	Present bool
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (t *Text) UnmarshalJSONFrom(d *jsontext.Decoder) error {
+	token, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	if token.Kind() != '"' {
+		return errors.New("want a string")
+	}
+	t.Value, t.Present = token.String(), true
+	return nil
+}
 
 // DecodeLenient reads an issuer's whole body into v: unknown names are the issuer's business, duplicate ones are not.
 func DecodeLenient(body []byte, v any) error { return where(json.Unmarshal(body, v)) }

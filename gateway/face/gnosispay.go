@@ -56,29 +56,29 @@ func (g *gnosisPay) parseMint(r *exchange.Request) (*exchange.Call, error) {
 		return nil, err
 	}
 	var body struct {
-		Operation   *string `json:"operation"`
-		CardID      *string `json:"cardId"`
-		SessionHash *string `json:"sessionHash"`
+		Operation   exchange.Text `json:"operation"`
+		CardID      exchange.Text `json:"cardId"`
+		SessionHash exchange.Text `json:"sessionHash"`
 	}
 	if err := exchange.DecodeStrict(r.Body, &body); err != nil {
 		return nil, &exchange.Failure{Kind: exchange.BadRequest, Reason: "body", Err: err}
 	}
-	if body.Operation != nil {
-		switch op := policy.Operation(*body.Operation); op {
+	if body.Operation.Present {
+		switch op := policy.Operation(body.Operation.Value); op {
 		case policy.CardReveal, policy.PINReveal, policy.PINSet:
 			c.Bind.Operation = op
 		default:
 			return nil, exchange.Fail(exchange.BadRequest, "operation")
 		}
 	}
-	if body.CardID != nil {
-		if *body.CardID == "" {
+	if body.CardID.Present {
+		if body.CardID.Value == "" {
 			return nil, exchange.Fail(exchange.BadRequest, "card_reference")
 		}
-		c.Bind.Card, c.Card = *body.CardID, *body.CardID
+		c.Bind.Card, c.Card = body.CardID.Value, body.CardID.Value
 	}
-	if body.SessionHash != nil {
-		hash, err := exchange.ParseSessionHash(*body.SessionHash)
+	if body.SessionHash.Present {
+		hash, err := exchange.ParseSessionHash(body.SessionHash.Value)
 		if err != nil {
 			return nil, exchange.Fail(exchange.BadRequest, "session_hash")
 		}
