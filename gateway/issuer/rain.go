@@ -144,7 +144,7 @@ func (r *rain) card(ctx context.Context, up Upstream, c *Call, card *rainCard) e
 	switch {
 	case !digits(card.Last4, 4):
 		return fmt.Errorf("%w: last4", ErrAnswer)
-	case !digits(card.ExpirationMonth, 1) && !digits(card.ExpirationMonth, 2):
+	case !month(card.ExpirationMonth):
 		return fmt.Errorf("%w: expirationMonth", ErrAnswer)
 	case !digits(card.ExpirationYear, 4):
 		return fmt.Errorf("%w: expirationYear", ErrAnswer)
@@ -293,6 +293,14 @@ func rainMessage(res *Response) string {
 // answerError marks a field that could not be opened as the issuer's doing.
 func answerError(field string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrAnswer, field, err)
+}
+
+// month reports whether s is 1 to 12, with or without a leading zero.
+func month(s string) bool {
+	if len(s) == 1 {
+		s = "0" + s
+	}
+	return digits(s, 2) && s >= "01" && s <= "12"
 }
 
 func digits(s string, n int) bool {
