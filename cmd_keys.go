@@ -12,7 +12,7 @@ import (
 )
 
 func cmdKeys() *cobra.Command {
-	cmd := &cobra.Command{Use: "keys", Short: "Make keys", Args: cobra.NoArgs}
+	cmd := group(&cobra.Command{Use: "keys", Short: "Make keys"})
 	var (
 		use, out, public, passphrase string
 		bits                         int

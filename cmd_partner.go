@@ -12,17 +12,17 @@ import (
 )
 
 func cmdPartner() *cobra.Command {
-	cmd := &cobra.Command{Use: "partner", Short: "Look after partners", Args: cobra.NoArgs}
+	cmd := group(&cobra.Command{Use: "partner", Short: "Look after partners"})
 	cmd.AddCommand(cmdPartnerCredential())
 	return cmd
 }
 
 // cmdPartnerCredential keeps the credentials file of a configuration: digests of API keys, never the keys.
 func cmdPartnerCredential() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "credential", Short: "Add, list and revoke partners' API keys", Args: cobra.NoArgs,
+	cmd := group(&cobra.Command{
+		Use: "credential", Short: "Add, list and revoke partners' API keys",
 		Long: "Credential changes the file that the configuration names as `credentials`. A running gateway reads\nit again by itself.",
-	}
+	})
 	var file, note string
 	add := &cobra.Command{
 		Use: "add PARTNER", Short: "Make an API key, print it once, and store its digest", Args: cobra.ExactArgs(1),

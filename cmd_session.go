@@ -16,7 +16,7 @@ import (
 // cmdSession plays a cardholder's device: it makes a session for a gateway's public key and opens what is sealed for it.
 // It is for trying things out and for tests; the gateway itself never holds both ends.
 func cmdSession() *cobra.Command {
-	cmd := &cobra.Command{Use: "session", Short: "Play a cardholder's device, to try things out", Args: cobra.NoArgs}
+	cmd := group(&cobra.Command{Use: "session", Short: "Play a cardholder's device, to try things out"})
 	var key string
 	create := &cobra.Command{
 		Use: "new", Short: "Make a session: prints shell assignments of SESSIONID and SECRET", Args: cobra.NoArgs,

@@ -26,13 +26,12 @@ var errSaid = errors.New("see above")
 
 // command is the tree of subcommands: one file cmd_<name>.go for each.
 func command() *cobra.Command {
-	root := &cobra.Command{
+	root := group(&cobra.Command{
 		Use:           "cardstile",
 		Short:         "A turnstile for card data, in front of card-issuer APIs",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          cobra.NoArgs,
-	}
+	})
 	root.AddCommand(
 		cmdServe(),
 		cmdCheck(),
@@ -45,4 +44,12 @@ func command() *cobra.Command {
 		cmdVersion(),
 	)
 	return root
+}
+
+// group makes a command of one that has subcommands only: by itself it prints its help, and with an argument, which is a
+// subcommand that does not exist, it fails, so that a script with a slip in it does not go on.
+func group(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return cmd
 }
