@@ -92,7 +92,12 @@ func runDemo(ctx context.Context, o demoOptions) error {
 			defer cancel(nil)
 			ctx, stop := context.WithTimeout(ctx, 20*time.Second)
 			defer stop()
-			failed = tryFlows(ctx, o.out, d.dir, doc)
+			t, err := newTester(d.dir, doc)
+			if err != nil {
+				failed = err
+				return
+			}
+			failed = tryFlows(ctx, o.out, t)
 		}()
 		return nil
 	})

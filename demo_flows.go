@@ -56,11 +56,7 @@ type tester struct {
 }
 
 // tryFlows goes through all flows and prints what happened, with card data masked.
-func tryFlows(ctx context.Context, out io.Writer, dir string, doc demoFile) error {
-	t, err := newTester(dir, doc)
-	if err != nil {
-		return err
-	}
+func tryFlows(ctx context.Context, out io.Writer, t *tester) error {
 	failed := 0
 	for _, f := range flows {
 		t.said = nil
@@ -85,24 +81,39 @@ func tryFlows(ctx context.Context, out io.Writer, dir string, doc demoFile) erro
 }
 
 func newTester(dir string, doc demoFile) (*tester, error) {
-	t := &tester{dir: dir, doc: doc, roots: x509.NewCertPool()}
-	ca, err := os.ReadFile(t.path(doc.CA))
-	if err != nil {
+	t := &tester{dir: dir, doc: doc}
+	if err := errors.Join(t.trust(doc.CA), t.learn(doc.SessionPublicKey)); err != nil {
 		return nil, err
 	}
-	t.roots.AppendCertsFromPEM(ca)
-	public, err := os.ReadFile(t.path(doc.SessionPublicKey))
-	if err != nil {
-		return nil, err
-	}
-	if t.public, err = keys.ParsePublicPEM(public); err != nil {
-		return nil, err
-	}
+	var err error
 	if t.partner, err = t.caller(doc.Partner); err != nil {
 		return nil, err
 	}
 	t.client, err = t.caller(demoCaller{})
 	return t, err
+}
+
+// trust takes the authority of the gateway's certificates.
+func (t *tester) trust(name string) error {
+	ca, err := os.ReadFile(t.path(name))
+	if err != nil {
+		return err
+	}
+	t.roots = x509.NewCertPool()
+	if !t.roots.AppendCertsFromPEM(ca) {
+		return fmt.Errorf("%s: no certificate", name)
+	}
+	return nil
+}
+
+// learn takes the gateway's public session key.
+func (t *tester) learn(name string) error {
+	content, err := os.ReadFile(t.path(name))
+	if err != nil {
+		return err
+	}
+	t.public, err = keys.ParsePublicPEM(content)
+	return err
 }
 
 func (t *tester) path(name string) string { return filepath.Join(t.dir, name) }
