@@ -103,6 +103,24 @@ func TestGCRAForgetsADistantArrival(t *testing.T) {
 	}
 }
 
+// An interval is a whole number of microseconds; what is lost in that is never the caller's gain.
+func TestRoundingLetsNoMoreThrough(t *testing.T) {
+	r := policy.Rate{Count: 3, Per: 10 * time.Microsecond}
+	const start = int64(1_700_000_000_000_000)
+	tat, permitted := int64(0), int64(0)
+	for now := start; now < start+1000; now++ { // asked every microsecond
+		next, ok, _, _ := r.GCRA(now, tat)
+		if !ok {
+			continue
+		}
+		tat = next
+		permitted++
+		if most := 3 + (now-start)*3/10; permitted > most {
+			t.Fatalf("%d permitted within %d µs, at most %d may be", permitted, now-start, most)
+		}
+	}
+}
+
 func rates(t *rapid.T) policy.Rate {
 	r := policy.Rate{
 		Count: rapid.IntRange(1, 10_000).Draw(t, "count"),
@@ -139,8 +157,8 @@ func TestGCRAProperties(t *testing.T) {
 			}
 			permitted++
 			tat = next
-			if max := int64(r.Count) + (now-start)/r.Interval(); permitted > max {
-				t.Fatalf("%d permitted, at most %d may be", permitted, max)
+			if float64(permitted) > float64(r.Count)*(1+float64(now-start)/float64(r.Per.Microseconds())) {
+				t.Fatalf("%d permitted within %d µs of %+v", permitted, now-start, r)
 			}
 			rest := tat
 			for i := range min(remaining, 50) {

@@ -177,7 +177,7 @@ func (s *shard) tidy(now int64, limit int) {
 // expire does what is due about a record that the wheel has given out: forget it, or its value, or put it back.
 func (s *shard) expire(h handle, now int64) {
 	r := s.slab.record(h)
-	if r.due() > now { // it was moved to later (a limit), or lies beyond the wheel's span
+	if r.due() > now { // a limit that was taken from meanwhile
 		s.wheel.add(&s.slab, h)
 		return
 	}

@@ -109,7 +109,6 @@ type slab struct {
 	pages []page
 	spare []uint32            // numbers of pages that were given back
 	lists [sizeClasses]uint32 // the first page with a free cell, by class
-	bytes int64               // of all pages
 }
 
 func newSlab() slab {
@@ -166,7 +165,6 @@ func (s *slab) freeCell(h handle) {
 	// The last page of its class with room stays, so that one token coming and going does not make and drop a page.
 	if p.live == 0 && (p.next != noPage || p.prev != noPage) {
 		s.unlist(number)
-		s.bytes -= int64(len(p.buf))
 		*p = page{}
 		s.spare = append(s.spare, number)
 	}
@@ -182,7 +180,6 @@ func (s *slab) addPage(class, bytes int) uint32 {
 	}
 	cells := max(1, pageBytes/bytes) // at most 8192/80, so that a cell's number fits in a byte
 	s.pages[number] = page{buf: make([]byte, cells*bytes), cell: uint32(bytes), class: uint8(class), next: noPage, prev: noPage}
-	s.bytes += int64(cells * bytes)
 	s.list(number)
 	return number
 }

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 
@@ -46,13 +48,29 @@ func (r *Redis) TakeScript(ctx context.Context, d Digest, rate policy.Rate) ([]i
 func (r *Redis) LimitKey(d Digest) string { return r.key(familyLimit, "", &d) }
 
 // Held is how many bytes a memory store holds for records and the tables over them, and how many records.
-func (m *Memory) Held() (bytes, records int) {
+func (m *Memory) Held() (size, records int) {
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()
-		bytes += int(s.slab.bytes) + 48*cap(s.slab.pages) + 4*cap(s.slab.spare) + 4*len(s.index)
+		for _, p := range s.slab.pages {
+			size += cap(p.buf)
+		}
+		size += int(unsafe.Sizeof(page{}))*cap(s.slab.pages) + 4*cap(s.slab.spare) + 4*cap(s.index)
 		records += s.count
 		s.mu.Unlock()
 	}
-	return bytes, records
+	return size, records
+}
+
+// Count is how often b stands in a memory store's pages.
+func (m *Memory) Count(b []byte) (n int) {
+	for i := range m.shards {
+		s := &m.shards[i]
+		s.mu.Lock()
+		for _, p := range s.slab.pages {
+			n += bytes.Count(p.buf, b)
+		}
+		s.mu.Unlock()
+	}
+	return n
 }

@@ -371,6 +371,7 @@ func TestRedisUser(t *testing.T) {
 		"enough on >pw " + rules,
 		"noinfo on >pw " + rules + " -info",
 		"nokeys on >pw " + strings.Replace(rules, "~cardstile:*", "~elsewhere:*", 1),
+		"noset on >pw " + rules + " -set",
 		"noeval on >pw " + rules + " -eval -evalsha",
 		"halfinfo on >pw " + rules + " -info +info|replication",
 		"config on >pw " + rules + " -info +info|replication +config|get",
@@ -391,6 +392,7 @@ func TestRedisUser(t *testing.T) {
 	for user, want := range map[string][]string{
 		"noinfo":   {"INFO", "ACL SETUSER noinfo +info"},
 		"nokeys":   {"ACL SETUSER nokeys ~cardstile:*"},
+		"noset":    {"ACL SETUSER noset", "+set"},
 		"noeval":   {"ACL SETUSER noeval", "+evalsha"},
 		"halfinfo": {"maxmemory-policy could not be checked", "ACL SETUSER halfinfo +info"},
 	} {
