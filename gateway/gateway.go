@@ -131,6 +131,29 @@ func New(s Services, c Config) (*Gateway, error) {
 	return g, nil
 }
 
+// Check returns what would keep New from taking a configuration, a *RouteError where it is a route. Nothing is started.
+func Check(c Config) error {
+	g := &Gateway{services: Services{Addresses: map[string]string{}}, metrics: newMetrics()}
+	for _, l := range c.Listeners {
+		g.services.Addresses[l.Name] = ""
+	}
+	g.slots = newSlotSet(g.metrics)
+	_, err := g.compile(c)
+	return err
+}
+
+// RouteError says what is wrong with a route, by its place in Config.Routes.
+type RouteError struct {
+	Index int
+	Err   error
+}
+
+// Error implements error.
+func (e *RouteError) Error() string { return fmt.Sprintf("route %d: %v", e.Index, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *RouteError) Unwrap() error { return e.Err }
+
 // Reload puts a new configuration in force for all exchanges that begin from now on, those of open connections included.
 // If it cannot be used, the old one stays.
 func (g *Gateway) Reload(c Config) error {

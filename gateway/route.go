@@ -87,7 +87,7 @@ func (g *Gateway) compile(c Config) (*state, error) {
 	paths := map[string]*path{}
 	for i := range c.Routes {
 		if err := g.compileRoute(st, &c.Routes[i], paths); err != nil {
-			return nil, err
+			return nil, &RouteError{i, err}
 		}
 	}
 	for name, l := range st.listeners {
