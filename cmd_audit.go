@@ -10,7 +10,7 @@ import (
 )
 
 func cmdAudit() *cobra.Command {
-	cmd := &cobra.Command{Use: "audit", Short: "Look after the audit log", Args: cobra.NoArgs}
+	cmd := group(&cobra.Command{Use: "audit", Short: "Look after the audit log"})
 	var (
 		key, passphrase, after string
 		anywhere               bool
