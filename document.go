@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding"
+	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,19 +66,48 @@ func readDocument(file string, v any) (*document, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &document{file: file}
-	var root yaml.Node
-	if err := yaml.Unmarshal(content, &root); err != nil {
-		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+	return parseDocument(file, content, v)
+}
+
+func parseDocument(file string, content []byte, v any) (*document, error) {
+	d := &document{file: file, root: &yaml.Node{Kind: yaml.MappingNode}}
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	var root, more yaml.Node
+	switch err := decoder.Decode(&root); {
+	case errors.Is(err, io.EOF):
+		return d, nil // empty
+	case err != nil:
+		return nil, problems{syntaxProblem(file, err)}
 	}
-	if len(root.Content) == 0 {
-		d.root = &yaml.Node{Kind: yaml.MappingNode}
-		return d, nil
+	switch err := decoder.Decode(&more); {
+	case err == nil:
+		d.at(&more, "", "a second document begins here: the file is to hold one")
+	case !errors.Is(err, io.EOF):
+		return nil, problems{syntaxProblem(file, err)}
 	}
-	d.root = root.Content[0]
-	d.decode(d.root, reflect.ValueOf(v).Elem(), "")
+	if len(root.Content) > 0 {
+		d.root = root.Content[0]
+		d.decode(d.root, reflect.ValueOf(v).Elem(), "")
+	}
 	return d, nil
 }
+
+// syntaxProblem is what the YAML parser says, with its line. Where its text could quote the file, another one stands in.
+func syntaxProblem(file string, err error) problem {
+	p := problem{file: file, text: strings.TrimPrefix(err.Error(), "yaml: ")}
+	if line, text, ok := strings.Cut(strings.TrimPrefix(p.text, "line "), ": "); ok {
+		if n, err := strconv.Atoi(line); err == nil {
+			p.line, p.text = n, text
+		}
+	}
+	if quotation.MatchString(p.text) {
+		p.text = "not YAML: perhaps a text that begins with * & ! % @ or ` and stands without quotes"
+	}
+	return p
+}
+
+// quotation is more than the one character that the parser says it expects, as in ':'.
+var quotation = regexp.MustCompile("'[^']{2,}|[\"`]")
 
 func (d *document) at(n *yaml.Node, path, format string, args ...any) {
 	d.problems = append(d.problems, problem{d.file, n.Line, path, fmt.Sprintf(format, args...)})
