@@ -21,7 +21,9 @@ func cmdCheck() *cobra.Command {
 				for _, p := range found {
 					fmt.Fprintln(cmd.ErrOrStderr(), p)
 				}
-				fmt.Fprintf(cmd.ErrOrStderr(), "%d problem(s)\n", len(found))
+				if len(found) > 1 {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%d problems\n", len(found))
+				}
 				return errSaid
 			}
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -59,13 +60,23 @@ func generateKey(use string, bits int, out, public, passphraseFile string) error
 		}
 		kind = "age"
 	}
+	if public == "" {
+		return writeNew(out, content, 0o600)
+	}
+	if !slices.Contains([]keys.Use{keys.UseSession, keys.UseIssuer}, u) {
+		return fmt.Errorf("--public: a key of use %s has no public half", u)
+	}
 	if err := writeNew(out, content, 0o600); err != nil {
 		return err
 	}
-	if public == "" {
-		return nil
+	if err := writePublic(u, kind, out, public, passphraseFile); err != nil {
+		return errors.Join(err, os.Remove(out)) // half of what was asked for is nothing
 	}
-	key, err := keys.Load(keys.Config{ID: "generated", Use: u, Kind: kind, File: out, PassphraseFile: passphraseFile})
+	return nil
+}
+
+func writePublic(u keys.Use, kind, private, public, passphraseFile string) error {
+	key, err := keys.Load(keys.Config{ID: "generated", Use: u, Kind: kind, File: private, PassphraseFile: passphraseFile})
 	if err != nil {
 		return err
 	}

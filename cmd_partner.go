@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"text/tabwriter"
 	"time"
 
@@ -53,7 +54,7 @@ func cmdPartnerCredential() *cobra.Command {
 				return err
 			}
 			entries, err := credential.List(path)
-			if err != nil {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // the first key makes the file
 				return err
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
