@@ -32,12 +32,13 @@ import (
 type builder struct {
 	*document
 	config  Config
-	dir     string   // of the configuration file
-	files   []string // everything that was read: the reload watches them
-	notices []string // what `check` tells beside problems: the inventory
+	dir     string            // of the configuration file
+	seen    map[string]string // everything that was read, as it was before: the reload watches it
+	notices []string          // what `check` tells beside problems: the inventory
 
 	admin       gateway.Admin
 	redis       *store.RedisConfig // nil: in memory
+	logins      []string           // users who are logged in from the start
 	keys        map[string]*keys.Key
 	clientCAs   map[string][]*x509.Certificate // by listener
 	trusted     []policy.Fingerprint           // of all of them
@@ -52,11 +53,11 @@ type builder struct {
 }
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong
-// where.
+// where. The builder is there in any case: it knows which files a better attempt depends on.
 func load(file string) (*builder, error) {
 	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
 		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).loadPartners, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
-		(*builder).loadPolicies, (*builder).loadCredentials, (*builder).loadAudit)
+		(*builder).loadPolicies, (*builder).loadCredentials, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
 }
 
 // loadPartial reads as much as says who the partners are.
@@ -65,34 +66,51 @@ func loadPartial(file string) (*builder, error) {
 }
 
 func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
-	dir, err := filepath.Abs(filepath.Dir(file))
-	if err != nil {
-		return nil, err
+	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}}
+	var err error
+	if b.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
+		return b, err
 	}
-	b := &builder{dir: dir, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}}
+	b.watch(file)
 	if b.document, err = readDocument(file, &b.config); err != nil {
-		return nil, err
+		return b, err
 	}
-	b.files = append(b.files, file)
-	if len(b.problems) > 0 {
-		return nil, problems(b.problems) // what cannot be read cannot be judged
-	}
+	unread := slices.Clone(b.problems)
 	for _, step := range steps {
 		step(b)
 	}
+	b.problems = append(unread, beside(unread, b.problems[len(unread):])...)
 	if len(b.problems) > 0 {
 		slices.SortStableFunc(b.problems, func(x, y problem) int { return x.line - y.line })
-		return nil, problems(b.problems)
+		return b, problems(b.problems)
 	}
 	return b, nil
+}
+
+// beside leaves out the problems that come of a value that could not be read: at its key, above it and below it.
+func beside(unread, found []problem) []problem {
+	return slices.DeleteFunc(found, func(p problem) bool {
+		return slices.ContainsFunc(unread, func(u problem) bool { return within(p.path, u.path) || within(u.path, p.path) })
+	})
+}
+
+// within reports whether a key path is another one or lies below it.
+func within(path, above string) bool {
+	rest, ok := strings.CutPrefix(path, above)
+	return ok && (above == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// watch notes a file that was read, or a pattern of files, as it is now.
+func (b *builder) watch(name string) {
+	if _, ok := b.seen[name]; !ok {
+		b.seen[name] = stamp(name)
+	}
 }
 
 // resolve makes a path of the configuration relative to its file, and notes that it was read.
 func (b *builder) resolve(path string) string {
 	path = b.relative(path)
-	if !slices.Contains(b.files, path) {
-		b.files = append(b.files, path)
-	}
+	b.watch(path)
 	return path
 }
 
@@ -127,6 +145,17 @@ func (b *builder) read(key, path string) ([]byte, bool) {
 		return nil, false
 	}
 	return content, true
+}
+
+// exists checks that a file is there and can be read, for those that another package reads.
+func (b *builder) exists(key, path string) bool {
+	f, err := os.Open(b.resolve(path))
+	if err != nil {
+		b.problem(key, "%v", unquoted(err))
+		return false
+	}
+	f.Close()
+	return true
 }
 
 // unquoted drops the path from a file error: it stands in the configuration, at the place that is named.
@@ -220,8 +249,12 @@ func (b *builder) loadStore() {
 	if c.Redis != nil {
 		b.loadRedis(c.Redis)
 	}
-	if c.Memory != nil && c.Memory.LoginsFile != "" && production(b.config.Environment) {
-		b.problem("store.memory.logins_file", "not in production")
+	if c.Memory != nil && c.Memory.LoginsFile != "" {
+		if production(b.config.Environment) {
+			b.problem("store.memory.logins_file", "not in production")
+		}
+		content, _ := b.read("store.memory.logins_file", c.Memory.LoginsFile)
+		b.logins = strings.Fields(string(content))
 	}
 	if c.Redis == nil && production(b.config.Environment) {
 		b.notice("store: in memory: one instance only, and a restart forgets all tokens")
@@ -232,14 +265,20 @@ func (b *builder) loadRedis(c *RedisConfig) {
 	if len(c.Addresses) == 0 {
 		b.problem("store.redis.addresses", "required: host:port of the server")
 	}
+	for i, address := range c.Addresses {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			b.problem(fmt.Sprintf("store.redis.addresses[%d]", i), "want host:port, as in redis.internal:6379")
+		}
+	}
+	if c.Username != "" && c.PasswordFile == "" {
+		b.problem("store.redis.password_file", "required where there is a username")
+	}
 	b.redis = &store.RedisConfig{
 		Addresses: c.Addresses, Username: c.Username, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
 	}
 	if c.PasswordFile != "" {
-		b.redis.PasswordFile = b.relative(c.PasswordFile) // read at each dial: no reload is needed
-		if _, err := os.Stat(b.redis.PasswordFile); err != nil {
-			b.problem("store.redis.password_file", "%v", unquoted(err))
-		}
+		b.redis.PasswordFile = b.relative(c.PasswordFile)
+		b.secret("store.redis.password_file", c.PasswordFile) // read again at each dial; here, whether it holds one
 	}
 	if c.TLS == nil {
 		return
@@ -253,6 +292,19 @@ func (b *builder) loadRedis(c *RedisConfig) {
 			b.redis.TLS.Certificates = []tls.Certificate{pair}
 		}
 	}
+}
+
+// checkRedis has the store judge what is left, once the files are read. It does not dial.
+func (b *builder) checkRedis() {
+	if b.redis == nil || len(b.problems) > 0 {
+		return
+	}
+	s, err := store.NewRedis(*b.redis)
+	if err != nil {
+		b.problem("store.redis", "%v", err)
+		return
+	}
+	s.Close() //nolint:errcheck // it was never open
 }
 
 func (b *builder) loadKeys() {
@@ -273,8 +325,13 @@ func (b *builder) loadKeys() {
 			continue
 		}
 		config := keys.Config{ID: c.ID, Use: use, Kind: c.Kind, File: b.resolve(c.File), Environment: environment}
+		there := b.exists(at+".file", c.File)
 		if c.PassphraseFile != "" {
 			config.PassphraseFile = b.resolve(c.PassphraseFile)
+			there = b.exists(at+".passphrase_file", c.PassphraseFile) && there
+		}
+		if !there {
+			continue
 		}
 		key, err := keys.Load(config)
 		if err != nil {
@@ -775,6 +832,9 @@ func (b *builder) loadHolders() {
 		b.problem("holders", "required: the holder directory, which says whose card is whose")
 		return
 	}
+	if !b.exists("holders", b.config.Holders) {
+		return
+	}
 	var err error
 	if b.holders, err = holder.LoadFile(b.resolve(b.config.Holders)); err != nil {
 		b.foreign("holders", err)
@@ -804,6 +864,7 @@ func (b *builder) loadPolicies() {
 	var files []policy.PolicyFile
 	for i, glob := range b.config.Policies {
 		at := fmt.Sprintf("policies[%d]", i)
+		b.watch(globbed + b.relative(glob))
 		names, err := filepath.Glob(b.relative(glob))
 		if err != nil || len(names) == 0 {
 			b.problem(at, "no file matches")
@@ -859,6 +920,32 @@ func (b *builder) loadCredentials() {
 func (b *builder) loadAudit() {
 	if b.config.Audit.File == "" {
 		b.problem("audit.file", "required: the audit log")
+		return
+	}
+	if info, err := os.Stat(filepath.Dir(b.relative(b.config.Audit.File))); err != nil || !info.IsDir() {
+		b.problem("audit.file", "its directory is not there")
+	}
+}
+
+func (b *builder) loadLog() {
+	if _, err := logLevel(b.config.Log); err != nil {
+		b.problem("log.level", "%v", err)
+	}
+	if !slices.Contains([]string{"", "auto", "json", "console"}, b.config.Log.Format) {
+		b.problem("log.format", "want json, console or auto")
+	}
+}
+
+// checkGateway has the gateway judge what it will be given: routes that are in one another's way, or serve nothing.
+func (b *builder) checkGateway() {
+	if len(b.problems) > 0 {
+		return // it would be given less than is configured
+	}
+	err := gateway.Check(gateway.Config{Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders})
+	if route, ok := errors.AsType[*gateway.RouteError](err); ok {
+		b.problem(fmt.Sprintf("routes[%d]", route.Index), "%v", route.Err)
+	} else if err != nil {
+		b.problem("routes", "%v", err)
 	}
 }
 

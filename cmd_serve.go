@@ -53,6 +53,10 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 	for _, n := range b.notices {
 		log.Info("inventory", zap.String("entry", n))
 	}
+	// Signals are taken from before the first connection on: until then the kernel's default, death, is right.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
 	if err := p.gateway.Listen(); err != nil {
 		return err
 	}
@@ -64,34 +68,32 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 	log.Info("listening", zap.String("listener", "admin"), zap.Stringer("address", p.gateway.Addr("admin")))
 	if started != nil {
 		if err := started(p); err != nil {
-			return errors.Join(err, p.shutdown())
+			return errors.Join(err, p.shutdown(ctx))
 		}
 	}
-	return p.run(ctx, file, b, ended)
+	return p.run(ctx, file, b, signals, ended)
 }
 
 // run reloads and drains as signals say.
-func (p *process) run(ctx context.Context, file string, b *builder, ended <-chan error) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
+func (p *process) run(ctx context.Context, file string, b *builder, signals <-chan os.Signal, ended <-chan error) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	watch := newWatcher(b.files)
+	watch := watcher{b.seen}
 	reload := func(why string) {
-		if next, err := p.reload(file); err != nil {
+		next, err := p.reload(file)
+		watch = watcher{next.seen}
+		if err != nil {
 			p.log.Error("reload failed: the old configuration stays in force", zap.String("cause", why), zap.Error(err))
-		} else {
-			watch = newWatcher(next.files)
-			p.log.Info("reloaded", zap.String("cause", why))
+			return
 		}
+		p.log.Info("reloaded", zap.String("cause", why))
 	}
 	for {
 		select {
 		case err := <-ended:
 			return fmt.Errorf("listener ended: %w", err)
 		case <-ctx.Done():
-			return p.drain(ended)
+			return p.drain(signals, ended)
 		case <-tick.C:
 			if watch.changed() {
 				reload("file changed")
@@ -99,7 +101,7 @@ func (p *process) run(ctx context.Context, file string, b *builder, ended <-chan
 		case s := <-signals:
 			if s != syscall.SIGHUP {
 				p.log.Info("draining", zap.Stringer("signal", s))
-				return p.drain(ended)
+				return p.drain(signals, ended)
 			}
 			go p.reopen() // it waits for a sync that runs: on a disk that hangs, SIGTERM must not wait behind it
 			reload("SIGHUP")
@@ -113,30 +115,45 @@ func (p *process) reopen() {
 	}
 }
 
-func (p *process) drain(ended <-chan error) error {
-	err := p.shutdown()
+// drain ends the process in good order. A second signal to end cuts short what it waits for.
+func (p *process) drain(signals <-chan os.Signal, ended <-chan error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case s := <-signals:
+				if s == syscall.SIGHUP {
+					continue
+				}
+				p.log.Warn("not waiting any longer", zap.Stringer("signal", s))
+				cancel()
+			case <-ctx.Done():
+			}
+			return
+		}
+	}()
+	err := p.shutdown(ctx)
 	<-ended
 	p.log.Info("drained")
 	return err
 }
 
-func (p *process) shutdown() error {
+func (p *process) shutdown(ctx context.Context) error {
 	c := p.config.Shutdown
 	if c.Timeout == 0 {
 		c.Timeout = 20 * time.Second
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.Grace+c.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Grace+c.Timeout)
 	defer cancel()
 	return p.gateway.Shutdown(ctx, c.Grace)
 }
 
 // newLogger logs to standard error: JSON, or for people where it is a terminal.
 func newLogger(c LogConfig) (*zap.Logger, error) {
-	level := zapcore.InfoLevel
-	if c.Level != "" {
-		if err := level.Set(c.Level); err != nil {
-			return nil, errors.New("log.level: want debug, info, warn or error")
-		}
+	level, err := logLevel(c)
+	if err != nil {
+		return nil, err
 	}
 	console := c.Format == "console" || (c.Format == "" || c.Format == "auto") && term.IsTerminal(int(os.Stderr.Fd()))
 	encoding := zap.NewProductionEncoderConfig()
@@ -149,4 +166,18 @@ func newLogger(c LogConfig) (*zap.Logger, error) {
 	core := zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)
 	// A flood of handshakes or refusals must not become a flood of lines: of equal messages, 50 a second and then every 100th.
 	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, 50, 100)), nil
+}
+
+func logLevel(c LogConfig) (zapcore.Level, error) {
+	switch c.Level {
+	case "", "info":
+		return zapcore.InfoLevel, nil
+	case "debug":
+		return zapcore.DebugLevel, nil
+	case "warn":
+		return zapcore.WarnLevel, nil
+	case "error":
+		return zapcore.ErrorLevel, nil
+	}
+	return 0, errors.New("want debug, info, warn or error")
 }

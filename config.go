@@ -132,10 +132,10 @@ type RedisConfig struct {
 	// Prefix begins every key. Default `cardstile`.
 	Prefix string `yaml:"prefix"`
 
-	// PoolSize is the number of connections. Default 32.
+	// PoolSize is the number of connections. Default: ten for each processor, at least 16.
 	PoolSize int `yaml:"pool_size"`
 
-	// Timeout of one command. Default `500ms`.
+	// Timeout of one command. Default `1s`.
 	Timeout time.Duration `yaml:"timeout"`
 
 	// DialTimeout of a new connection. Default `2s`.
@@ -159,7 +159,7 @@ type ClientTLSConfig struct {
 
 // MemoryConfig is the embedded store.
 type MemoryConfig struct {
-	// MaxEntries is how many tokens and records fit. Beyond, mints are refused. Default `1000000`.
+	// MaxEntries is how many tokens and records fit. Beyond, mints are refused. Default `1048576`.
 	MaxEntries int `yaml:"max_entries"`
 
 	// LoginsFile holds cookie values, one a line, whose users are logged in for 24 hours from the start: for demos and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -224,14 +225,7 @@ const loginTTL = 24 * time.Hour
 
 // logIn gives the users of the logins file their login records.
 func (p *process) logIn(b *builder) error {
-	if b.config.Store.Memory == nil || b.config.Store.Memory.LoginsFile == "" {
-		return nil
-	}
-	content, ok := b.read("store.memory.logins_file", b.config.Store.Memory.LoginsFile)
-	if !ok {
-		return problems(b.problems)
-	}
-	for user := range strings.FieldsSeq(string(content)) {
+	for _, user := range b.logins {
 		for _, r := range b.routes {
 			if r.Cookies == nil {
 				continue
@@ -257,12 +251,13 @@ func (p *process) collectors() []prometheus.Collector {
 	return append(all, p.services.Audit.Collectors()...)
 }
 
-// reload reads the configuration again and puts it in force, or says why the old one stays.
+// reload reads the configuration again and puts it in force, or says why the old one stays. What it read is returned in
+// both cases: it is what the next attempt depends on.
 func (p *process) reload(file string) (*builder, error) {
 	b, err := load(file)
 	if err != nil {
 		p.gateway.ReloadFailed()
-		return nil, err
+		return b, err
 	}
 	for _, fixed := range []struct {
 		name     string
@@ -279,7 +274,7 @@ func (p *process) reload(file string) (*builder, error) {
 	c, err := p.gatewayConfig(b)
 	if err != nil {
 		p.gateway.ReloadFailed()
-		return nil, err
+		return b, err
 	}
 	return b, p.gateway.Reload(c)
 }
@@ -298,17 +293,10 @@ func (p *process) close() error {
 }
 
 // watcher tells when one of the files that a configuration names has changed. It compares what stat says every interval:
-// renames, symlinks that are switched and network mounts all show, and no notification is lost.
+// renames, symlinks that are switched and network mounts all show, and no notification is lost. Files are as they were
+// before they were read, so that a change in between shows too.
 type watcher struct {
 	seen map[string]string
-}
-
-func newWatcher(files []string) *watcher {
-	w := &watcher{seen: map[string]string{}}
-	for _, f := range files {
-		w.seen[f] = stamp(f)
-	}
-	return w
 }
 
 // changed reports whether a file is another than it was.
@@ -323,7 +311,14 @@ func (w *watcher) changed() bool {
 	return found
 }
 
+// globbed begins the name of a pattern of files, of which their names are watched.
+const globbed = "glob:"
+
 func stamp(file string) string {
+	if pattern, ok := strings.CutPrefix(file, globbed); ok {
+		names, _ := filepath.Glob(pattern) // a malformed pattern is told when the configuration is loaded
+		return strings.Join(names, "\n")
+	}
 	info, err := os.Stat(file)
 	if err != nil {
 		return "none"
