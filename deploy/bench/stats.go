@@ -32,7 +32,6 @@ func percentile[T any](sorted []T, q float64) T {
 		var none T
 		return none
 	}
-	// The tolerance keeps 0.99×100, which is a little more than 99 in binary, at rank 99.
-	rank := int(math.Ceil(q*float64(len(sorted)) - 1e-9))
+	rank := int(math.Ceil(q * float64(len(sorted))))
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
