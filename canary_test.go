@@ -1,0 +1,283 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/internal/testredis"
+)
+
+// The canary knows every secret of one story: card numbers, security codes, PINs and their blocks, session ids and
+// secrets, tokens, API keys, cookie signatures and key files. It is shown everything that the program let go of in a
+// place where none of them belongs: logs, audit files, metrics, answers, and all of Redis. See TestLeaksAreFound for
+// what it is worth.
+//
+// A secret of seven bytes or more is searched for as bytes, in hex, in base64 (at every alignment, so that it is found
+// inside a longer value too), percent-encoded, as Go prints a byte slice, and, where it is digits, grouped by four and
+// packed two to a byte. Security codes and short PINs are found by chance in any text with times, ports and durations in
+// it. They are searched for as whole words of the texts, and as whole values of the numbers, in which the program says
+// something: JSON strings and numbers other than those of listed fields, label values, Redis keys and values; and
+// anywhere after a word that announces them, as in "cvc=123".
+type canary struct {
+	mu      sync.Mutex
+	secrets []secretValue
+	places  []place
+}
+
+type secretValue struct {
+	what  string
+	forms map[string]string // by name
+	short string            // the digits of a short one
+}
+
+type place struct{ name, text string }
+
+func newCanary() *canary { return new(canary) }
+
+// leak is a secret where it must not be.
+type leak struct{ what, form, place string }
+
+// String does not print the secret.
+func (l leak) String() string {
+	return fmt.Sprintf("canary: %s (%s) stands in %s", l.what, l.form, l.place)
+}
+
+const longEnough = 7 // bytes: shorter ones are found by chance
+
+// secret makes a value known.
+func (c *canary) secret(what, value string) {
+	if value == "" {
+		return
+	}
+	s := secretValue{what: what, forms: map[string]string{}}
+	if len(value) >= longEnough {
+		s.forms = forms(value)
+	} else {
+		s.short = value
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secrets = append(c.secrets, s)
+}
+
+// forms are the ways in which a value could be written.
+func forms(value string) map[string]string {
+	raw := []byte(value)
+	all := map[string]string{
+		"plain": value, "hex": hex.EncodeToString(raw), "upper-case hex": strings.ToUpper(hex.EncodeToString(raw)),
+		"byte slice": strings.Trim(fmt.Sprint(raw), "[]"),
+	}
+	var percent strings.Builder
+	for _, b := range raw {
+		fmt.Fprintf(&percent, "%%%02X", b)
+	}
+	all["percent"] = percent.String()
+	if escaped := strings.NewReplacer("+", "%2B", "/", "%2F", "=", "%3D").Replace(value); escaped != value {
+		all["query"] = escaped
+	}
+	for name, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
+		for shift := range 3 {
+			// What stands around it changes the characters at both ends.
+			text := encoding.EncodeToString(append(make([]byte, shift), raw...))
+			begin := []int{0, 2, 3}[shift]
+			end := (shift + len(raw)) * 8 / 6
+			all[fmt.Sprintf("%s at %d", name, shift)] = text[begin:end]
+		}
+	}
+	if strings.Trim(value, "0123456789") == "" {
+		var groups []string
+		for group := range slices.Chunk(raw, 4) {
+			groups = append(groups, string(group))
+		}
+		all["grouped by spaces"], all["grouped by hyphens"] = strings.Join(groups, " "), strings.Join(groups, "-")
+		if packed, err := hex.DecodeString(value); err == nil {
+			all["packed"] = string(packed)
+		}
+	}
+	return all
+}
+
+// card makes all that is secret of a card known.
+func (c *canary) card(card sandbox.Card) {
+	c.secret("card number", card.PAN)
+	c.secret("security code", card.CVC)
+	c.pin(card.PIN)
+}
+
+// pin makes a PIN and its block (ISO 9564 as ASCII text, both spellings) known.
+func (c *canary) pin(pin string) {
+	c.secret("PIN", pin)
+	block := fmt.Sprintf("2%x%s%s", len(pin), pin, strings.Repeat("F", 14-len(pin)))
+	c.secret("PIN block", block)
+	if other := strings.ToUpper(block); other != block {
+		c.secret("PIN block", other)
+	}
+}
+
+// session makes a session's id and secret known.
+func (c *canary) session(s *sandbox.Session) {
+	c.secret("session id", s.ID())
+	c.secret("session secret", s.Secret())
+	raw, err := hex.DecodeString(s.Secret())
+	if err != nil {
+		panic(err) // it is hex
+	}
+	c.secret("session secret's bytes", string(raw))
+}
+
+var minted = regexp.MustCompile(`"ephemeralToken":"([^"]+)"`)
+
+// answered notes an answer to a caller. A minted token is a secret from then on; its own answer is where it belongs.
+func (c *canary) answered(header http.Header, body []byte) {
+	if m := minted.FindSubmatch(body); m != nil {
+		c.token(string(m[1]))
+		body = nil
+	}
+	var head strings.Builder
+	_ = header.Write(&head) // a strings.Builder takes everything
+	c.saw("the header of an answer", head.String())
+	c.saw("an answer", string(body))
+}
+
+func (c *canary) token(token string) {
+	c.secret("token", token)
+	if raw, err := base64.RawURLEncoding.DecodeString(token); err == nil {
+		c.secret("token's bytes", string(raw))
+	}
+}
+
+// saw notes what stood at a place.
+func (c *canary) saw(name, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places = append(c.places, place{name, text})
+}
+
+func (c *canary) dump(name string, server *testredis.Server) {
+	for key, value := range server.Dump() {
+		c.saw("a key of Redis "+name, key)
+		c.saw("a value of Redis "+name, value)
+	}
+}
+
+// auditFiles takes every audit file of a directory, renamed ones too.
+func (c *canary) auditFiles(t testing.TB, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*audit*jsonl*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.saw("the audit log", string(content))
+	}
+}
+
+// search returns every leak, each once per place.
+func (c *canary) search() []leak {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var found []leak
+	for _, p := range c.places {
+		words := wordsOf(p.text)
+		for _, s := range c.secrets {
+			if form, there := s.in(p.text, words); there {
+				found = append(found, leak{s.what, form, p.name})
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b leak) int { return strings.Compare(a.String(), b.String()) })
+	return slices.Compact(found)
+}
+
+func (s *secretValue) in(text string, words map[string]bool) (form string, there bool) {
+	for name, form := range s.forms {
+		if strings.Contains(text, form) {
+			return name, true
+		}
+	}
+	if s.short == "" {
+		return "", false
+	}
+	if words[s.short] {
+		return "word", true
+	}
+	return "announced", regexp.MustCompile(`(?i)(cv[cv]2?|pin|code|secret)[^0-9a-z]{0,4}` + s.short + `([^0-9]|$)`).MatchString(text)
+}
+
+// numbers are the JSON fields whose values are numbers of ours, in logs, audit records and answers.
+var numbers = map[string]bool{
+	"seq": true, "status": true, "latency_us": true, "ts": true, "amount": true, "mode": true, "expirationYear": true, "expirationMonth": true,
+	"lastFour": true, "size": true, "records": true,
+}
+
+// wordsOf returns what a text says, in words and numbers: of a line of JSON its strings and numbers, of another line what
+// stands between quotes, and the whole where it has neither. A word is bounded by anything but letters, digits and what
+// numbers of other kinds are written with (times, addresses, durations, versions, ids).
+func wordsOf(text string) map[string]bool {
+	words := map[string]bool{}
+	add := func(text string) {
+		for _, w := range word.FindAllString(text, -1) {
+			words[strings.Trim(w, ",;")] = true
+		}
+	}
+	for line := range strings.Lines(text) {
+		var value any
+		d := json.NewDecoder(strings.NewReader(line))
+		d.UseNumber()
+		if d.Decode(&value) == nil {
+			walk("", value, add)
+			continue
+		}
+		quoted := quotes.FindAllString(line, -1)
+		for _, q := range quoted {
+			add(strings.Trim(q, `"`))
+		}
+		if len(quoted) == 0 && !sample.MatchString(line) {
+			add(line)
+		}
+	}
+	return words
+}
+
+var (
+	word   = regexp.MustCompile(`[^\s"'(){}\[\]<>=|]+`)
+	quotes = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	sample = regexp.MustCompile(`^[a-z_]+(\{.*\})? [-+.0-9eINa]+\n?$`) // of a metric without labels
+)
+
+func walk(name string, value any, add func(string)) {
+	switch v := value.(type) {
+	case string:
+		if !numbers[name] {
+			add(v)
+		}
+	case json.Number:
+		if !numbers[name] {
+			add(v.String())
+		}
+	case []any:
+		for _, item := range v {
+			walk(name, item, add)
+		}
+	case map[string]any:
+		for key, item := range v {
+			add(key)
+			walk(key, item, add)
+		}
+	}
+}

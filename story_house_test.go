@@ -1,0 +1,433 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// house is a directory as the demo makes it, with its issuer in this process, where a test can look at it and make it
+// fail. Gateways are started on it as the real program.
+type house struct {
+	*demo
+	t      testing.TB
+	canary *canary
+	rain   *sandbox.Rain
+	gate   gate
+}
+
+// rsaKeys are the two RSA keys of all houses: they take long to make, and no story is about them.
+var rsaKeys struct {
+	once  sync.Once
+	files map[string][]byte
+	err   error
+}
+
+func sharedKeys(t testing.TB) map[string][]byte {
+	t.Helper()
+	rsaKeys.once.Do(func() {
+		dir, err := os.MkdirTemp("", "cardstile-keys")
+		if err != nil {
+			rsaKeys.err = err
+			return
+		}
+		defer os.RemoveAll(dir)
+		rsaKeys.files = map[string][]byte{}
+		for name, use := range map[string]keys.Use{"session": keys.UseSession, "rain": keys.UseIssuer} {
+			private, public := filepath.Join(dir, name+"-key.pem"), filepath.Join(dir, name+"-public.pem")
+			rsaKeys.err = errors.Join(rsaKeys.err, generateKey(string(use), 0, private, public, ""))
+			for _, file := range []string{private, public} {
+				content, err := os.ReadFile(file)
+				rsaKeys.err = errors.Join(rsaKeys.err, err)
+				rsaKeys.files[filepath.Base(file)] = content
+			}
+		}
+	})
+	if rsaKeys.err != nil {
+		t.Fatal(rsaKeys.err)
+	}
+	return rsaKeys.files
+}
+
+// newHouse makes a directory with cards of its own. Their security codes have four digits and their PINs twelve, so that
+// finding one somewhere means something.
+func newHouse(t testing.TB, dir string, c *canary) *house {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range sharedKeys(t) {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user := sandbox.User{ID: randomUUID(), FirstName: "Ada", LastName: "Example", Email: "ada@example.com"}
+	card, other := sandbox.RandomCard(demoCard, ""), sandbox.RandomCard(randomUUID(), "")
+	for _, one := range []*sandbox.Card{&card, &other} {
+		one.CVC = sandbox.RandomCard("", "").PIN
+		one.PIN = sandbox.RandomCard("", "").PIN + sandbox.RandomCard("", "").PIN + sandbox.RandomCard("", "").PIN
+	}
+	card.UserID = user.ID
+	state := demoState{
+		RainAPIKey: rand.Text(), Cards: []sandbox.Card{card, other}, Users: []sandbox.User{user}, ExaUser: "0x" + randomHex(20),
+	}
+	content, err := json.Marshal(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sandbox.json"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openDemo(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.lock.Close() })
+	h := &house{demo: d, t: t, canary: c}
+	h.serveRain()
+	if err := d.writeConfig(); err != nil { // ports 0: the program says which ones it got
+		t.Fatal(err)
+	}
+	h.learnSecrets()
+	return h
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return fmt.Sprintf("%x", b)
+}
+
+// learnSecrets tells the canary what must never be seen again.
+func (h *house) learnSecrets() {
+	for _, c := range h.state.Cards {
+		h.canary.card(c)
+	}
+	h.canary.secret("issuer API key", h.state.RainAPIKey)
+	for _, name := range []string{"cookie-key.pem", "storage-key.pem", "digest-key.pem", "audit-key.pem"} {
+		block, _ := pem.Decode(h.read(name))
+		if block == nil {
+			h.t.Fatalf("%s: no PEM", name)
+		}
+		h.canary.secret(name, string(block.Bytes))
+	}
+	cookie, err := h.cookie()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, signature, _ := strings.Cut(cookie, ".")
+	h.canary.secret("cookie signature", strings.TrimSuffix(signature, "%3D"))
+}
+
+func (h *house) read(name string) []byte {
+	h.t.Helper()
+	content, err := os.ReadFile(h.path(name))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return content
+}
+
+// serveRain starts the issuer behind a gate.
+func (h *house) serveRain() {
+	key, err := h.rsaKey("rain-key.pem")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(h.path("rain-server.pem"), h.path("rain-server-key.pem"))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if h.rain, err = sandbox.NewRain(sandbox.RainConfig{APIKey: h.state.RainAPIKey, Key: key, Cards: h.state.Cards, Users: h.state.Users}); err != nil {
+		h.t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.state.RainAddress = ln.Addr().String()
+	h.url = "https://" + h.state.RainAddress
+	server := &http.Server{Handler: h.gate.before(h.rain.Handler()), TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ErrorLog: discardLog}
+	ended := make(chan error, 1)
+	go func() { ended <- server.ServeTLS(ln, "", "") }()
+	h.t.Cleanup(func() {
+		h.gate.open()
+		h.rain.Shutdown(context.Background()) //nolint:errcheck // it serves nothing by itself; this ends what a fault holds back
+		server.Close()
+		<-ended
+	})
+}
+
+// gate holds requests back at the issuer's door while it is closed.
+type gate struct {
+	mu      sync.Mutex
+	closed  chan struct{} // nil while open
+	waiting int
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = make(chan struct{})
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed != nil {
+		close(g.closed)
+		g.closed = nil
+	}
+}
+
+// held returns how many requests stand before it.
+func (g *gate) held() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.waiting
+}
+
+func (g *gate) before(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.mu.Lock()
+		closed := g.closed
+		if closed != nil {
+			g.waiting++
+		}
+		g.mu.Unlock()
+		if closed != nil {
+			<-closed
+			g.mu.Lock()
+			g.waiting--
+			g.mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// useRedis has the configuration name a Redis in place of the memory.
+func (h *house) useRedis(address string) {
+	h.edit("config.yaml", "store: {memory: {logins_file: logins}}", fmt.Sprintf("store: {redis: {addresses: [%q]}}", address))
+}
+
+// edit replaces a text that stands exactly once in a file.
+func (h *house) edit(name, old, next string) {
+	h.t.Helper()
+	text := string(h.read(name))
+	if n := strings.Count(text, old); n != 1 {
+		h.t.Fatalf("%s has %q %d times, not once", name, old, n)
+	}
+	if err := h.write(name, []byte(strings.Replace(text, old, next, 1))); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// logIn gives the house's user a login record in a Redis, as the login of a later face will.
+func (h *house) logIn(address string) {
+	h.t.Helper()
+	s, err := store.NewRedis(store.RedisConfig{Addresses: []string{address}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer s.Close()
+	load := func(use keys.Use, file string) []*keys.Key {
+		k, err := keys.Load(keys.Config{ID: string(use) + "-demo", Use: use, File: h.path(file)})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		return []*keys.Key{k}
+	}
+	cookies, err := newCookies(s, "exa", load(keys.UseCookie, "cookie-key.pem"), load(keys.UseDigest, "digest-key.pem"), false)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := cookies.Login(context.Background(), h.state.ExaUser, time.Hour); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// caller returns a tester that calls a gateway, as the demo does.
+func (h *house) caller(g *gatewayProcess) *tester {
+	h.t.Helper()
+	doc, err := h.describe()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.forget(); err != nil {
+		h.t.Fatal(err)
+	}
+	doc.PartnersURL, doc.PublicURL, doc.AdminURL = g.url("partners"), g.url("public"), g.url("admin")
+	c, err := newTester(h.dir, doc)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		c.client.CloseIdleConnections()
+		c.partner.CloseIdleConnections()
+	})
+	return c
+}
+
+// url is the base of a listener.
+func (g *gatewayProcess) url(listener string) string {
+	if listener == "admin" {
+		return "http://" + g.addr[listener]
+	}
+	_, port, _ := net.SplitHostPort(g.addr[listener])
+	return "https://localhost:" + port
+}
+
+// get asks the admin listener.
+func (g *gatewayProcess) get(t testing.TB, path string) (int, string) {
+	t.Helper()
+	res, err := http.Get(g.url("admin") + path) //nolint:noctx // loopback
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// certificateOrder is what a script asks a CA for, as key=value.
+type certificateOrder struct {
+	name, ca, subject, dns, usage, key string
+	notBefore, notAfter                time.Duration // from now
+	serial                             int64
+}
+
+func parseOrder(name string, args []string) (certificateOrder, error) {
+	o := certificateOrder{name: name, usage: "client", key: "ec", notBefore: -time.Hour, notAfter: time.Hour, subject: "CN=" + name}
+	for _, arg := range args {
+		key, value, _ := strings.Cut(arg, "=")
+		var err error
+		switch key {
+		case "ca":
+			o.ca = value
+		case "subject":
+			o.subject = value
+		case "dns":
+			o.dns = value
+		case "usage":
+			o.usage = value
+		case "key":
+			o.key = value
+		case "serial":
+			o.serial, err = strconv.ParseInt(value, 10, 64)
+		case "notbefore":
+			o.notBefore, err = time.ParseDuration(value)
+		case "notafter":
+			o.notAfter, err = time.ParseDuration(value)
+		default:
+			err = fmt.Errorf("unknown word %q", key)
+		}
+		if err != nil {
+			return o, err
+		}
+	}
+	return o, nil
+}
+
+// issueCertificate makes NAME.pem and NAME-key.pem in dir. Without a CA it is one itself.
+func issueCertificate(dir string, o certificateOrder) error {
+	subject := pkix.Name{}
+	for part := range strings.SplitSeq(o.subject, ",") {
+		switch key, value, _ := strings.Cut(part, "="); key {
+		case "CN":
+			subject.CommonName = value
+		case "C":
+			subject.Country = append(subject.Country, value)
+		case "O":
+			subject.Organization = append(subject.Organization, value)
+		default:
+			return fmt.Errorf("subject: unknown attribute %q", key)
+		}
+	}
+	now := time.Now()
+	if o.serial == 0 {
+		n, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+		if err != nil {
+			return err
+		}
+		o.serial = n.Int64() + 1
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(o.serial), Subject: subject, NotBefore: now.Add(o.notBefore), NotAfter: now.Add(o.notAfter),
+		KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+	switch o.usage {
+	case "client":
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	case "server":
+		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	default:
+		return fmt.Errorf("unknown usage %q", o.usage)
+	}
+	if o.dns != "" {
+		template.DNSNames = []string{o.dns}
+		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	parent, signer := template, any(key)
+	if o.ca == "" {
+		template.IsCA, template.BasicConstraintsValid, template.ExtKeyUsage = true, true, nil
+		template.KeyUsage |= x509.KeyUsageCertSign
+	} else {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, o.ca+".pem"), filepath.Join(dir, o.ca+"-key.pem"))
+		if err != nil {
+			return err
+		}
+		parent, signer = pair.Leaf, pair.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	// A pair is replaced file by file; each is whole at any time.
+	for _, f := range []struct {
+		name, kind string
+		der        []byte
+	}{{o.name + "-key.pem", "PRIVATE KEY", private}, {o.name + ".pem", "CERTIFICATE", der}} {
+		path := filepath.Join(dir, f.name)
+		if err := os.WriteFile(path+".new", pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
