@@ -109,6 +109,9 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	return is, nil
 }
 
+// open reports whether the circuit lets nothing through.
+func (is *Issuer) open() bool { return is.breaker.State() == gobreaker.StateOpen }
+
 func (is *Issuer) concurrent(l Limits) int {
 	if is.max > 0 {
 		return is.max
@@ -141,12 +144,23 @@ func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c
 		}
 	}
 	result, err := is.Adapter.Do(ctx, &up, c)
-	if up.changed && (errors.Is(err, issuer.ErrTimeout) || errors.Is(err, issuer.ErrLost) || errors.Is(err, issuer.ErrTooLarge)) {
+	if up.changed.Load() && leavesOpen(err) {
 		err = fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 	}
 	x.verdict(sick(err))
 	x.verdict = nil
 	return result, err
+}
+
+// leavesOpen reports whether an error tells nothing about a change that was sent. A 5xx is one of those: it says that
+// something went wrong, not before or after what (RFC 9110 section 15.6).
+func leavesOpen(err error) bool {
+	for _, e := range []error{issuer.ErrTimeout, issuer.ErrLost, issuer.ErrTooLarge, issuer.ErrFailed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // sick returns the errors that speak of the issuer's health: not those about one card, one PIN or one caller.
@@ -166,7 +180,7 @@ type upstream struct {
 	trace      string
 	exchange   string
 	metrics    *metrics
-	changed    bool // whether a change may have been sent
+	changed    atomic.Bool // whether a change may have been sent; a call's requests run side by side
 }
 
 var _ issuer.Upstream = (*upstream)(nil)
@@ -189,7 +203,9 @@ func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issu
 		return err
 	}
 	answer, err := u.issuer.transport.RoundTrip(r)
-	u.changed = u.changed || req.Changes && sent.Load()
+	if req.Changes && sent.Load() {
+		u.changed.Store(true)
+	}
 	if err != nil {
 		return classify(ctx, err, sent.Load())
 	}
