@@ -127,6 +127,7 @@ func New(s Services, c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.enforce(st)
 	g.state.Store(st)
 	return g, nil
 }
@@ -164,6 +165,7 @@ func (g *Gateway) Reload(c Config) error {
 		g.ReloadFailed()
 		return err
 	}
+	g.enforce(st)
 	old := g.state.Swap(st)
 	old.retire()
 	g.metrics.reloaded()
@@ -217,13 +219,12 @@ func (g *Gateway) Serve() error {
 	for i, server := range g.servers {
 		go func() { ended <- server.Serve(g.listeners[i].accepted) }()
 	}
-	var first error
 	for range g.servers {
-		if err := <-ended; !errors.Is(err, http.ErrServerClosed) && first == nil {
-			first = err
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			return err
 		}
 	}
-	return first
+	return nil
 }
 
 // Shutdown drains: it becomes unready, waits the grace period so that load balancers see it, takes no new connections,

@@ -102,15 +102,15 @@ func newSlotSet(m *metrics) *slotSet {
 	}
 }
 
-func (s *slotSet) issuer(name string, max int) *slots {
-	return s.named(s.issuers, name, max, s.metrics.inFlight.WithLabelValues("issuer"))
+func (s *slotSet) issuer(name string) *slots {
+	return s.named(s.issuers, name, s.metrics.inFlight.WithLabelValues("issuer"))
 }
 
-func (s *slotSet) partner(name string, max int) *slots {
-	return s.named(s.partners, name, max, s.metrics.inFlight.WithLabelValues("partner"))
+func (s *slotSet) partner(name string) *slots {
+	return s.named(s.partners, name, s.metrics.inFlight.WithLabelValues("partner"))
 }
 
-func (s *slotSet) named(in map[string]*slots, name string, max int, gauge prometheus.Gauge) *slots {
+func (s *slotSet) named(in map[string]*slots, name string, gauge prometheus.Gauge) *slots {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slot, ok := in[name]
@@ -118,7 +118,6 @@ func (s *slotSet) named(in map[string]*slots, name string, max int, gauge promet
 		slot = &slots{gauge: gauge}
 		in[name] = slot
 	}
-	slot.max.Store(int64(max))
 	return slot
 }
 

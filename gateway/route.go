@@ -22,6 +22,7 @@ type state struct {
 	limits    Limits
 	listeners map[string]*listenerState
 	partners  map[string]*slots // in-flight exchanges by partner
+	bounds    map[*slots]int    // of what is in flight, once this configuration is in force
 }
 
 // listenerState is what one configuration says of a listener.
@@ -69,8 +70,8 @@ type path struct {
 
 // compile resolves a configuration: every route has a listener, every path one owner, every operation an issuer.
 func (g *Gateway) compile(c Config) (*state, error) {
-	st := &state{config: c, limits: c.Limits.WithDefaults(), listeners: map[string]*listenerState{}, partners: map[string]*slots{}}
-	g.slots.global.max.Store(int64(st.limits.Concurrent))
+	st := &state{config: c, limits: c.Limits.WithDefaults(), listeners: map[string]*listenerState{}, partners: map[string]*slots{}, bounds: map[*slots]int{}}
+	st.bounds[g.slots.global] = st.limits.Concurrent
 	for _, l := range c.Listeners {
 		if _, ok := g.services.Addresses[l.Name]; !ok {
 			return nil, fmt.Errorf("listener %q: a listener that was not there at the start needs a restart", l.Name)
@@ -82,7 +83,8 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		if limit == 0 {
 			limit = st.limits.ConcurrentPerPartner
 		}
-		st.partners[p.ID] = g.slots.partner(p.ID, limit)
+		st.partners[p.ID] = g.slots.partner(p.ID)
+		st.bounds[st.partners[p.ID]] = limit
 	}
 	paths := map[string]*path{}
 	for i := range c.Routes {
@@ -100,8 +102,20 @@ func (g *Gateway) compile(c Config) (*state, error) {
 			}
 		}
 	}
-	g.metrics.certificates(c.Listeners)
 	return st, nil
+}
+
+// enforce puts in force what lies outside a state and outlives it: bounds and gauges.
+func (g *Gateway) enforce(st *state) {
+	for s, max := range st.bounds {
+		s.max.Store(int64(max))
+	}
+	for i := range st.config.Routes {
+		if is := st.config.Routes[i].Issuer; is != nil {
+			g.metrics.circuit(is.Name, is.open())
+		}
+	}
+	g.metrics.certificates(st.config.Listeners)
 }
 
 func (g *Gateway) compileRoute(st *state, r *Route, paths map[string]*path) error {
@@ -111,7 +125,8 @@ func (g *Gateway) compileRoute(st *state, r *Route, paths map[string]*path) erro
 	}
 	rt := &route{Route: *r, software: r.PIN == face.PINSoftware}
 	if r.Issuer != nil {
-		rt.issuer = g.slots.issuer(r.Issuer.Name, r.Issuer.concurrent(st.limits))
+		rt.issuer = g.slots.issuer(r.Issuer.Name)
+		st.bounds[rt.issuer] = r.Issuer.concurrent(st.limits)
 	}
 	if r.Partner != "" && st.partners[r.Partner] == nil {
 		return fmt.Errorf("route %s: unknown partner %q", r.Name, r.Partner)
