@@ -40,7 +40,7 @@ var failures = []struct {
 	kind   exchange.Kind
 	reason string
 }{
-	{store.ErrUnavailable, exchange.Unavailable, "store"},
+	{store.ErrUnavailable, exchange.Unavailable, "store"}, // ErrFull too
 	{errDirectory, exchange.Unavailable, "directory"},
 	{vault.ErrBusy, exchange.Unavailable, "rsa_busy"},
 	{vault.ErrWeakPIN, exchange.WeakPIN, "weak_pin"},
@@ -58,6 +58,16 @@ var failures = []struct {
 	{vault.ErrOpen, exchange.BadSession, "open"},
 	{context.DeadlineExceeded, exchange.Unavailable, "deadline"},
 	{context.Canceled, exchange.Unavailable, "canceled"},
+
+	// What never gets as far as here: package credential makes refusals of the store's answers, and a session is opened
+	// with a permit. If one does, it is a mistake of ours.
+	{store.ErrUnknown, exchange.Internal, "store_unknown"},
+	{store.ErrSpent, exchange.Internal, "store_spent"},
+	{store.ErrExpired, exchange.Internal, "store_expired"},
+	{store.ErrFenced, exchange.Internal, "store_fenced"},
+	{store.ErrExists, exchange.Internal, "store_exists"},
+	{store.ErrInvalid, exchange.Internal, "store_invalid"},
+	{vault.ErrBinding, exchange.Internal, "no_permit"},
 }
 
 // deniedKinds: somebody else's card looks like one that does not exist, and a token that is good for something else like

@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/cardstile/cardstile/gateway/audit"
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
 )
@@ -106,6 +107,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Address: addrPort(r.RemoteAddr), Received: time.Now(), Param: r.PathValue,
 		},
 	}
+	x.mark = x.request.Received
 	x.peer, _ = r.Context().Value(peerKey{}).(*peer)
 	defer p.recovered(w, x)
 	var err error
@@ -135,7 +137,11 @@ func (p *path) recovered(w http.ResponseWriter, x *running) {
 	}
 	p.g.services.Log.Error("panic", zap.String("exchange", x.request.ID), zap.String("type", fmt.Sprintf("%T", value)), zap.String("stack", string(debug.Stack())))
 	out := exchange.Response{}
-	x.refuse(context.Background(), exchange.Fail(exchange.Internal, "panic"), &out)
+	kind := exchange.Internal
+	if x.phase == audit.PhaseOutcome { // a change may have been sent [17]
+		kind = exchange.OutcomeUnknown
+	}
+	x.refuse(context.Background(), exchange.Fail(kind, "panic"), &out)
 	writeResponse(w, x.request.ID, &out)
 }
 

@@ -93,7 +93,7 @@ func newMetrics() *metrics {
 	}
 	for _, reason := range []string{
 		policy.RefusedMalformed, policy.RefusedUnknown, policy.RefusedSpent, policy.RefusedExpired, policy.RefusedFenced,
-		policy.DeniedBound, policy.DeniedUnboundToken,
+		policy.RefusedPartner, policy.DeniedBound, policy.DeniedUnboundToken,
 	} {
 		m.refused.WithLabelValues(reason) // from zero, so that the first one shows as an increase
 	}

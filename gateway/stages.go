@@ -42,7 +42,6 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	ctx, cancel := context.WithTimeout(ctx, x.st.limits.Exchange)
 	defer cancel()
 	defer x.done()
-	x.mark = x.request.Received
 
 	call, result, err := x.stages(ctx)
 	if err != nil {
@@ -196,8 +195,8 @@ func (p *proven) add(proof policy.Proof) {
 // proveCertificate finds the partner of the connection's certificate. A verified certificate of nobody we know is
 // forbidden: its handshake was good.
 func (x *running) proveCertificate(p *proven) error {
-	if x.peer == nil {
-		panic("gateway: internal error: a connection without a client certificate on a listener that requires one")
+	if x.peer == nil { // the connection is older than the configuration that requires one
+		return exchange.Fail(exchange.Forbidden, "no_certificate")
 	}
 	x.event.Certificate = x.peer.fingerprint
 	partner, err := x.peer.partner(x.st, x.l.ClientCAs, x.request.Received)
@@ -248,6 +247,11 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, p *proven) er
 	var attempt store.Attempt
 	rand.Read(attempt[:])
 	proof, err := x.st.config.Tokens.Redeem(ctx, c, attempt)
+	if err == nil {
+		x.g.metrics.redeemed.Inc()
+		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
+		err = x.belongs(proof.Grant, p)
+	}
 	var refused *policy.Refused
 	if errors.As(err, &refused) {
 		x.g.metrics.refused.WithLabelValues(refused.Reason).Inc()
@@ -255,15 +259,17 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, p *proven) er
 	if err != nil {
 		return err
 	}
-	x.g.metrics.redeemed.Inc()
-	x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
-	if p.partner != nil && p.partner.ID != proof.Grant.Partner {
-		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
-	}
-	if p.partner = x.st.config.Partners.ByID(proof.Grant.Partner); p.partner == nil || p.partner.Disabled {
-		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
-	}
 	p.add(proof)
+	return nil
+}
+
+// belongs finds the partner whose token it is: switched on, and the one whose certificate is there, where one is.
+func (x *running) belongs(grant *policy.Grant, p *proven) error {
+	partner := x.st.config.Partners.ByID(grant.Partner)
+	if partner == nil || partner.Disabled || p.partner != nil && p.partner.ID != partner.ID {
+		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
+	}
+	p.partner = partner
 	return nil
 }
 
