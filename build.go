@@ -185,16 +185,20 @@ func (b *builder) secret(key, path string) (string, bool) {
 func production(environment string) bool { return environment == "production" }
 
 func (b *builder) loadEnvironment() {
-	b.checkEnvironment("environment", b.config.Environment)
+	b.config.Environment = b.checkEnvironment("environment", b.config.Environment)
 	if b.config.Environment == "" {
 		b.problem("environment", "required: test or production")
+		b.config.Environment = "test"
 	}
 }
 
-func (b *builder) checkEnvironment(key, value string) {
+// checkEnvironment returns an environment, or that of tests where it is none: what else is wrong is then said in its terms.
+func (b *builder) checkEnvironment(key, value string) string {
 	if value != "" && value != "test" && value != "production" {
 		b.problem(key, "want test or production")
+		return "test"
 	}
+	return value
 }
 
 // environment is the configuration's unless a part says otherwise.
@@ -202,8 +206,7 @@ func (b *builder) environment(key, own string) string {
 	if own == "" {
 		return b.config.Environment
 	}
-	b.checkEnvironment(key, own)
-	return own
+	return b.checkEnvironment(key, own)
 }
 
 func (b *builder) loadAdmin() {
@@ -316,6 +319,10 @@ func (b *builder) loadKeys() {
 			b.problem(at+".use", "%v", err)
 			continue
 		}
+		if c.Kind != "" && !slices.Contains(keys.Kinds(), c.Kind) {
+			b.problem(at+".kind", "unknown kind (known: %s)", strings.Join(keys.Kinds(), ", "))
+			continue
+		}
 		if c.File == "" {
 			b.problem(at+".file", "required: the path of a key file")
 			continue
@@ -381,7 +388,9 @@ func (b *builder) keyChain(at string, use keys.Use, environment string, ids ...s
 		key := at + "." + names[i] + string(use) + "_key"
 		switch k := b.keys[id]; {
 		case k == nil:
-			b.problem(key, "no key has this id, or it did not load")
+			if !slices.ContainsFunc(b.config.Keys, func(c KeyConfig) bool { return c.ID == id }) { // else its problem was told
+				b.problem(key, "no key has this id")
+			}
 		case k.Use() != use:
 			b.problem(key, "the key is of use %s, not %s", k.Use(), use)
 		case k.Environment() != environment:
@@ -459,6 +468,9 @@ func (b *builder) loadClientCAs() {
 			continue
 		}
 		b.clientCAs[name] = b.authorities("listeners."+name+".tls.client_ca", path)
+		if len(b.clientCAs[name]) == 0 {
+			b.trusted = append(b.trusted, policy.Fingerprint{}) // its problem was told: partners are judged as if there were one
+		}
 		for _, ca := range b.clientCAs[name] {
 			if f := policy.FingerprintOf(ca); !slices.Contains(b.trusted, f) {
 				b.trusted = append(b.trusted, f)
@@ -503,10 +515,15 @@ func (b *builder) loadPartners() {
 		if c.Certificate != nil {
 			b.partnerCertificate(at+".certificate", c.Certificate, &p)
 		}
-		// Each partner alone first, so that what is wrong with it is said at its line.
-		if _, err := policy.NewPartners([]policy.Partner{p}, b.trusted...); err != nil {
+		// Each is added by itself, so that what is wrong with it is said at its line.
+		if _, err := policy.NewPartners(append(list, p), b.trusted...); err != nil {
 			b.problem(at, "%v", err)
 			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Issuers)) {
+			if _, ok := b.config.Issuers[name]; !ok {
+				b.problem(at+".issuers."+name, "no issuer has this name (known: %s)", known(b.config.Issuers))
+			}
 		}
 		if c.Disabled {
 			b.notice("partners: %s is disabled", c.ID)
@@ -515,7 +532,7 @@ func (b *builder) loadPartners() {
 	}
 	var err error
 	if b.partners, err = policy.NewPartners(list, b.trusted...); err != nil {
-		b.problem("partners", "%v", err)
+		b.problem("partners", "%v", err) // not reached: each was added to those before it
 		b.partners = nil
 	}
 }
@@ -665,9 +682,9 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 		Listener: c.Listener, Name: c.Face, Environment: b.environment(at+".environment", c.Environment),
 		UnboundTokens: c.UnboundTokens, PIN: face.PINMode(c.PIN), Legacy: c.Legacy,
 	}
-	if l := b.listener(c.Listener); l == nil {
+	if l := b.listener(c.Listener); l == nil && len(b.config.Listeners) > 0 {
 		b.problem(at+".listener", "no listener has this name (known: %s)", known(b.config.Listeners))
-	} else if l.Environment != r.Environment {
+	} else if l != nil && l.Environment != r.Environment {
 		b.problem(at+".listener", "the listener is of environment %s, the route of %s", l.Environment, r.Environment)
 	}
 	kind, err := face.Lookup(c.Face)
@@ -685,7 +702,7 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 		}
 		r.Operations = append(r.Operations, policy.Operation(op))
 	}
-	if len(b.problems) > before {
+	if len(b.problems) > before || c.SessionKey != "" && r.ClientKeys == nil {
 		return r, false
 	}
 	fc := face.Config{PIN: r.PIN, PINWithPAN: c.PINWithPAN}
@@ -732,7 +749,9 @@ func (b *builder) routePartner(at string, c *RouteConfig, kind face.Kind, r *gat
 	}
 	switch p := b.partners.ByID(c.Partner); {
 	case p == nil:
-		b.problem(at+".partner", "no partner has this id")
+		if !slices.Contains(b.partnerIDs(), c.Partner) { // else its problem was told
+			b.problem(at+".partner", "no partner has this id")
+		}
 	case p.Environment != r.Environment:
 		b.problem(at+".partner", "the partner is of environment %s, the route of %s", p.Environment, r.Environment)
 	}
@@ -809,6 +828,9 @@ func (b *builder) checkSharing() {
 		}
 		var sharing []string
 		for _, p := range b.config.Partners {
+			if slices.Contains(sharing, p.ID) {
+				continue // told with the partners
+			}
 			if _, own := p.Issuers[name]; !own && b.reaches(p, name) {
 				sharing = append(sharing, p.ID)
 			}
@@ -844,13 +866,18 @@ func (b *builder) loadHolders() {
 		return
 	}
 	names := slices.Collect(maps.Keys(b.config.Issuers))
-	var ids []string
-	for _, p := range b.partners.All() {
-		ids = append(ids, p.ID)
-	}
-	if err := b.holders.Validate(ids, names); err != nil {
+	if err := b.holders.Validate(b.partnerIDs(), names); err != nil {
 		b.foreign("holders", err)
 	}
+}
+
+// partnerIDs are the configured ids, those of partners with problems too.
+func (b *builder) partnerIDs() []string {
+	ids := make([]string, len(b.config.Partners))
+	for i, p := range b.config.Partners {
+		ids[i] = p.ID
+	}
+	return ids
 }
 
 // foreign reports the problems of another file, which name their own lines.

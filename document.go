@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"os"
 	"reflect"
@@ -77,13 +78,13 @@ func parseDocument(file string, content []byte, v any) (*document, error) {
 	case errors.Is(err, io.EOF):
 		return d, nil // empty
 	case err != nil:
-		return nil, problems{syntaxProblem(file, err)}
+		return nil, problems{syntaxProblem(file, content, err)}
 	}
 	switch err := decoder.Decode(&more); {
 	case err == nil:
 		d.at(&more, "", "a second document begins here: the file is to hold one")
 	case !errors.Is(err, io.EOF):
-		return nil, problems{syntaxProblem(file, err)}
+		return nil, problems{syntaxProblem(file, content, err)}
 	}
 	if len(root.Content) > 0 {
 		d.root = root.Content[0]
@@ -93,21 +94,27 @@ func parseDocument(file string, content []byte, v any) (*document, error) {
 }
 
 // syntaxProblem is what the YAML parser says, with its line. Where its text could quote the file, another one stands in.
-func syntaxProblem(file string, err error) problem {
+func syntaxProblem(file string, content []byte, err error) problem {
 	p := problem{file: file, text: strings.TrimPrefix(err.Error(), "yaml: ")}
 	if line, text, ok := strings.Cut(strings.TrimPrefix(p.text, "line "), ": "); ok {
 		if n, err := strconv.Atoi(line); err == nil {
 			p.line, p.text = n, text
 		}
 	}
-	if quotation.MatchString(p.text) {
-		p.text = "not YAML: perhaps a text that begins with * & ! % @ or ` and stands without quotes"
+	if m := unknownAnchor.FindStringSubmatch(p.text); m != nil {
+		before, _, _ := bytes.Cut(content, []byte("*"+m[1]))
+		p.line = 1 + bytes.Count(before, []byte("\n"))
+		p.text = "a text that begins with * needs quotes: without them it stands for an anchor, and there is none of this name"
+	} else if strings.ContainsAny(oneQuoted.ReplaceAllString(p.text, ""), "\"'`") {
+		p.text = "not YAML"
 	}
 	return p
 }
 
-// quotation is more than the one character that the parser says it expects, as in ':'.
-var quotation = regexp.MustCompile("'[^']{2,}|[\"`]")
+var (
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+	oneQuoted     = regexp.MustCompile(`'.'`) // what the parser expected
+)
 
 func (d *document) at(n *yaml.Node, path, format string, args ...any) {
 	d.problems = append(d.problems, problem{d.file, n.Line, path, fmt.Sprintf(format, args...)})
@@ -246,7 +253,7 @@ func (d *document) mapping(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	v.Set(reflect.MakeMap(v.Type()))
-	for i := 0; i < len(n.Content); i += 2 {
+	for i := range firsts(n) {
 		value := reflect.New(v.Type().Elem()).Elem()
 		d.decode(n.Content[i+1], value, join(path, n.Content[i].Value))
 		v.SetMapIndex(reflect.ValueOf(n.Content[i].Value), value)
@@ -261,7 +268,7 @@ func (d *document) structure(n *yaml.Node, v reflect.Value, path string) {
 	for i := range v.NumField() {
 		fields[v.Type().Field(i).Tag.Get("yaml")] = i
 	}
-	for i := 0; i < len(n.Content); i += 2 {
+	for i := range firsts(n) {
 		key := n.Content[i].Value
 		field, ok := fields[key]
 		if !ok {
@@ -296,6 +303,21 @@ func (d *document) keys(n *yaml.Node, path string) bool {
 		seen[key.Value] = true
 	}
 	return true
+}
+
+// firsts are the places of a mapping's keys, without those that stand there a second time.
+func firsts(n *yaml.Node) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		seen := map[string]bool{}
+		for i := 0; i < len(n.Content); i += 2 {
+			if key := n.Content[i].Value; !seen[key] {
+				seen[key] = true
+				if !yield(i) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func join(path, key string) string {
