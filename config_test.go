@@ -1,0 +1,228 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// mistake is a good configuration with one thing wrong.
+type mistake struct {
+	name     string
+	old, new string            // in the demo's configuration
+	files    map[string]string // written beside it
+}
+
+// mistakes are answered in testdata/check.golden, by the problems that `check` prints.
+var mistakes = []mistake{
+	{"unknown key at the top", "holders: holders.yaml", "holders: holders.yaml\nholder: x", nil},
+	{"unknown key below", "certificate: {subject:", "certificate: {subjekt: x, subject:", nil},
+	{"duplicate key", "environment: test", "environment: test\nenvironment: production", nil},
+	{"duplicate key below", "kind: rain\n", "kind: rain\n    kind: rain\n", nil},
+	{"text for a list", "policies: [policies/*.cedar]", "policies: policies/*.cedar", nil},
+	{"list for a text", "holders: holders.yaml", "holders: [holders.yaml]", nil},
+	{"list for keys", "admin: {address: \"127.0.0.1:0\"}", "admin: [address]", nil},
+	{"keys for a list", "policies: [policies/*.cedar]", "policies: {demo: policies/*.cedar}", nil},
+	{"number for a switch", "pin_with_pan: true", "pin_with_pan: 1", nil},
+	{"word for a number", "limits: {partner: 100000/m", "limits: {concurrent: many, partner: 100000/m", nil},
+	{"negative number", "limits: {partner: 100000/m", "limits: {body_bytes: -1, partner: 100000/m", nil},
+	{"fraction for a number", "limits: {partner: 100000/m", "limits: {body_bytes: 1.5, partner: 100000/m", nil},
+	{"duration without unit", "limits: {partner: 100000/m", "limits: {read: 10, partner: 100000/m", nil},
+	{"negative duration", "limits: {partner: 100000/m", "limits: {read: -10s, partner: 100000/m", nil},
+	{"rate without period", "partner: 100000/m", "partner: 100000", nil},
+	{"rate of nothing", "partner: 100000/m", "partner: 0/m", nil},
+	{"no network", "    tls: {certificate: server.pem, key: server-key.pem}\n", "    tls: {certificate: server.pem, key: server-key.pem}\n    proxy_protocol: {from: [10.0.0.0]}\n", nil},
+	{"environment missing", "environment: test", "", nil},
+	{"environment unknown", "environment: test", "environment: staging", nil},
+	{"listener without port", "address: \"127.0.0.1:0\"\n    tls: {certificate: server.pem, key: server-key.pem, client", "address: localhost\n    tls: {certificate: server.pem, key: server-key.pem, client", nil},
+	{"listener without certificate", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {}", nil},
+	{"certificate file missing", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {certificate: missing.pem, key: server-key.pem}", nil},
+	{"key of another certificate", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {certificate: server.pem, key: partner-key.pem}", nil},
+	{"client CA is a leaf", "client_ca: partners-ca.pem", "client_ca: partner.pem", nil},
+	{"client CA is a key", "client_ca: partners-ca.pem", "client_ca: partners-ca-key.pem", nil},
+	{"no listeners", "listeners:\n", "listeners: {}\nlisteners2:\n", nil},
+	{"admin off loopback", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"0.0.0.0:8445\"}", nil},
+	{"admin off loopback with a bearer in clear", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \":8445\", bearer_file: rain-api-key}", nil},
+	{"admin bearer missing", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"127.0.0.1:0\", bearer_file: nowhere}", nil},
+	{"admin certificate missing", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"127.0.0.1:0\", tls: {certificate: nowhere.pem, key: server-key.pem}}", nil},
+	{"two stores", "store: {memory: {logins_file: logins}}", "store: {memory: {}, redis: {addresses: [\"127.0.0.1:6379\"]}}", nil},
+	{"redis without address", "store: {memory: {logins_file: logins}}", "store: {redis: {}}", nil},
+	{"redis with half an address", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [redis]}}", nil},
+	{"redis password missing", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], password_file: nowhere}}", nil},
+	{"redis user without password", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], username: u}}", nil},
+	{"redis prefix", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], prefix: \"a b\"}}", nil},
+	{"redis CA missing", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], tls: {ca: nowhere.pem}}}", nil},
+	{"redis without storage key", "store: {memory: {logins_file: logins}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}\n  - {id: storage-demo, use: storage, file: storage-key.pem}", "store: {redis: {addresses: [\"r:1\"]}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}", nil},
+	{"logins file missing", "logins_file: logins", "logins_file: nowhere", nil},
+	{"key use unknown", "use: storage", "use: storrage", nil},
+	{"key use missing", "use: storage, ", "", nil},
+	{"key kind unknown", "use: storage, ", "use: storage, kind: hsm, ", nil},
+	{"key file missing", "file: storage-key.pem", "file: nowhere.pem", nil},
+	{"key file not named", ", file: storage-key.pem", "", nil},
+	{"key file of another use", "file: storage-key.pem", "file: digest-key.pem", nil},
+	{"key file is a public key", "file: session-key.pem", "file: session-public.pem", nil},
+	{"key id twice", "id: storage-demo", "id: session-demo", nil},
+	{"key id not a name", "id: storage-demo", "id: \"storage demo\"", nil},
+	{"key passphrase missing", "use: storage, ", "use: storage, kind: age, ", nil},
+	{"key passphrase for pem", "use: storage, ", "use: storage, passphrase_file: logins, ", nil},
+	{"partner certificate subject", "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US", "gp_f1a9b6c741c94510bb3b27f2e8379e29", nil},
+	{"partner certificate subject of two names", "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US", "CN=one,CN=two", nil},
+	{"partner certificate subject of several values", "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US", "CN=one+OU=two", nil},
+	{"partner twice", "issuers:\n  rain:", "  - {id: gp-demo, certificate: {subject: \"CN=another\"}}\n\nissuers:\n  rain:", nil},
+	{"two partners of one subject", "issuers:\n  rain:", "  - {id: other, certificate: {subject: \"C=US,CN=gp_f1a9b6c741c94510bb3b27f2e8379e29\"}, issuers: {rain: {api_key_file: rain-api-key}}}\n\nissuers:\n  rain:", nil},
+	{"partner pin", "C=US\"}", "C=US\", pins: [sha256]}", nil},
+	{"partner CA missing", "C=US\"}", "C=US\", ca: nowhere.pem}", nil},
+	{"partner id missing", "- id: gp-demo\n    certificate", "- certificate", nil},
+	{"partners that share an API key", "issuers:\n  rain:", "  - {id: other, certificate: {subject: \"CN=other\"}}\n\nissuers:\n  rain:", nil},
+	{"partner's API key of an unknown issuer", "certificate: {subject", "issuers: {raim: {api_key_file: rain-api-key}}\n    certificate: {subject", nil},
+	{"partner's API key missing", "certificate: {subject", "issuers: {rain: {api_key_file: nowhere}}\n    certificate: {subject", nil},
+	{"issuer kind unknown", "kind: rain\n", "kind: snow\n", nil},
+	{"issuer over http", "url: https://", "url: http://example.com/", nil},
+	{"issuer URL with a user", "url: https://", "url: https://user:password@", nil},
+	{"issuer URL is none", "url: https://", "url: //", nil},
+	{"issuer CA missing", "ca: ca.pem", "ca: nowhere.pem", nil},
+	{"issuer API key missing", "api_key_file: rain-api-key", "api_key_file: nowhere", nil},
+	{"issuer API key of two lines", "api_key_file: rain-api-key", "api_key_file: two-lines", map[string]string{"two-lines": "one\ntwo\n"}},
+	{"issuer public key is private", "public_key: rain-public.pem", "public_key: rain-key.pem", nil},
+	{"issuer public key is a certificate", "public_key: rain-public.pem", "public_key: ca.pem", nil},
+	{"issuer public key missing", "    public_key: rain-public.pem\n", "", nil},
+	{"issuer public key short", "public_key: rain-public.pem", "public_key: short.pem", map[string]string{"short.pem": shortPublicKey}},
+	{"issuer legacy unknown", "public_key: rain-public.pem", "public_key: rain-public.pem\n    legacy: [rsa-512]", nil},
+	{"issuer of another environment", "kind: rain\n", "kind: rain\n    environment: production\n", nil},
+	{"route without listener", "{listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}", "{face: gnosispay, issuer: rain, operations: [token.mint]}", nil},
+	{"route listener unknown", "{listener: partners, face", "{listener: partner, face", nil},
+	{"route face unknown", "face: exa", "face: exxa", nil},
+	{"route issuer unknown", "issuer: rain, operations", "issuer: rian, operations", nil},
+	{"route issuer missing", "issuer: rain, operations", "operations", nil},
+	{"route operation unknown", "[token.mint]", "[token.mnt]", nil},
+	{"route operation of another face", "[token.mint]", "[card.profile]", nil},
+	{"route session key unknown", "session_key: session-demo\n    operations", "session_key: session-2026\n    operations", nil},
+	{"route session key of another use", "session_key: session-demo\n    operations", "session_key: storage-demo\n    operations", nil},
+	{"route session key of another environment", "use: session, file", "use: session, environment: production, file", nil},
+	{"route without session key", "session_key: session-demo\n    cookie", "cookie", nil},
+	{"route without cookie key", "    cookie_key: cookie-demo\n", "", nil},
+	{"route cookie key of another use", "cookie_key: cookie-demo", "cookie_key: session-demo", nil},
+	{"route partner missing", "    partner: gp-demo\n", "", nil},
+	{"route partner unknown", "partner: gp-demo", "partner: gp", nil},
+	{"route legacy not named", "    unbound_tokens: allow\n    pin: software\n    legacy: [oaep-sha1]\n", "    unbound_tokens: allow\n    pin: software\n", nil},
+	{"route legacy unknown", "pin_with_pan: true\n    legacy: [oaep-sha1]", "pin_with_pan: true\n    legacy: [oaep-sha1, md5]", nil},
+	{"route pin unknown", "unbound_tokens: allow\n    pin: software", "unbound_tokens: allow\n    pin: hsm", nil},
+	{"route pin beside PAN, blind", "pin: software\n    pin_with_pan", "pin: blind\n    pin_with_pan", nil},
+	{"route unbound tokens unknown", "unbound_tokens: allow", "unbound_tokens: always", nil},
+	{"route unbound tokens without tokens", "pin_with_pan: true", "pin_with_pan: true\n    unbound_tokens: refuse", nil},
+	{"route of another environment", "- {listener: partners, face", "- {environment: production, listener: partners, face", nil},
+	{"routes in one another's way", "policies: [", "  - {listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}\n\npolicies: [", nil},
+	{"route that serves nothing", "{listener: partners, face: gnosispay", "{listener: public, face: gnosispay", nil},
+	{"no policy", "policies: [policies/*.cedar]", "policies: []", nil},
+	{"policy missing", "policies/*.cedar", "policies/*.ceder", nil},
+	{"policy with a typo", "policies/*.cedar", "typo.cedar", map[string]string{"typo.cedar": "permit (principal, action, resource)\nwhen { context.proofs.certificat };\n"}},
+	{"policy of an unknown action", "policies/*.cedar", "typo.cedar", map[string]string{"typo.cedar": "// one\n// two\npermit (principal, action == Action::\"card.revael\", resource);\n"}},
+	{"policy that does not parse", "policies/*.cedar", "typo.cedar", map[string]string{"typo.cedar": "permit (principal, action, resource)\nwhen { };\n"}},
+	{"holders not named", "holders: holders.yaml", "", nil},
+	{"holders missing", "holders: holders.yaml", "holders: nowhere.yaml", nil},
+	{"holder of an unknown partner", "holders: holders.yaml", "holders: people.yaml", map[string]string{"people.yaml": "cards:\n  - {id: c, issuer: rain, partners: [gp], environment: test}\n"}},
+	{"holder of an unknown issuer", "holders: holders.yaml", "holders: people.yaml", map[string]string{"people.yaml": "cards:\n  - {id: c, issuer: rian, partners: [gp-demo], environment: test}\n"}},
+	{"holder with a typo", "holders: holders.yaml", "holders: people.yaml", map[string]string{"people.yaml": "cards:\n  - {id: c, issuer: rain, partner: gp-demo, environment: test}\n"}},
+	{"credentials missing", "holders: holders.yaml", "holders: holders.yaml\ncredentials: nowhere.json", nil},
+	{"credentials of an unknown partner", "holders: holders.yaml", "holders: holders.yaml\ncredentials: unknown.json", map[string]string{"unknown.json": `{"version":1,"credentials":[{"id":"a","partner":"gp","kind":"api_key","digest":"` + strings.Repeat("0a", 32) + `","environment":"test","created":"2026-11-23T12:00:00Z"}]}`}},
+	{"credentials with a typo", "holders: holders.yaml", "holders: holders.yaml\ncredentials: typo.json", map[string]string{"typo.json": "{\"version\":1,\n\"credential\":[]}"}},
+	{"audit not named", "audit: {file: audit.jsonl}", "", nil},
+	{"audit directory missing", "audit: {file: audit.jsonl}", "audit: {file: nowhere/audit.jsonl}", nil},
+	{"log level", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\nlog: {level: loud}", nil},
+	{"log format", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\nlog: {format: xml}", nil},
+	{"production with plain key files", "environment: test", "environment: production", nil},
+	{"not YAML", "holders: holders.yaml", "holders: [holders.yaml", nil},
+	{"a text that YAML takes for an alias", "holders: holders.yaml", "holders: *secret-password", nil},
+	{"a tab", "  partners:\n    address", "\tpartners:\n    address", nil},
+	{"two documents", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\n---\nenvironment: production", nil},
+	{"merge", "environment: test", "environment: test\n<<: {holders: x}", nil},
+	{"nothing", "", "", nil},
+}
+
+// shortPublicKey is an RSA key of 1024 bits, which nobody has the private half of any more.
+const shortPublicKey = `-----BEGIN PUBLIC KEY-----
+MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDk2nk9Avgt2PD/qrZB/SqD8zru
+PdgvnhCYX2lAi+YvbOjOMrwuwj1ypBkStn0FmVyVlWcS29T++p4njr+P4b/UvlEG
+/3wIETKOlc4lyGQEamBKqEJgn68kfsNd8ph5V2bXxRKoXqEToD2b3eBlXZ3V2ZMF
+aYsgi66BtE8wsp2UawIDAQAB
+-----END PUBLIC KEY-----
+`
+
+// TestCheck holds what `check` says about each mistake to testdata/check.golden, and that it says it at a line.
+func TestCheck(t *testing.T) {
+	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
+	base := string(h.read("config.yaml"))
+	base = strings.Replace(base, h.url, "https://127.0.0.1:1", 1)
+	var golden strings.Builder
+	names := map[string]bool{}
+	for _, m := range mistakes {
+		if names[m.name] {
+			t.Errorf("%s: twice in the table", m.name)
+		}
+		names[m.name] = true
+		text := m.apply(t, base)
+		for name, content := range m.files {
+			if err := os.WriteFile(h.path(name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(h.path("mistake.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := load(h.path("mistake.yaml"))
+		var found problems
+		if !errors.As(err, &found) {
+			t.Errorf("%s: no problems, but %v", m.name, err)
+			continue
+		}
+		for _, p := range found {
+			if lines := strings.Count(text, "\n") + 1; text != "" && (p.line < 1 || p.line > lines) {
+				t.Errorf("%s: %s: line %d of %d", m.name, p.text, p.line, lines)
+			}
+		}
+		text = fingerprint.ReplaceAllString(strings.ReplaceAll(err.Error(), h.dir+"/", ""), "…")
+		fmt.Fprintf(&golden, "# %s\n%s\n\n", m.name, text)
+	}
+	compareGolden(t, "testdata/check.golden", golden.String())
+}
+
+var fingerprint = regexp.MustCompile(`[0-9a-f]{8}…`) // of a CA
+
+// apply makes the mistake. An empty one makes the file empty.
+func (m *mistake) apply(t *testing.T, base string) string {
+	t.Helper()
+	if m.old == "" {
+		return ""
+	}
+	if n := strings.Count(base, m.old); n != 1 {
+		t.Fatalf("%s: the configuration has %q %d times", m.name, m.old, n)
+	}
+	return strings.Replace(base, m.old, m.new, 1)
+}
+
+func compareGolden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	is, was := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(is), len(was)) {
+		if i >= len(is) || i >= len(was) || is[i] != was[i] {
+			t.Fatalf("%s is stale from line %d on; -update writes it. Now there is\n%s", name, i+1, strings.Join(is[min(i, len(is)):min(i+6, len(is))], "\n"))
+		}
+	}
+}
