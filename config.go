@@ -40,7 +40,7 @@ type Config struct {
 	// Policies are files of Cedar policies, as globs. Default deny: without a policy that permits, nothing is done.
 	Policies []string `yaml:"policies"`
 
-	// Holders is the holder directory: a YAML file that says whose card is whose.
+	// Holders is the holder directory: a YAML file that says whose card is whose. Required.
 	Holders string `yaml:"holders"`
 
 	// Credentials is the file of partners' API keys, kept by `cardstile partner credential`.
@@ -99,10 +99,10 @@ type AdminConfig struct {
 	// bearer. A change needs a restart.
 	Address string `yaml:"address"`
 
-	// TLS, if set, serves HTTPS.
+	// TLS, if set, serves HTTPS. A change needs a restart.
 	TLS ListenerTLSConfig `yaml:"tls"`
 
-	// BearerFile holds a token that every request must carry as `Authorization: Bearer`.
+	// BearerFile is a file with a token that every request must carry as `Authorization: Bearer`.
 	BearerFile string `yaml:"bearer_file"`
 }
 
@@ -117,28 +117,28 @@ type StoreConfig struct {
 
 // RedisConfig is one Redis server, version 7 or later. It must have `maxmemory-policy noeviction`.
 type RedisConfig struct {
-	// Addresses of the server, as `host:port`.
+	// Addresses are those of the server, as `host:port`. Required.
 	Addresses []string `yaml:"addresses"`
 
-	// Username of the ACL user. Default: Redis' default user.
+	// Username is the ACL user's. Default: Redis' default user.
 	Username string `yaml:"username"`
 
-	// PasswordFile holds the password. It is read again for each connection, so that it can be rotated.
+	// PasswordFile is a file with the password. It is read again for each connection, so that it can be rotated.
 	PasswordFile string `yaml:"password_file"`
 
 	// TLS, if set, encrypts the connections.
 	TLS *ClientTLSConfig `yaml:"tls"`
 
-	// Prefix begins every key. Default `cardstile`.
+	// Prefix is what every key in Redis begins with. Default `cardstile`.
 	Prefix string `yaml:"prefix"`
 
 	// PoolSize is the number of connections. Default: ten for each processor, at least 16.
 	PoolSize int `yaml:"pool_size"`
 
-	// Timeout of one command. Default `1s`.
+	// Timeout is the time for one command. Default `1s`.
 	Timeout time.Duration `yaml:"timeout"`
 
-	// DialTimeout of a new connection. Default `2s`.
+	// DialTimeout is the time for a new connection. Default `2s`.
 	DialTimeout time.Duration `yaml:"dial_timeout"`
 }
 
@@ -162,14 +162,14 @@ type MemoryConfig struct {
 	// MaxEntries is how many tokens and records fit. Beyond, mints are refused. Default `1048576`.
 	MaxEntries int `yaml:"max_entries"`
 
-	// LoginsFile holds cookie values, one a line, whose users are logged in for 24 hours from the start: for demos and
+	// LoginsFile is a file with cookie values, one a line, whose users are logged in for 24 hours from the start: for demos and
 	// tests. Refused in production.
 	LoginsFile string `yaml:"logins_file"`
 }
 
 // KeyConfig is one key of ours. `cardstile keys generate` makes its file.
 type KeyConfig struct {
-	// ID names the key: letters, digits, `.`, `_` and `-`.
+	// ID is the key's name: letters, digits, `.`, `_` and `-`.
 	ID string `yaml:"id"`
 
 	// Use is `session` (opens clients' session ids), `storage` (seals what the store keeps), `digest` (digests of
@@ -179,10 +179,10 @@ type KeyConfig struct {
 	// Kind is `pem` (a plain file) or `age` (sealed with a passphrase). Default `pem`.
 	Kind string `yaml:"kind"`
 
-	// File holds the key.
+	// File is the key's. Required.
 	File string `yaml:"file"`
 
-	// PassphraseFile holds the passphrase of kind `age`, for example a systemd credential.
+	// PassphraseFile is a file with the passphrase of kind `age`, for example a systemd credential.
 	PassphraseFile string `yaml:"passphrase_file"`
 
 	// Environment overrides the configuration's.
@@ -191,7 +191,7 @@ type KeyConfig struct {
 
 // PartnerConfig is an organisation that calls us.
 type PartnerConfig struct {
-	// ID names the partner in policies, logs and the holder directory.
+	// ID is the partner's name in policies, logs and the holder directory.
 	ID string `yaml:"id"`
 
 	// Disabled is the partner's switch: its open connections and its tokens stop with the reload.
@@ -228,7 +228,7 @@ type PartnerCertificateConfig struct {
 
 // PartnerIssuerConfig is a partner's account with an issuer.
 type PartnerIssuerConfig struct {
-	// APIKeyFile holds the API key that is used instead of the issuer's own.
+	// APIKeyFile is a file with the API key that is used instead of the issuer's own.
 	APIKeyFile string `yaml:"api_key_file"`
 }
 
@@ -249,13 +249,13 @@ type IssuerConfig struct {
 	// Key is a PEM file with its private key.
 	Key string `yaml:"key"`
 
-	// APIKeyFile holds our API key.
+	// APIKeyFile is a file with our API key. Required.
 	APIKeyFile string `yaml:"api_key_file"`
 
 	// PublicKey is a PEM file with the RSA key that sessions with the issuer are made with.
 	PublicKey string `yaml:"public_key"`
 
-	// Timeout of one request. Default `10s`.
+	// Timeout is the time for one request. Default `10s`.
 	Timeout time.Duration `yaml:"timeout"`
 
 	// Concurrent overrides `limits.concurrent_per_issuer`.
@@ -267,19 +267,19 @@ type IssuerConfig struct {
 	// SharedCredential allows several partners to act under the issuer's one API key.
 	SharedCredential bool `yaml:"shared_credential"`
 
-	// Legacy names primitives below today's standard that the issuer needs: `rsa-1024`.
+	// Legacy lists, by name, what is below today's standard and the issuer needs: `rsa-1024`.
 	Legacy []string `yaml:"legacy"`
 }
 
 // RouteConfig puts a face on a listener and an issuer behind it.
 type RouteConfig struct {
-	// Listener is a name under `listeners`.
+	// Listener is a name under `listeners`. Required.
 	Listener string `yaml:"listener"`
 
-	// Face is the API that is presented: `gnosispay` or `exa`.
+	// Face is the API that is presented: `gnosispay` or `exa`. Required.
 	Face string `yaml:"face"`
 
-	// Issuer is a name under `issuers`.
+	// Issuer is a name under `issuers`. Required.
 	Issuer string `yaml:"issuer"`
 
 	// Operations are those of the face that this route offers, such as `token.mint`, `card.reveal`, `card.profile`,
@@ -292,7 +292,7 @@ type RouteConfig struct {
 	// PreviousSessionKey is the id of a key that is accepted as well, during a rotation.
 	PreviousSessionKey string `yaml:"previous_session_key"`
 
-	// Partner is the partner of a face whose callers do not show which partner they belong to.
+	// Partner is the partner of a face whose callers do not show which partner they belong to. Required for `exa`.
 	Partner string `yaml:"partner"`
 
 	// CookieKey is the id of the key, of use `cookie`, that signs users' cookies. Required for `exa`.
@@ -305,7 +305,7 @@ type RouteConfig struct {
 	// never expire.
 	StatelessCookies bool `yaml:"stateless_cookies"`
 
-	// UnboundTokens says what a token opens that was minted without naming operation and card: `with_user_proof` (a
+	// UnboundTokens is what a token opens that was minted without naming operation and card: `with_user_proof` (a
 	// card together with a proof of its user), `refuse` (nothing), or `allow` (any card of its partner: for
 	// compatibility). Default `with_user_proof`.
 	UnboundTokens string `yaml:"unbound_tokens"`
@@ -317,7 +317,7 @@ type RouteConfig struct {
 	// PINWithPAN allows a PIN beside a card number in one answer.
 	PINWithPAN bool `yaml:"pin_with_pan"`
 
-	// Legacy names primitives below today's standard that the face's clients need: `oaep-sha1`.
+	// Legacy lists, by name, what is below today's standard and the face's clients need: `oaep-sha1`.
 	Legacy []string `yaml:"legacy"`
 
 	// Environment overrides the configuration's.
@@ -335,13 +335,13 @@ type LimitsConfig struct {
 	// FailedOpens is the rate of session ids that do not open, for each partner and user. Default `60/m`.
 	FailedOpens policy.Rate `yaml:"failed_opens"`
 
-	// HeaderBytes of a request. Default `16384`; beyond, 431.
+	// HeaderBytes is the most that a request's header may have. Default `16384`; beyond, 431.
 	HeaderBytes int `yaml:"header_bytes"`
 
-	// BodyBytes of a request. Default `65536`; beyond, 413.
+	// BodyBytes is the most that a request's body may have. Default `65536`; beyond, 413.
 	BodyBytes int `yaml:"body_bytes"`
 
-	// AnswerBytes of an issuer's answer. Default `262144`; beyond, the answer is refused.
+	// AnswerBytes is the most that an issuer's answer may have. Default `262144`; beyond, the answer is refused.
 	AnswerBytes int `yaml:"answer_bytes"`
 
 	// Handshake is the time from a connection to its end of handshake. Default `5s`.
@@ -359,10 +359,10 @@ type LimitsConfig struct {
 	// Exchange is the time for all stages of one exchange. Default `15s`.
 	Exchange time.Duration `yaml:"exchange"`
 
-	// Connections per listener. Default `10000`; beyond, new ones wait.
+	// Connections is how many a listener has open at once. Default `10000`; beyond, new ones wait.
 	Connections int `yaml:"connections"`
 
-	// Concurrent exchanges. Default `1024`; beyond, 503, and nothing is spent.
+	// Concurrent is how many exchanges are in flight at once. Default `1024`; beyond, 503, and nothing is spent.
 	Concurrent int `yaml:"concurrent"`
 
 	// ConcurrentPerIssuer is the same for each issuer, so that one that hangs stops no other. Default `512`.
@@ -377,11 +377,11 @@ type LimitsConfig struct {
 
 // AuditConfig is the record of what happened to cards.
 type AuditConfig struct {
-	// File gets one JSON line per record, synced before the answer leaves. It is opened anew on SIGHUP. Required. A
+	// File is where each record becomes one JSON line, synced before the answer leaves. It is opened anew on SIGHUP. Required. A
 	// change needs a restart.
 	File string `yaml:"file"`
 
-	// Instance names this process in the records. Default: the host's name.
+	// Instance is this process' name in the records. Default: the host's name.
 	Instance string `yaml:"instance"`
 }
 

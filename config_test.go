@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // mistake is a good configuration with one thing wrong.
@@ -225,4 +231,200 @@ func compareGolden(t *testing.T, name, got string) {
 			t.Fatalf("%s is stale from line %d on; -update writes it. Now there is\n%s", name, i+1, strings.Join(is[min(i, len(is)):min(i+6, len(is))], "\n"))
 		}
 	}
+}
+
+// TestExampleConfig holds config.example.yaml to every key, and `check` to the example, where the files that it names are.
+func TestExampleConfig(t *testing.T) {
+	content, err := os.ReadFile("config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of what excludes one another, the second stands in comments.
+	alternative := regexp.MustCompile(`(?m)^(  )# ((?:  )*[a-z_]+:.*)$`).ReplaceAll(content, []byte("$1$2"))
+	if bytes.Equal(alternative, content) {
+		t.Error("nothing in comments")
+	}
+	stated := map[string]int{}
+	var whole Config
+	d, err := parseDocument("config.example.yaml", alternative, &whole)
+	if err != nil || len(d.problems) > 0 {
+		t.Fatal(err, d.problems)
+	}
+	countKeys(d.root, reflect.TypeFor[Config](), "", stated)
+	for _, key := range keyPaths(reflect.TypeFor[Config](), "") {
+		if stated[key] == 0 {
+			t.Errorf("%s does not stand in the example", key)
+		}
+	}
+
+	dir := t.TempDir()
+	makeExampleFiles(t, dir)
+	file := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(binary(t), "check", "--config", file).CombinedOutput()
+	if err != nil || !strings.HasSuffix(string(out), ": ok\n") {
+		t.Errorf("check: %v\n%s", err, out)
+	}
+}
+
+// keyPaths are all keys of a type, as in issuers.*.url and keys[].id.
+func keyPaths(typ reflect.Type, path string) []string {
+	switch {
+	case typ.Kind() == reflect.Pointer:
+		return keyPaths(typ.Elem(), path)
+	case typ.Kind() == reflect.Map:
+		return keyPaths(typ.Elem(), path+".*")
+	case typ.Kind() == reflect.Slice:
+		return keyPaths(typ.Elem(), path+"[]")
+	case typ.Kind() != reflect.Struct || reflect.PointerTo(typ).Implements(textUnmarshaler):
+		return []string{path}
+	}
+	var all []string
+	for i := range typ.NumField() {
+		all = append(all, keyPaths(typ.Field(i).Type, join(path, typ.Field(i).Tag.Get("yaml")))...)
+	}
+	return all
+}
+
+// countKeys counts the keys of a document by the same paths.
+func countKeys(n *yaml.Node, typ reflect.Type, path string, count map[string]int) {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	switch {
+	case n.Kind == yaml.ScalarNode:
+		count[path]++
+	case n.Kind == yaml.SequenceNode:
+		for _, item := range n.Content {
+			countKeys(item, typ.Elem(), path+"[]", count)
+		}
+	case typ.Kind() == reflect.Map:
+		for i := 1; i < len(n.Content); i += 2 {
+			countKeys(n.Content[i], typ.Elem(), path+".*", count)
+		}
+	default:
+		for i := 0; i < len(n.Content); i += 2 {
+			for j := range typ.NumField() {
+				if key := typ.Field(j).Tag.Get("yaml"); key == n.Content[i].Value {
+					countKeys(n.Content[i+1], typ.Field(j).Type, join(path, key), count)
+				}
+			}
+		}
+	}
+}
+
+// makeExampleFiles makes everything that the example names.
+func makeExampleFiles(t *testing.T, dir string) {
+	t.Helper()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	for _, o := range []certificateOrder{
+		{name: "ca", usage: "server"}, {name: "partners-ca", usage: "client"}, {name: "operators-ca", usage: "client"},
+		{name: "redis-ca", usage: "server"}, {name: "issuer-ca", usage: "server"},
+		{name: "server", ca: "ca", usage: "server", dns: "cards.example.com"},
+		{name: "redis-client", ca: "redis-ca", usage: "client"}, {name: "issuer-client", ca: "issuer-ca", usage: "client"},
+	} {
+		o.subject, o.notAfter = "CN="+o.name, time.Hour
+		if err := issueCertificate(dir, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, content := range map[string]string{
+		"admin-token": "token\n", "redis-password": "password\n", "passphrase": "a long passphrase\n", "rain-key": "key\n", "example-pay-rain-key": "key\n",
+		"rain-public.pem": shortPublicKey, "credentials.json": `{"version":1,"credentials":[]}`,
+		"holders.yaml": "cards:\n  - {id: c, issuer: rain, partners: [example-pay], users: [ada], environment: test}\nusers:\n  - {id: ada, partner: example-pay, issuer: rain}\n",
+	} {
+		if err := os.WriteFile(at(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(at("policies"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at("policies/demo.cedar"), []byte(demoPolicies), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at("session-2025.pem"), sharedKeys(t)["session-key.pem"], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for use, name := range map[string]string{"storage": "storage-2026.pem", "digest": "digest-2026.pem", "cookie": "cookie-2026.pem", "audit": "audit-2026.pem"} {
+		if err := generateKey(use, 0, at(name), "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(generateKey("cookie", 0, at("cookie-2025.pem"), "", ""), generateKey("session", 0, at("session-2026.age"), "", at("passphrase"))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoValueIsQuoted plants a secret as every value of the example in turn, as somebody does who takes a key for its
+// file: nothing that is said about it quotes it. What is no place for a secret is excepted: names by which parts of the
+// configuration call one another, and words of closed sets.
+func TestNoValueIsQuoted(t *testing.T) {
+	const secret = "hunter2-hunter2"
+	content, err := os.ReadFile("config.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Without the sealed key, whose passphrase takes long on purpose.
+	text := strings.NewReplacer("kind: age\n    file: session-2026.age\n    passphrase_file: passphrase\n", "kind: pem\n    file: session-2025.pem\n").Replace(string(content))
+	dir := t.TempDir()
+	makeExampleFiles(t, dir)
+	file := filepath.Join(dir, "config.yaml")
+	names := regexp.MustCompile(`(^|\.)(id|use|kind|subject|face|environment)$`)
+	planted := 0
+	for _, path := range scalarPaths(t, text) {
+		if names.MatchString(path) {
+			continue
+		}
+		var root yaml.Node
+		if err := yaml.Unmarshal([]byte(text), &root); err != nil {
+			t.Fatal(err)
+		}
+		d := &document{root: root.Content[0]}
+		n := d.find(path)
+		n.SetString(secret)
+		changed, err := yaml.Marshal(&root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, changed, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := load(file); err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v", path, err)
+		}
+		planted++
+	}
+	if planted < 60 {
+		t.Errorf("only %d values", planted)
+	}
+}
+
+// scalarPaths are the paths of all values of a document.
+func scalarPaths(t *testing.T, text string) []string {
+	t.Helper()
+	var root yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &root); err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	var visit func(*yaml.Node, string)
+	visit = func(n *yaml.Node, path string) {
+		switch n.Kind {
+		case yaml.ScalarNode:
+			all = append(all, path)
+		case yaml.SequenceNode:
+			for i, item := range n.Content {
+				visit(item, fmt.Sprintf("%s[%d]", path, i))
+			}
+		case yaml.MappingNode:
+			for i := 0; i < len(n.Content); i += 2 {
+				visit(n.Content[i+1], join(path, n.Content[i].Value))
+			}
+		}
+	}
+	visit(root.Content[0], "")
+	return all
 }
