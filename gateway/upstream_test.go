@@ -1,0 +1,466 @@
+package gateway_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/issuer"
+	"github.com/cardstile/cardstile/policy"
+)
+
+// quick is an issuer that is not waited for long, nor read for long.
+func quick(c *gateway.IssuerConfig) { c.Timeout, c.MaxBytes = 400*time.Millisecond, 32<<10 }
+
+// closedPort is an address that nobody listens on.
+func closedPort() *url.URL {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	must(l.Close())
+	u, err := url.Parse("https://" + l.Addr().String())
+	must(err)
+	return u
+}
+
+// TestIssuerFaults: whatever the issuer does, both faces answer in their own shape, nothing is half released, and record
+// and metrics say what it was.
+func TestIssuerFaults(t *testing.T) {
+	for _, http1 := range []bool{false, true} {
+		h := newHouse(t, options{http1: http1, issuer: quick})
+		h.login(ada)
+		c, s := h.anybody(), h.session()
+		for _, test := range []struct {
+			name, reason string
+			kind         exchange.Kind
+			fault        sandbox.Fault
+			result       string // of the round trip, in the metric
+		}{
+			{"500", "issuer_failed", exchange.IssuerFailed, sandbox.Fault500.On(sandbox.CallSecrets), "failed"},
+			{"card number in the error", "issuer_failed", exchange.IssuerFailed, sandbox.FaultPANInError.On(sandbox.CallSecrets), "failed"},
+			{"malformed JSON", "issuer_answer", exchange.IssuerFailed, sandbox.FaultMalformedJSON.On(sandbox.CallSecrets), "ok"},
+			{"malformed card", "issuer_answer", exchange.IssuerFailed, sandbox.FaultMalformedJSON.On(sandbox.CallCard), "ok"},
+			{"empty", "issuer_answer", exchange.IssuerFailed, sandbox.FaultEmptyBody.On(sandbox.CallSecrets), "ok"},
+			{"wrong ciphertext", "issuer_answer", exchange.IssuerFailed, sandbox.FaultWrongCiphertext.On(sandbox.CallSecrets), "ok"},
+			{"wrong IV", "issuer_answer", exchange.IssuerFailed, sandbox.FaultWrongIV.On(sandbox.CallSecrets), "ok"},
+			{"missing field", "issuer_answer", exchange.IssuerFailed, sandbox.FaultMissingField.On(sandbox.CallSecrets), "ok"},
+			{"redirect", "issuer_answer", exchange.IssuerFailed, sandbox.FaultRedirect.On(sandbox.CallSecrets), "redirect"},
+			{"huge", "issuer_too_large", exchange.IssuerFailed, sandbox.FaultHugeBody.On(sandbox.CallSecrets), "error"},
+			{"truncated", "issuer_lost", exchange.IssuerFailed, sandbox.FaultTruncatedBody.On(sandbox.CallSecrets), "lost"},
+			{"disconnect", "issuer_lost", exchange.IssuerFailed, sandbox.FaultDisconnect.On(sandbox.CallSecrets), "lost"},
+			{"hang", "issuer_timeout", exchange.IssuerTimeout, sandbox.FaultHang.On(sandbox.CallSecrets), "timeout"},
+			{"slow", "issuer_timeout", exchange.IssuerTimeout, sandbox.FaultSlow(20 * time.Second).On(sandbox.CallSecrets), "timeout"},
+		} {
+			name := fmt.Sprintf("%s, HTTP/1.1 %t", test.name, http1)
+			h.rain.SetFault("ic-1", test.fault)
+			answers := map[exchange.Kind][2]want{
+				exchange.IssuerFailed:  {{status: 502, body: gnosis("Bad gateway")}, {status: 555, body: exa("unexpected error")}},
+				exchange.IssuerTimeout: {{status: 504, body: gnosis("Gateway timeout")}, {status: 555, body: exa("unexpected error")}},
+			}[test.kind]
+			before := h.metric("cardstile_issuer_duration_seconds", "issuer", "rain", "result", test.result)
+			w := answers[0]
+			w.results, w.outcome, w.redeemed, w.rule, w.upstream = []string{"failed " + test.reason}, test.kind.String(), 1, "reveal", -1
+			r := h.expect(name, c, detailsCall(card, h.mint(), s.ID()), w)
+			if h.metric("cardstile_issuer_duration_seconds", "issuer", "rain", "result", test.result) <= before {
+				t.Errorf("%s: no round trip counted as %s", name, test.result)
+			}
+			w = answers[1]
+			w.results, w.outcome, w.rule, w.upstream = []string{"failed " + test.reason}, test.kind.String(), "own-card", -1
+			h.expect("exa, "+name, c, h.exaCall(ada, s.ID()), w)
+			if strings.Contains(r.body, "processor") || strings.Contains(h.log.String(), "processor refused") {
+				t.Errorf("%s: the issuer's words are passed on", name)
+			}
+			h.rain.SetFault("ic-1", sandbox.Fault{})
+			must(h.gateway.Reload(h.newConfig())) // a new circuit
+		}
+		for _, seen := range h.rain.Requests() {
+			if strings.Contains(seen.Path, "redirected") {
+				t.Error("a redirect was followed")
+			}
+		}
+		h.rain.SetFault("ic-1", sandbox.FaultSlow(10*time.Millisecond))
+		if r := c.do(detailsCall(card, h.mint(), s.ID())); r.status != 200 {
+			t.Errorf("a little slow: %d %s", r.status, r.body)
+		}
+	}
+}
+
+// TestIssuerOutOfReach: nothing was sent, and that is what record and answer say: of a change too.
+func TestIssuerOutOfReach(t *testing.T) {
+	for name, change := range map[string]func(*gateway.IssuerConfig){
+		"down":           func(c *gateway.IssuerConfig) { c.URL = closedPort() },
+		"another's name": func(c *gateway.IssuerConfig) { c.TLS = &tls.Config{RootCAs: shared().stranger.pool()} },
+	} {
+		h := newHouse(t, options{issuer: change})
+		c, s := h.anybody(), h.session()
+		failed := want{status: 502, body: gnosis("Bad gateway"), results: []string{"failed issuer_unreachable"}, outcome: "issuer_failed", redeemed: 1, rule: "reveal"}
+		h.expect(name, c, detailsCall(card, h.mint(), s.ID()), failed)
+		failed.results, failed.rule = []string{"intent", "failed issuer_unreachable"}, "pin"
+		h.expect(name+", PIN", c, h.setPINCall(card, h.mint(), s, "9153"), failed)
+		if h.metric("cardstile_issuer_duration_seconds", "result", "unreachable") < 2 {
+			t.Errorf("%s: not counted as unreachable", name)
+		}
+	}
+	h := newHouse(t, options{issuer: func(c *gateway.IssuerConfig) { c.Credential = "another" }})
+	h.expect("our key is refused", h.anybody(), detailsCall(card, h.mint(), h.session().ID()), want{status: 502, body: gnosis("Bad gateway"),
+		results: []string{"failed issuer_refused"}, outcome: "issuer_failed", redeemed: 1, rule: "reveal", upstream: -1})
+}
+
+// TestOutcomeUnknown: a PIN that was sent, and whose answer did not come, may have been set: that is what is answered and
+// recorded, and it is not sent again [17].
+func TestOutcomeUnknown(t *testing.T) {
+	for _, http1 := range []bool{false, true} {
+		h := newHouse(t, options{http1: http1, issuer: quick})
+		c, s := h.anybody(), h.session()
+		sets := 0
+		for name, fault := range map[string]sandbox.Fault{
+			"hang": sandbox.FaultHang, "disconnect": sandbox.FaultDisconnect, "truncated": sandbox.FaultTruncatedBody, "huge": sandbox.FaultHugeBody,
+			"500": sandbox.Fault500, "card number in the error": sandbox.FaultPANInError,
+		} {
+			// Once on a fresh connection to the issuer, and once on one that was used before.
+			for range 2 {
+				h.rain.SetFault("ic-1", fault)
+				h.expect(fmt.Sprintf("%s, HTTP/1.1 %t", name, http1), c, h.setPINCall(card, h.mint(), s, "9153"), want{
+					status: 504, body: gnosis("Outcome unknown"), results: []string{"intent", "unknown outcome_unknown"}, rule: "pin",
+					outcome: "outcome_unknown", redeemed: 1, upstream: 1,
+				})
+				sets++
+				h.rain.SetFault("ic-1", sandbox.Fault{})
+				if r := c.do(pinCall(card, h.mint(), s.ID())); r.status != 200 {
+					t.Fatalf("the PIN afterwards: %d", r.status)
+				}
+			}
+		}
+		if got := h.rain.Count(sandbox.CallSetPIN); got != sets {
+			t.Errorf("%d PINs were sent for %d", got, sets)
+		}
+		if h.rain.PIN("ic-1") != "9153" {
+			t.Error("the hanging issuer had set the PIN all the same")
+		}
+		h.rain.SetFault("ic-1", sandbox.FaultRedirect)
+		h.expect("redirect", c, h.setPINCall(card, h.mint(), s, "7359"), want{
+			status: 502, body: gnosis("Bad gateway"), results: []string{"intent", "failed issuer_answer"}, rule: "pin", outcome: "issuer_failed", redeemed: 1, upstream: 1,
+		})
+	}
+}
+
+// TestCallerWhoLeaves: a change whose caller hangs up is finished and recorded; a read is given up, and neither says
+// anything about the issuer's health.
+func TestCallerWhoLeaves(t *testing.T) {
+	h := newHouse(t, options{})
+	s := h.session()
+	h.rain.SetFault("ic-1", sandbox.FaultSlow(300*time.Millisecond))
+	for _, test := range []struct {
+		call    call
+		records []string
+	}{
+		{h.setPINCall(card, h.mint(), s, "9153"), []string{"intent", "done"}},
+		{detailsCall(card, h.mint(), s.ID()), []string{"failed canceled"}},
+	} {
+		before, upstream := len(h.records()), h.rain.Total()
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, test.call.method, "https://"+h.gateway.Addr("public").String()+test.call.path, strings.NewReader(test.call.body))
+		must(err)
+		for i := 0; i+1 < len(test.call.header); i += 2 {
+			r.Header.Add(test.call.header[i], test.call.header[i+1])
+		}
+		left := make(chan error)
+		go func() {
+			_, err := h.anybody().c.Do(r)
+			left <- err
+		}()
+		eventually(t, "the issuer is asked", func() bool { return h.rain.Total() > upstream })
+		cancel()
+		if err := <-left; err == nil {
+			t.Error("the caller got an answer")
+		}
+		var got []string
+		eventually(t, "it is recorded", func() bool {
+			got = nil
+			for _, rec := range h.records()[before:] {
+				got = append(got, map[bool]string{true: "intent", false: strings.TrimSpace(rec.Result + " " + rec.Reason)}[rec.Phase == "intent"])
+			}
+			return len(got) == len(test.records)
+		})
+		if !slices.Equal(got, test.records) {
+			t.Errorf("%s: recorded %q", test.call.method, got)
+		}
+	}
+	if h.rain.PIN("ic-1") != "9153" {
+		t.Error("the PIN was not set")
+	}
+	if h.metric("cardstile_issuer_duration_seconds", "result", "lost")+h.metric("cardstile_issuer_duration_seconds", "result", "timeout") != 0 {
+		t.Error("the issuer is blamed")
+	}
+}
+
+// leave begins n reveals and abandons each when the issuer was asked.
+func (h *house) leave(n int) {
+	s := h.session()
+	var all sync.WaitGroup
+	for range n {
+		token := h.mint()
+		all.Go(func() {
+			c := h.anybody()
+			c.c.Timeout = 100 * time.Millisecond
+			if r, err := c.try(detailsCall(card, token, s.ID())); err == nil {
+				h.t.Errorf("answered %d", r.status)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestCircuit: an issuer that keeps failing is not called for a while, and whoever comes meanwhile spends nothing. Then it
+// is tried by a few, and called again.
+func TestCircuit(t *testing.T) {
+	h := newHouse(t, options{issuer: func(c *gateway.IssuerConfig) { c.Timeout = 3 * time.Second }})
+	h.login(ada)
+	c, s := h.anybody(), h.session()
+	if h.metric("cardstile_issuer_open_circuit", "issuer", "rain") != 0 {
+		t.Error("open from the start")
+	}
+	// Neither callers who leave, nor refused exchanges, nor refusals of the issuer's open it.
+	h.rain.SetFault("ic-1", sandbox.FaultHang)
+	h.leave(25)
+	h.rain.SetFault("ic-1", sandbox.FaultMalformedJSON)
+	for range 25 {
+		c.do(h.exaCall(ada, ""))
+		c.do(detailsCall(card, "garbage", s.ID()))
+	}
+	h.rain.SetFault("ic-1", sandbox.Fault{})
+	if r := c.do(h.exaCall(ada, "")); r.status != 200 || h.metric("cardstile_issuer_open_circuit", "issuer", "rain") != 0 {
+		t.Fatalf("the circuit is open: %d", r.status)
+	}
+	must(h.gateway.Reload(h.newConfig()))
+
+	h.rain.SetFault("ic-1", sandbox.Fault500)
+	token := h.mint()
+	for range 20 {
+		c.do(h.exaCall(ada, ""))
+	}
+	if h.metric("cardstile_issuer_open_circuit", "issuer", "rain") != 1 {
+		t.Fatal("the circuit is closed")
+	}
+	shed := want{status: 503, body: gnosis("Service unavailable"), retryAfter: true, results: []string{"failed shed_circuit"}, outcome: "unavailable", shed: "circuit"}
+	h.expect("open", c, detailsCall(card, token, s.ID()), shed)
+	h.rain.SetFault("ic-1", sandbox.Fault{})
+	h.expect("open still", c, detailsCall(card, token, s.ID()), shed)
+	h.expect("mints go on", h.partner(), mintCall(""), want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"})
+
+	// Half open, after five seconds: exchanges that never call the issuer are no trial of it, and do not use one up.
+	eventually(t, "the circuit lets some through", func() bool { return h.exaStatus(c) != 503 })
+	for range 5 {
+		c.do(detailsCall(card, "garbage", s.ID()))
+	}
+	eventually(t, "the circuit closes", func() bool {
+		h.exaStatus(c)
+		return h.metric("cardstile_issuer_open_circuit", "issuer", "rain") == 0
+	})
+	h.expect("closed, with the token of before", c, detailsCall(card, token, s.ID()),
+		want{status: 200, results: []string{"done"}, rule: "reveal", outcome: "done", upstream: 2, redeemed: 1})
+}
+
+func (h *house) exaStatus(c *caller) int { return c.do(h.exaCall(ada, "")).status }
+
+// TestCircuitGaugeAfterReload: a reload makes a new circuit, which is closed.
+func TestCircuitGaugeAfterReload(t *testing.T) {
+	h := newHouse(t, options{})
+	h.login(ada)
+	c := h.anybody()
+	h.rain.SetFault("ic-1", sandbox.Fault500)
+	for range 20 {
+		c.do(h.exaCall(ada, ""))
+	}
+	if h.metric("cardstile_issuer_open_circuit") != 1 {
+		t.Fatal("the circuit is closed")
+	}
+	h.rain.SetFault("ic-1", sandbox.Fault{})
+	must(h.gateway.Reload(h.newConfig()))
+	if h.metric("cardstile_issuer_open_circuit") != 0 || h.exaStatus(c) != 200 {
+		t.Error("the circuit is open after the reload")
+	}
+}
+
+// TestHeaderHygiene: the issuer gets the headers that we name and no others, whatever the caller sends; the caller gets
+// ours and none of the issuer's.
+func TestHeaderHygiene(t *testing.T) {
+	for _, http1 := range []bool{false, true} {
+		h := newHouse(t, options{http1: http1})
+		h.login(ada)
+		s := h.session()
+		hostile := []string{
+			"Cookie", "a=b", "Forwarded", "for=203.0.113.9", "X-Forwarded-For", "203.0.113.9", "X-Forwarded-Host", "evil", "X-Forwarded-Proto", "http",
+			"X-Real-Ip", "203.0.113.9", "Client-Cert", ":AAAA:", "Client-Cert-Chain", ":AAAA:", "X-Ssl-Client-Cert", "x", "X-Ssl-Client-Verify", "SUCCESS",
+			"X-Ssl-Client-S-Dn", subject, "X-Forwarded-Client-Cert", "Hash=0", "X-Forwarded-Tls-Client-Cert", "x", "X-Client-Cert", "x", "Ssl-Client-Cert", "x",
+			"X-Amzn-Mtls-Clientcert", "x", "X-Arr-Clientcert", "x", "Api-Key", "mine", "X-Api-Key", "mine", "Sessionid-2", "x",
+			"X-Request-Id", "caller", "Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "Tracestate", "a=b", "Baggage", "a=b",
+			"Te", "trailers", "Via", "1.1 x", "Max-Forwards", "3", "Range", "bytes=0-1", "If-None-Match", "*", "Accept-Encoding", "gzip, br",
+			"Accept-Language", "de", "Referer", "https://evil.example", "Origin", "https://evil.example", "User-Agent", "evil/1.0", "Priority", "u=1",
+		}
+		if http1 {
+			hostile = append(hostile, "Connection", "keep-alive, X-Secret", "X-Secret", "x", "Keep-Alive", "timeout=5", "Proxy-Authorization", "Basic x", "Proxy-Connection", "keep-alive")
+		}
+		c := h.callerWith(nil, !http1, nil)
+		var ids []string
+		for _, x := range []call{detailsCall(card, h.mint(), s.ID()), pinCall(card, h.mint(), s.ID()), h.setPINCall(card, h.mint(), s, "9153"), h.exaCall(ada, s.ID())} {
+			x.header = append(x.header, hostile...)
+			r := c.do(x)
+			if r.status != 200 {
+				t.Fatalf("%s %s: %d %s", x.method, x.path, r.status, r.body)
+			}
+			ids = append(ids, r.header.Get("X-Request-Id"))
+			names := make([]string, 0, len(r.header))
+			for n := range r.header {
+				names = append(names, n)
+			}
+			slices.Sort(names)
+			if want := []string{"Cache-Control", "Content-Length", "Content-Type", "Date", "X-Content-Type-Options", "X-Request-Id"}; !slices.Equal(names, want) {
+				t.Errorf("%s %s answers with %v", x.method, x.path, names)
+			}
+		}
+		seen := h.rain.Requests()
+		if len(seen) != 8 {
+			t.Fatalf("%d requests reached the issuer", len(seen))
+		}
+		spans := map[string]bool{}
+		for _, r := range seen {
+			want := map[string]string{"Accept": "application/json", "User-Agent": "cardstile", "Api-Key": issuerKey}
+			if r.Method == "PUT" {
+				want["Content-Type"] = "application/json"
+				want["Content-Length"] = fmt.Sprint(r.BodyBytes)
+			}
+			for name, values := range r.Header {
+				switch name {
+				case "Traceparent":
+					if !strings.HasPrefix(values[0], "00-0af7651916cd43dd8448eb211c80319c-") || strings.Contains(values[0], "b7ad6b7169203331") || !strings.HasSuffix(values[0], "-01") {
+						t.Errorf("traceparent %q", values)
+					}
+					spans[values[0]] = true
+				case "X-Request-Id":
+					if !slices.Contains(ids, values[0]) {
+						t.Errorf("request id %q", values)
+					}
+				case "Sessionid":
+					if values[0] == s.ID() || len(values[0]) != 344 || strings.HasSuffix(r.Path, "/ic-1") || strings.Contains(r.Path, "users") {
+						t.Errorf("%s: sessionid %q", r.Path, values)
+					}
+				default:
+					if want[name] == "" || len(values) != 1 || values[0] != want[name] {
+						t.Errorf("%s %s: the issuer got %s: %q", r.Method, r.Path, name, values)
+					}
+				}
+				if len(values) != 1 {
+					t.Errorf("%s: %q", name, values)
+				}
+			}
+			for name := range want {
+				if r.Header.Get(name) == "" && name != "Content-Length" {
+					t.Errorf("%s %s: the issuer got no %s", r.Method, r.Path, name)
+				}
+			}
+			if r.Host != h.url.Host || strings.Contains(r.Path, "?") {
+				t.Errorf("host %q, path %q", r.Host, r.Path)
+			}
+		}
+		if len(spans) != 4 {
+			t.Errorf("%d spans for 4 exchanges", len(spans))
+		}
+		for _, rec := range h.records()[3:] {
+			if rec.Face != "gnosispay" || rec.Operations[0] != "token.mint" {
+				if rec.Trace != "0af7651916cd43dd8448eb211c80319c" {
+					t.Errorf("recorded trace %q", rec.Trace)
+				}
+			}
+		}
+	}
+}
+
+// TestTraceparent: a trace is continued where the header is well-formed, and begun anew where it is not.
+func TestTraceparent(t *testing.T) {
+	h := newHouse(t, options{})
+	c := h.partner()
+	for header, continued := range map[string]bool{
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01": true,
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff": true,
+		"": false,
+		"00-00000000000000000000000000000000-b7ad6b7169203331-01":    false,
+		"00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01":    false,
+		"00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01":    false,
+		"01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01":    false,
+		"ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01":    false,
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331":       false,
+		"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-xx": false,
+		"00_0af7651916cd43dd8448eb211c80319c_b7ad6b7169203331_01":    false,
+		"00-0af7651916cd43dd8448eb211c8031-9c-b7ad6b7169203331-0":    false,
+		"00-0af7651916cd43dd8448eb211c80319g-b7ad6b7169203331-01":    false,
+		"00-0af7651916cd43dd-448eb211c80319c-b7ad6b7169203331-01":    false,
+	} {
+		x := mintCall("")
+		x.header = append(x.header, "Traceparent", header)
+		if r := c.do(x); r.status != 200 {
+			t.Fatalf("%q: %d", header, r.status)
+		}
+		got := h.records()[len(h.records())-1].Trace
+		if (got == "0af7651916cd43dd8448eb211c80319c") != continued || len(got) != 32 || strings.Trim(got, "0") == "" {
+			t.Errorf("%q: trace %s", header, got)
+		}
+	}
+	first := h.records()[0].Trace
+	for _, r := range h.records()[1:] {
+		if r.Trace == first && first != "0af7651916cd43dd8448eb211c80319c" {
+			t.Error("two exchanges share a trace that neither named")
+		}
+	}
+}
+
+// TestPartnersOwnCredential: a partner that brings its own key to the issuer is called under it [3].
+func TestPartnersOwnCredential(t *testing.T) {
+	h := newHouse(t, options{issuer: func(c *gateway.IssuerConfig) {
+		c.Credential, c.PartnerCredentials = "nobody's", map[string]string{partnerID: issuerKey, "gp-other": "another"}
+	}})
+	if r := h.anybody().do(detailsCall(card, h.mint(), h.session().ID())); r.status != 200 {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	other := shared().partners.client(otherName)
+	token := h.mintBody(h.callerWith(&other, true, nil), "")
+	if r := h.anybody().do(detailsCall(otherCard, token, h.session().ID())); r.status != 502 {
+		t.Errorf("another partner's key: %d", r.status)
+	}
+}
+
+// TestBasePath: what stands in front of the issuer's paths stays there, and an id does not leave it.
+func TestBasePath(t *testing.T) {
+	h := newHouse(t, options{issuer: func(c *gateway.IssuerConfig) {
+		u := *c.URL
+		u.Path = "/base dir/"
+		c.URL = &u
+	}})
+	if r := h.anybody().do(detailsCall(card, h.mint(), h.session().ID())); r.status != 404 {
+		t.Errorf("%d", r.status)
+	}
+	for _, r := range h.rain.Requests() {
+		if !strings.HasPrefix(r.Path, "/base%20dir/issuing/cards/ic-1") {
+			t.Errorf("asked for %s", r.Path)
+		}
+	}
+}
+
+// exploding is an issuer with a bug.
+type exploding struct{ value string }
+
+func (exploding) Serves(policy.Operation) bool { return true }
+
+func (e exploding) Do(context.Context, issuer.Upstream, *issuer.Call) (*exchange.Result, error) {
+	panic(e.value)
+}
