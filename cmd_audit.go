@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,8 +13,8 @@ import (
 func cmdAudit() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "audit", Short: "Look after the audit log"})
 	var (
-		key, passphrase, after string
-		anywhere               bool
+		key, passphrase, after, reach string
+		anywhere                      bool
 	)
 	verify := &cobra.Command{
 		Use: "verify FILE...", Short: "Check that no record was changed, removed, added or moved", Args: cobra.MinimumNArgs(1),
@@ -36,18 +37,31 @@ func cmdAudit() *cobra.Command {
 			if anywhere {
 				options = append(options, audit.Anywhere())
 			}
-			if after != "" {
-				p, err := audit.ParsePosition(after)
-				if err != nil {
-					return err
+			for _, anchor := range []struct {
+				flag, text string
+				option     func(audit.Position) audit.VerifyOption
+			}{{"after", after, audit.After}, {"reach", reach, audit.Reach}} {
+				if anchor.text == "" {
+					continue
 				}
-				options = append(options, audit.After(p))
+				p, err := audit.ParsePosition(anchor.text)
+				if err != nil {
+					return fmt.Errorf("--%s: %w", anchor.flag, err)
+				}
+				options = append(options, anchor.option(p))
 			}
 			report, err := audit.VerifyFiles(args, mac, options...)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d records, the first is number %d: the chain is whole\nends at %s\n", report.Records, report.First, report.End)
+			out := cmd.OutOrStdout()
+			for _, n := range report.Notes {
+				switch n.Kind {
+				case audit.NoteResumed, audit.NoteTorn, audit.NoteUnverified: // what an auditor will ask about
+					fmt.Fprintf(out, "note at record %d, %s: %s\n", n.Seq, n.Time.Format(time.RFC3339), n.Kind)
+				}
+			}
+			_, err = fmt.Fprintf(out, "%d records of exchanges, from number %d: the chain is whole\nends at %s\n", report.Records, report.First, report.End)
 			return err
 		},
 	}
@@ -55,6 +69,7 @@ func cmdAudit() *cobra.Command {
 	f.StringVar(&key, "key", "", "key file of use audit")
 	f.StringVar(&passphrase, "passphrase-file", "", "passphrase of a sealed key file")
 	f.StringVar(&after, "after", "", "the position that the first record must follow, as an earlier run printed it")
+	f.StringVar(&reach, "reach", "", "a position that the chain must pass or end at, as an earlier run printed it: shows a tail that was cut off")
 	f.BoolVar(&anywhere, "anywhere", false, "accept files that do not begin at the beginning of the chain")
 	verify.MarkFlagRequired("key") //nolint:errcheck // the flag is three lines up
 	cmd.AddCommand(verify)
