@@ -165,6 +165,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"refuses URL: wait until nobody listens there", 1, doRefuses},
 		{"flows GATEWAY: all flows of the demo", 1, doFlows},
 		{"each-fault GATEWAY SESSION FAULT...: what callers are told when the issuer fails", 3, doEachFault},
+		{"handshake CERT|none URL: what a server says to a certificate, or to none", 2, doHandshake},
 		{"presented URL: print the serial number of the certificate that a server shows", 1, doPresented},
 	} {
 		name, _, _ := strings.Cut(c.usage, ":")
@@ -732,6 +733,28 @@ func doMode(_ *story, ts *testscript.TestScript, args []string) error {
 		return fmt.Errorf("%s has mode %s, want %s", args[0], got, args[1])
 	}
 	return nil
+}
+
+// doHandshake succeeds where the connection stands; otherwise the error is the server's alert.
+func doHandshake(s *story, _ *testscript.TestScript, args []string) error {
+	t := &tester{dir: s.dir, doc: demoFile{PartnersURL: args[1]}}
+	if err := t.trust("ca.pem"); err != nil {
+		return err
+	}
+	var who demoCaller
+	if args[0] != "none" {
+		who = demoCaller{Certificate: args[0] + ".pem", Key: args[0] + "-key.pem"}
+	}
+	config, err := t.tls(who)
+	if err != nil {
+		return err
+	}
+	err = t.handshake(context.Background(), config)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return nil // it waits for a request
+	}
+	return err
 }
 
 func doPresented(_ *story, ts *testscript.TestScript, args []string) error {

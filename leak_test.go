@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/internal/testredis"
+)
+
+// everything goes through all flows, and through all ways in which the issuer fails, with a program that logs at debug
+// level and keeps its state in Redis. It returns what the canary found.
+func everything(t *testing.T, program string) []leak {
+	t.Helper()
+	c := newCanary()
+	h := newHouse(t, filepath.Join(t.TempDir(), "w"), c)
+	server := testredis.Start(t)
+	h.useRedis(server.Addr)
+	h.logIn(server.Addr)
+	h.edit("config.yaml", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\nlog: {level: debug}")
+	h.edit("config.yaml", "public_key: rain-public.pem", "public_key: rain-public.pem\n    timeout: 1s")
+	g := serveProcess(t, program, h.path("config.yaml"))
+	caller := h.caller(g)
+	for _, client := range []*http.Client{caller.client, caller.partner} {
+		client.Transport = &listener{h, client.Transport}
+	}
+	// A leaky program may well fail some of them; what it leaks is the question.
+	if err := tryFlows(context.Background(), io.Discard, caller); err != nil {
+		t.Log(err)
+	}
+	for name, fault := range faults {
+		h.rain.SetFault(demoCard, fault)
+		for _, f := range flows {
+			if f.name == "reveal a card, once" || strings.Contains(f.name, "PIN") || strings.Contains(f.name, "Exa") {
+				if err := f.run(caller, context.Background()); (err == nil) != (name == "none") && !strings.Contains(name, "null-pin") {
+					t.Logf("%s: %s: %v", name, f.name, err)
+				}
+			}
+		}
+	}
+	h.rain.SetFault(demoCard, sandbox.Fault{})
+	for _, path := range []string{"/metrics", "/readyz"} {
+		_, text := g.get(t, path)
+		c.saw(path, text)
+	}
+	c.dump("store", server)
+	g.stop(t, syscall.SIGTERM)
+	c.saw("the log", g.log())
+	c.auditFiles(t, h.dir)
+	if len(c.secrets) < 100 || len(c.places) < 100 {
+		t.Fatalf("only %d secrets and %d places", len(c.secrets), len(c.places))
+	}
+	return c.search()
+}
+
+// listener tells the canary what crosses the wire of a caller: session ids with their secrets, tokens, PINs, answers.
+type listener struct {
+	h    *house
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
+	c := l.h.canary
+	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && len(token) > longEnough {
+		c.token(token)
+	}
+	if id := r.Header.Get("sessionid"); len(id) > longEnough {
+		c.secret("session id", id)
+		l.session(id, r)
+	}
+	res, err := l.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	c.answered(res.Header, body)
+	res.Body = io.NopCloser(strings.NewReader(string(body)))
+	return res, err
+}
+
+// session opens a session id with the gateway's own key, which the test has, and a PIN that was sealed for it.
+func (l *listener) session(id string, r *http.Request) {
+	wrapped, err := base64.StdEncoding.DecodeString(id)
+	if err != nil {
+		return
+	}
+	key, err := l.h.rsaKey("session-key.pem")
+	if err != nil {
+		panic(err)
+	}
+	text, err := rsa.DecryptOAEP(sha1.New(), nil, key, wrapped, nil)
+	if err != nil {
+		return // noise, which a flow sends
+	}
+	raw, err := base64.StdEncoding.DecodeString(string(text))
+	if err != nil {
+		return
+	}
+	l.h.canary.secret("session secret's text", string(text))
+	l.h.canary.secret("session secret's bytes", string(raw))
+	session, err := sandbox.SessionOf(hex.EncodeToString(raw))
+	if err != nil || r.GetBody == nil {
+		return
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return
+	}
+	var sealed sandbox.Sealed
+	if json.NewDecoder(body).Decode(&sealed) == nil {
+		if pin, err := session.OpenPIN(sealed); err == nil && pin != "1234" {
+			l.h.canary.pin(pin)
+		}
+	}
+}
+
+// TestNothingLeaks is the canary on the program as it is.
+func TestNothingLeaks(t *testing.T) {
+	t.Parallel()
+	for _, l := range everything(t, binary(t)) {
+		t.Error(l)
+	}
+}
+
+// TestLeaksAreFound is the canary on programs that leak: built from copies of our sources with one line more, which the
+// compiler takes in place of the originals. Each leak must be found where it is.
+func TestLeaksAreFound(t *testing.T) {
+	t.Parallel()
+	const checked = "\tif err := check(f, d, plaintext); err != nil {\n\t\treturn Sealed{}, err\n\t}\n"
+	for name, leaky := range map[string]struct {
+		sources map[string][2]string // by file: a text that stands there once, and what takes its place
+		want    []leak                // whatever the form
+	}{
+		"print, metric and key": {
+			map[string][2]string{
+				"vault/session.go": {checked, checked + `	if f == FieldPAN {
+		println("resealed", string(plaintext.Bytes()))
+		l.metrics.reseals.WithLabelValues(string(plaintext.Bytes()), d.String(), "ok").Inc()
+		_ = syscall.Setenv("LEAK", fmt.Sprintf("%x", plaintext.Bytes()))
+	}
+	if f == FieldCVC {
+		println("cvc=" + string(plaintext.Bytes()))
+	}
+	if f == FieldPIN {
+		println(fmt.Sprint(plaintext.Bytes()))
+	}
+`},
+				"policy/store/redis.go": {`	return r.prefix + ":" + string(f) + ":" + string(kind) + ":{"`, `	return r.prefix + os.Getenv("LEAK") + ":" + string(f) + ":" + string(kind) + ":{"`},
+			},
+			[]leak{
+				{what: "card number", place: "the log"}, {what: "card number", place: "/metrics"}, {what: "card number", place: "a key of Redis store"},
+				{what: "security code", place: "the log"}, {what: "PIN block", place: "the log"},
+			},
+		},
+		"error, record and answer": {
+			map[string][2]string{
+				"vault/session.go": {checked, checked + `	if f == FieldPAN && d == ToClient {
+		return Sealed{}, fmt.Errorf("%w: %s", ErrOpen, base64.URLEncoding.EncodeToString(append([]byte("card "), plaintext.Bytes()...)))
+	}
+`},
+				"gateway/stages.go":          {"\tproof, err := x.st.config.Tokens.Redeem(", "\tx.event.User = c.Value()\n\tproof, err := x.st.config.Tokens.Redeem("},
+				"gateway/http.go":            {"\t*answer = out.Body\n", "\tif out.Status >= 400 {\n\t\tout.Body = append(out.Body, r.Header.Get(\"Sessionid\")...)\n\t}\n\t*answer = out.Body\n"},
+				"policy/credential/token.go": {"store.KindToken, digest, sealed, ttl)", "store.KindToken, digest, append(sealed, raw[:]...), ttl)"},
+			},
+			[]leak{
+				{what: "card number", place: "the log"}, {what: "token", place: "the audit log"}, {what: "session id", place: "an answer"},
+				{what: "token's bytes", place: "a value of Redis store"},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			found := everything(t, buildLeaky(t, leaky.sources))
+			for _, want := range leaky.want {
+				if !slices.ContainsFunc(found, func(l leak) bool { return l.what == want.what && l.place == want.place }) {
+					t.Errorf("not found: the %s in %s", want.what, want.place)
+				}
+			}
+			if t.Failed() {
+				t.Log(found)
+			}
+		})
+	}
+}
+
+// buildLeaky builds the program with other sources in the place of ours (`go help build`, -overlay).
+func buildLeaky(t *testing.T, sources map[string][2]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	replace := map[string]string{}
+	for file, change := range sources {
+		original, err := filepath.Abs(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(original)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(content), change[0]); n != 1 {
+			t.Fatalf("%s has %q %d times: the leak wants another place", file, change[0], n)
+		}
+		text := strings.Replace(string(content), change[0], change[1], 1)
+		for pkg, use := range map[string]string{"syscall": "syscall.", "encoding/base64": "base64."} {
+			if strings.Contains(change[1], use) {
+				text = strings.Replace(text, "import (\n", fmt.Sprintf("import (\n\t%q\n", pkg), 1)
+			}
+		}
+		copied := filepath.Join(dir, strings.ReplaceAll(file, "/", "_"))
+		if err := os.WriteFile(copied, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[original] = copied
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(file, overlay, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "leaky")
+	if err := build(program, "-overlay", file); err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// TestCanarySearch shows the canary's own reading: what it finds, and what it must not take for a secret.
+func TestCanarySearch(t *testing.T) {
+	for _, c := range []struct {
+		what, secret, text string
+		found              bool
+	}{
+		{"plain", "4111110000000009", `{"msg":"card 4111110000000009 resealed"}`, true},
+		{"inside a longer text", "4111110000000009", `xx4111110000000009yy`, true},
+		{"grouped", "4111110000000009", `4111 1100 0000 0009`, true},
+		{"grouped by hyphens", "4111110000000009", `4111-1100-0000-0009`, true},
+		{"packed", "4111110000000009", "\x41\x11\x11\x00\x00\x00\x00\x09", true},
+		{"hex", "4111110000000009", hex.EncodeToString([]byte("4111110000000009")), true},
+		{"base64", "4111110000000009", base64.StdEncoding.EncodeToString([]byte("4111110000000009")), true},
+		{"base64 of more, at 1", "4111110000000009", base64.StdEncoding.EncodeToString([]byte("x4111110000000009xyz")), true},
+		{"base64 of more, at 2", "4111110000000009", base64.StdEncoding.EncodeToString([]byte("xy4111110000000009x")), true},
+		{"byte slice", "4111110000000009", fmt.Sprint([]byte("4111110000000009")), true},
+		{"percent", "a+b/c=d-", `?x=a%2Bb%2Fc%3Dd-`, true},
+		{"last four", "4111110000000009", `{"lastFour":"0009"}`, false},
+		{"another number", "4111110000000009", `4111110000000017`, false},
+
+		{"a code as a text", "8273", `{"msg":"code 8273 refused"}`, true},
+		{"a code as a value", "8273", `{"cvc":"8273"}`, true},
+		{"a code as a number", "8273", `{"value":8273}`, true},
+		{"a code in a list", "8273", `{"values":[1,8273]}`, true},
+		{"a code as a key", "8273", `{"8273":1}`, true},
+		{"a code as a label", "8273", `cardstile_x_total{field="8273"} 1`, true},
+		{"a code announced", "8273", `time=1 cvc=8273`, true},
+		{"a code announced, joined", "8273", `pin:8273,`, true},
+		{"a code alone", "8273", `8273`, true},
+		{"a duration", "8273", `{"latency_us":8273}`, false},
+		{"a sample's value", "8273", `cardstile_x_total{field="pan"} 8273`, false},
+		{"a sample without labels", "8273", "cardstile_x_total 8273\n", false},
+		{"a port", "8273", `{"address":"127.0.0.1:8273"}`, false},
+		{"a part of a time", "8273", `{"time":"2026-11-23T15:41:10.8273Z"}`, false},
+		{"a part of an id", "8273", `{"exchange":"0f8273aa"}`, false},
+		{"a part of a number", "8273", `{"value":82731}`, false},
+	} {
+		canary := newCanary()
+		canary.secret("it", c.secret)
+		canary.saw("there", c.text)
+		if found := canary.search(); (len(found) == 1) != c.found {
+			t.Errorf("%s: found %v in %s", c.what, found, c.text)
+		}
+	}
+}
