@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,7 +236,10 @@ func (h *house) close() {
 	if err := h.services.Store.Close(); err != nil {
 		h.t.Errorf("store: %v", err)
 	}
-	if err := h.rain.Shutdown(context.Background()); err != nil {
+	// A connection that was made and never used would be waited for: it is cut off instead.
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := h.rain.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		h.t.Errorf("issuer: %v", err)
 	}
 	if _, err := audit.VerifyFiles([]string{h.file}, mac(keys.UseAudit, audit.Label)); err != nil {
@@ -807,8 +811,9 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // broken is a store that can be taken down.
 type broken struct {
 	store.Store
-	mu   sync.Mutex
-	down bool
+	mu        sync.Mutex
+	down      bool
+	takeFails atomic.Bool
 }
 
 func (b *broken) set(down bool) { b.mu.Lock(); defer b.mu.Unlock(); b.down = down }
@@ -852,8 +857,8 @@ func (b *broken) Get(ctx context.Context, k store.Kind, d store.Digest) ([]byte,
 }
 
 func (b *broken) Take(ctx context.Context, d store.Digest, r policy.Rate) (store.Taken, error) {
-	if err := b.err(); err != nil {
-		return store.Taken{}, err
+	if err := b.err(); err != nil || b.takeFails.Load() {
+		return store.Taken{}, fmt.Errorf("test: %w", store.ErrUnavailable)
 	}
 	return b.Store.Take(ctx, d, r)
 }
