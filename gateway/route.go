@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/store"
 )
 
 // state is one configuration, compiled. It is replaced as a whole and never changed.
@@ -21,8 +23,15 @@ type state struct {
 	config    Config
 	limits    Limits
 	listeners map[string]*listenerState
-	partners  map[string]*slots // in-flight exchanges by partner
-	bounds    map[*slots]int    // of what is in flight, once this configuration is in force
+	partners  map[string]*partnerState
+	bounds    map[*slots]int // of what is in flight, once this configuration is in force
+}
+
+// partnerState is what an exchange needs to know of its partner's share.
+type partnerState struct {
+	slots  *slots       // in-flight exchanges
+	rate   policy.Rate  // zero is no limit
+	digest store.Digest // where the rate is counted
 }
 
 // listenerState is what one configuration says of a listener.
@@ -70,7 +79,7 @@ type path struct {
 
 // compile resolves a configuration: every route has a listener, every path one owner, every operation an issuer.
 func (g *Gateway) compile(c Config) (*state, error) {
-	st := &state{config: c, limits: c.Limits.WithDefaults(), listeners: map[string]*listenerState{}, partners: map[string]*slots{}, bounds: map[*slots]int{}}
+	st := &state{config: c, limits: c.Limits.WithDefaults(), listeners: map[string]*listenerState{}, partners: map[string]*partnerState{}, bounds: map[*slots]int{}}
 	st.bounds[g.slots.global] = st.limits.Concurrent
 	for _, l := range c.Listeners {
 		if _, ok := g.services.Addresses[l.Name]; !ok {
@@ -79,12 +88,12 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		st.listeners[l.Name] = &listenerState{Listener: l, tls: ServerTLS(l.Certificate, l.ClientCAs), mux: http.NewServeMux()}
 	}
 	for _, p := range c.Partners.All() {
-		limit := p.MaxConcurrent
-		if limit == 0 {
-			limit = st.limits.ConcurrentPerPartner
+		known := &partnerState{slots: g.slots.partner(p.ID), rate: p.Rate, digest: limitDigest(c.CardDigest, "partner", p.ID)}
+		if known.rate == (policy.Rate{}) {
+			known.rate = st.limits.Partner
 		}
-		st.partners[p.ID] = g.slots.partner(p.ID)
-		st.bounds[st.partners[p.ID]] = limit
+		st.partners[p.ID] = known
+		st.bounds[known.slots] = cmp.Or(p.MaxConcurrent, st.limits.ConcurrentPerPartner)
 	}
 	paths := map[string]*path{}
 	for i := range c.Routes {

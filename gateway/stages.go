@@ -212,7 +212,7 @@ func (x *running) proveCertificate(p *proven) error {
 // reserve takes the partner's slot, and a place in the queue for the one RSA operation.
 func (x *running) reserve(call *exchange.Call, p *proven) error {
 	partner := x.expected(call, p)
-	if slots := x.st.partners[partner]; slots != nil && !x.held.take(slots) {
+	if known := x.st.partners[partner]; known != nil && !x.held.take(known.slots) {
 		return x.shed("partner")
 	}
 	if !call.Preamble.Present() {
@@ -388,26 +388,24 @@ var errDirectory = errors.New("holder directory cannot answer")
 // count takes a place in the limits per partner and per card.
 func (x *running) count(ctx context.Context, p proven, d decided) error {
 	if p.partner != nil {
-		rate := p.partner.Rate
-		if rate == (policy.Rate{}) {
-			rate = x.st.limits.Partner
-		}
-		if err := x.limit(ctx, "partner", p.partner.ID, rate); err != nil {
-			return err
+		if known := x.st.partners[p.partner.ID]; known != nil {
+			if err := x.limit(ctx, "partner", known.digest, known.rate); err != nil {
+				return err
+			}
 		}
 	}
 	if d.holding != nil && !isMint(x.ep.Operations[0]) {
-		return x.limit(ctx, "card", d.holding.Card, x.st.limits.Card)
+		return x.limit(ctx, "card", x.event.Card, x.st.limits.Card)
 	}
 	return nil
 }
 
 // limit takes one from a rate; the zero rate is no limit.
-func (x *running) limit(ctx context.Context, name, id string, rate policy.Rate) error {
+func (x *running) limit(ctx context.Context, name string, digest store.Digest, rate policy.Rate) error {
 	if rate == (policy.Rate{}) {
 		return nil
 	}
-	taken, err := x.g.services.Store.Take(ctx, x.limitDigest(name, id), rate)
+	taken, err := x.g.services.Store.Take(ctx, digest, rate)
 	if err != nil {
 		return err
 	}
@@ -422,10 +420,10 @@ func (x *running) limited(name string, after time.Duration) error {
 	return &exchange.Failure{Kind: exchange.LimitReached, Reason: "limit_" + name, RetryAfter: seconds(after)}
 }
 
-func (x *running) limitDigest(name, id string) (d store.Digest) {
-	message := make([]byte, 0, 128)
-	message = append(append(append(message, name...), 0), id...)
-	x.st.config.CardDigest.MAC(d[:0], message)
+// limitDigest is where the limit of that name and id is counted. A card's is its digest by itself, which no name and NUL
+// begin.
+func limitDigest(mac policy.MAC, name, id string) (d store.Digest) {
+	mac.MAC(d[:0], []byte(name+"\x00"+id))
 	return d
 }
 
@@ -477,7 +475,7 @@ func (x *running) countFailedOpen(ctx context.Context, p proven) error {
 	if p.partner != nil {
 		who = offender(p.partner.ID, p.user)
 	}
-	taken, err := x.g.services.Store.Take(ctx, x.limitDigest("failed_opens", who), x.st.limits.FailedOpens)
+	taken, err := x.g.services.Store.Take(ctx, limitDigest(x.st.config.CardDigest, "failed_opens", who), x.st.limits.FailedOpens)
 	if err != nil || taken.OK {
 		return err
 	}
