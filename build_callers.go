@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/holder"
+)
+
+// This file resolves who may call, and what they may do: listeners, partners, credentials, holders, policies.
+
+// loadClientCAs reads whose certificates partners bring.
+func (b *builder) loadClientCAs() {
+	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
+		path := b.config.Listeners[name].TLS.ClientCA
+		if path == "" {
+			continue
+		}
+		b.clientCAs[name] = b.authorities("listeners."+name+".tls.client_ca", path)
+		if len(b.clientCAs[name]) == 0 {
+			b.trusted = append(b.trusted, policy.Fingerprint{}) // its problem was told: partners are judged as if there were one
+		}
+		for _, ca := range b.clientCAs[name] {
+			if f := policy.FingerprintOf(ca); !slices.Contains(b.trusted, f) {
+				b.trusted = append(b.trusted, f)
+			}
+		}
+	}
+}
+
+func (b *builder) loadListeners() {
+	if len(b.config.Listeners) == 0 {
+		b.problem("listeners", "required: at least one")
+	}
+	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
+		c, at := b.config.Listeners[name], "listeners."+name
+		if _, _, err := net.SplitHostPort(c.Address); err != nil {
+			b.problem(at+".address", "want host:port, as in :8443")
+		}
+		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
+		l.Certificate, _ = b.certificate(at+".tls", c.TLS)
+		l.ClientCAs = pool(b.clientCAs[name])
+		b.listeners = append(b.listeners, l)
+	}
+}
+
+func (b *builder) listener(name string) *gateway.Listener {
+	for i := range b.listeners {
+		if b.listeners[i].Name == name {
+			return &b.listeners[i]
+		}
+	}
+	return nil
+}
+
+func (b *builder) loadPartners() {
+	var list []policy.Partner
+	for i, c := range b.config.Partners {
+		at := fmt.Sprintf("partners[%d]", i)
+		p := policy.Partner{
+			ID: c.ID, Disabled: c.Disabled, Environment: b.environment(at+".environment", c.Environment),
+			Rate: c.Rate, MaxConcurrent: c.Concurrent,
+		}
+		if c.Certificate != nil {
+			b.partnerCertificate(at+".certificate", c.Certificate, &p)
+		}
+		// Each is added by itself, so that what is wrong with it is said at its line.
+		if _, err := policy.NewPartners(append(list, p), b.trusted...); err != nil {
+			b.problem(at, "%v", err)
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(c.Issuers)) {
+			if _, ok := b.config.Issuers[name]; !ok {
+				b.problem(at+".issuers."+name, "no issuer has this name (known: %s)", known(b.config.Issuers))
+			}
+		}
+		if c.Disabled {
+			b.notice("partners: %s is disabled", c.ID)
+		}
+		list = append(list, p)
+	}
+	var err error
+	if b.partners, err = policy.NewPartners(list, b.trusted...); err != nil {
+		b.problem("partners", "%v", err) // not reached: each was added to those before it
+		b.partners = nil
+	}
+}
+
+// partnerIDs are the configured ids, those of partners with problems too.
+func (b *builder) partnerIDs() []string {
+	ids := make([]string, len(b.config.Partners))
+	for i, p := range b.config.Partners {
+		ids[i] = p.ID
+	}
+	return ids
+}
+
+func (b *builder) partnerCertificate(at string, c *PartnerCertificateConfig, p *policy.Partner) {
+	subject, err := policy.ParseSubject(c.Subject)
+	if err != nil {
+		b.problem(at+".subject", "%v", err)
+	} else {
+		p.Subjects = []policy.Subject{subject}
+	}
+	if c.CA != "" {
+		for _, ca := range b.authorities(at+".ca", c.CA) {
+			p.CA = append(p.CA, policy.FingerprintOf(ca))
+		}
+	}
+	for i, text := range c.Pins {
+		pin, err := policy.ParseFingerprint(text)
+		if err != nil {
+			b.problem(fmt.Sprintf("%s.pins[%d]", at, i), "%v", err)
+			continue
+		}
+		p.Pins = append(p.Pins, pin)
+	}
+}
+
+func (b *builder) loadCredentials() {
+	if b.config.Credentials == "" {
+		return
+	}
+	path := b.resolve(b.config.Credentials)
+	info, err := os.Stat(path)
+	if err != nil {
+		b.problem("credentials", "%v", unquoted(err))
+		return
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		b.problem("credentials", "others than its owner can write the file: whoever can, can make credentials")
+	}
+	if b.credentials, err = credential.LoadAPIKeys(path); err != nil {
+		b.foreign("credentials", err)
+		return
+	}
+	if b.partners == nil {
+		return
+	}
+	if err := b.credentials.Validate(b.partners); err != nil {
+		b.foreign("credentials", err)
+	}
+}
+
+func (b *builder) loadHolders() {
+	if b.config.Holders == "" {
+		b.problem("holders", "required: the holder directory, which says whose card is whose")
+		return
+	}
+	if !b.exists("holders", b.config.Holders) {
+		return
+	}
+	var err error
+	if b.holders, err = holder.LoadFile(b.resolve(b.config.Holders)); err != nil {
+		b.foreign("holders", err)
+		return
+	}
+	if b.partners == nil {
+		return
+	}
+	names := slices.Collect(maps.Keys(b.config.Issuers))
+	if err := b.holders.Validate(b.partnerIDs(), names); err != nil {
+		b.foreign("holders", err)
+	}
+}
+
+func (b *builder) loadPolicies() {
+	var files []policy.PolicyFile
+	for i, glob := range b.config.Policies {
+		at := fmt.Sprintf("policies[%d]", i)
+		b.watch(globbed + b.relative(glob))
+		names, err := filepath.Glob(b.relative(glob))
+		if err != nil || len(names) == 0 {
+			b.problem(at, "no file matches")
+			continue
+		}
+		for _, name := range names {
+			if content, ok := b.read(at, name); ok {
+				files = append(files, policy.PolicyFile{Name: b.display(name), Source: content})
+			}
+		}
+	}
+	if len(b.config.Policies) == 0 {
+		b.problem("policies", "required: without a policy that permits, nothing is done")
+	}
+	if len(files) == 0 || b.partners == nil {
+		return
+	}
+	var issuers []policy.Issuer
+	for name, c := range b.config.Issuers {
+		issuers = append(issuers, policy.Issuer{ID: name, Environment: b.environment("issuers."+name, c.Environment)})
+	}
+	var err error
+	if b.engine, err = policy.NewEngine(policy.EngineConfig{Policies: files, Partners: b.partners, Issuers: issuers}); err != nil {
+		b.foreign("policies", err)
+	}
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// This file reads what a configuration names: files of every sort, and what is in them.
+
+// watch notes a file that was read, or a pattern of files, as it is now.
+func (b *builder) watch(name string) {
+	if _, ok := b.seen[name]; !ok {
+		b.seen[name] = stamp(name)
+	}
+}
+
+// resolve makes a path of the configuration relative to its file, and notes that it was read.
+func (b *builder) resolve(path string) string {
+	path = b.relative(path)
+	b.watch(path)
+	return path
+}
+
+func (b *builder) relative(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(b.dir, path)
+}
+
+// display is a path as problems and rules name it: relative to the configuration where it can be.
+func (b *builder) display(path string) string {
+	if short, err := filepath.Rel(b.dir, path); err == nil {
+		return short
+	}
+	return path
+}
+
+// read returns a file's content, or reports why there is none.
+func (b *builder) read(key, path string) ([]byte, bool) {
+	if path == "" {
+		b.problem(key, "required: the path of a file")
+		return nil, false
+	}
+	content, err := os.ReadFile(b.resolve(path))
+	if err != nil {
+		b.problem(key, "%v", unquoted(err))
+		return nil, false
+	}
+	return content, true
+}
+
+// exists checks that a file is there and can be read, for those that another package reads.
+func (b *builder) exists(key, path string) bool {
+	f, err := os.Open(b.resolve(path))
+	if err != nil {
+		b.problem(key, "%v", unquoted(err))
+		return false
+	}
+	f.Close()
+	return true
+}
+
+// unquoted drops the path from a file error: it stands in the configuration, at the place that is named.
+func unquoted(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
+// secret returns the one line of a file that holds a secret.
+func (b *builder) secret(key, path string) (string, bool) {
+	content, ok := b.read(key, path)
+	if !ok {
+		return "", false
+	}
+	text := strings.TrimRight(string(content), "\r\n")
+	if text == "" || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		b.problem(key, "the file must hold one line of text")
+		return "", false
+	}
+	return text, true
+}
+
+func (b *builder) certificate(at string, c ListenerTLSConfig) (tls.Certificate, bool) {
+	chain, ok := b.read(at+".certificate", c.Certificate)
+	key, also := b.read(at+".key", c.Key)
+	if !ok || !also {
+		return tls.Certificate{}, false
+	}
+	pair, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		b.problem(at+".certificate", "certificate and key do not load: %v", err)
+		return tls.Certificate{}, false
+	}
+	return pair, true
+}
+
+// authorities reads a PEM file of CA certificates. Anything else in it is a problem, not something to pass over.
+func (b *builder) authorities(key, path string) []*x509.Certificate {
+	content, ok := b.read(key, path)
+	if !ok {
+		return nil
+	}
+	var found []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, content = pem.Decode(content); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			b.problem(key, "the file holds something that is not a certificate")
+			return nil
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		switch {
+		case err != nil:
+			b.problem(key, "certificate %d does not parse", len(found)+1)
+			return nil
+		case !c.IsCA:
+			b.problem(key, "certificate %d is not a CA's", len(found)+1)
+			return nil
+		}
+		found = append(found, c)
+	}
+	if len(found) == 0 {
+		b.problem(key, "the file holds no PEM certificate")
+	}
+	return found
+}
+
+func pool(cs []*x509.Certificate) *x509.CertPool {
+	if cs == nil {
+		return nil
+	}
+	p := x509.NewCertPool()
+	for _, c := range cs {
+		p.AddCert(c)
+	}
+	return p
+}
+
+// foreign reports the problems of another file, which name their own lines.
+func (b *builder) foreign(key string, err error) {
+	for line := range strings.Lines(err.Error()) {
+		b.problem(key, "%s", strings.TrimSuffix(line, "\n"))
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/issuer"
+	"github.com/cardstile/cardstile/vault"
+	"github.com/cardstile/cardstile/vault/envelope"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// This file resolves the issuers behind us.
+
+func (b *builder) loadIssuers() {
+	for _, name := range slices.Sorted(maps.Keys(b.config.Issuers)) {
+		c, at := b.config.Issuers[name], "issuers."+name
+		before := len(b.problems)
+		environment := b.environment(at+".environment", c.Environment)
+		kind, err := issuer.Lookup(c.Kind)
+		if err != nil {
+			b.problem(at+".kind", "%v", err)
+			continue
+		}
+		config := gateway.IssuerConfig{
+			Name: name, Kind: kind, Timeout: c.Timeout, Concurrent: c.Concurrent, MaxBytes: b.config.Limits.AnswerBytes,
+			PartnerCredentials: b.partnerCredentials(name),
+		}
+		config.URL, config.TLS = b.issuerURL(at, c, environment)
+		config.Credential, _ = b.secret(at+".api_key_file", c.APIKeyFile)
+		config.SessionKey = b.issuerKey(at, c, kind)
+		if len(b.problems) > before {
+			continue
+		}
+		if b.issuers[name], err = gateway.NewIssuer(config); err != nil {
+			b.problem(at, "%v", err)
+		}
+	}
+}
+
+func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url.URL, *tls.Config) {
+	u, err := url.Parse(c.URL)
+	switch {
+	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		b.problem(at+".url", "want a URL of scheme, host and perhaps a path, without user, query or fragment")
+		return nil, nil
+	case u.Scheme == "http" && environment == "test" && loopback(u.Hostname()):
+		return u, nil
+	case u.Scheme != "https":
+		b.problem(at+".url", "want https")
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		config.RootCAs = pool(b.authorities(at+".ca", c.CA))
+	}
+	if c.Certificate != "" || c.Key != "" {
+		if pair, ok := b.certificate(at, ListenerTLSConfig{Certificate: c.Certificate, Key: c.Key}); ok {
+			config.Certificates = []tls.Certificate{pair}
+		}
+	}
+	return u, config
+}
+
+func (b *builder) partnerCredentials(name string) map[string]string {
+	found := map[string]string{}
+	for i, p := range b.config.Partners {
+		c, ok := p.Issuers[name]
+		if !ok {
+			continue
+		}
+		if key, ok := b.secret(fmt.Sprintf("partners[%d].issuers.%s.api_key_file", i, name), c.APIKeyFile); ok {
+			found[p.ID] = key
+		}
+	}
+	return found
+}
+
+func (b *builder) issuerKey(at string, c IssuerConfig, kind issuer.Kind) *vault.IssuerKey {
+	format, err := envelope.ByName(kind.SessionFormat)
+	if err != nil {
+		panic("internal error: " + err.Error()) // a table of ours
+	}
+	content, ok := b.read(at+".public_key", c.PublicKey)
+	if !ok {
+		return nil
+	}
+	public, err := keys.ParsePublicPEM(content)
+	if err != nil {
+		b.problem(at+".public_key", "%v", err)
+		return nil
+	}
+	small := slices.Contains(c.Legacy, "rsa-1024")
+	for i, name := range c.Legacy {
+		if name != "rsa-1024" {
+			b.problem(fmt.Sprintf("%s.legacy[%d]", at, i), "unknown primitive (known: rsa-1024)")
+		}
+	}
+	if err := keys.MinBits(public, small); err != nil {
+		b.problem(at+".public_key", "%v; where the issuer has no other, name it: legacy: [rsa-1024]", err)
+		return nil
+	}
+	if small {
+		b.notice("%s: legacy: rsa-1024, a key of %d bits", at, public.Size()*8)
+	}
+	for _, name := range format.Legacy() {
+		b.notice("%s: its sessions (format %s) use %s", at, format.Name(), name)
+	}
+	key, err := vault.NewIssuerKey(format, public)
+	if err != nil {
+		b.problem(at+".public_key", "%v", err)
+	}
+	return key
+}
+
+// checkSharing refuses several partners behind one account with an issuer, unless that is said [3].
+func (b *builder) checkSharing() {
+	for _, name := range slices.Sorted(maps.Keys(b.config.Issuers)) {
+		if b.config.Issuers[name].SharedCredential {
+			b.notice("issuers.%s: shared_credential: several partners act under one API key", name)
+			continue
+		}
+		var sharing []string
+		for _, p := range b.config.Partners {
+			if slices.Contains(sharing, p.ID) {
+				continue // told with the partners
+			}
+			if _, own := p.Issuers[name]; !own && b.reaches(p, name) {
+				sharing = append(sharing, p.ID)
+			}
+		}
+		if len(sharing) > 1 {
+			b.problem("issuers."+name, "partners %s would share one API key: give each its own (partners[].issuers.%s.api_key_file), or say shared_credential: true",
+				strings.Join(sharing, ", "), name)
+		}
+	}
+}
+
+// reaches reports whether a partner can come to an issuer by some route.
+func (b *builder) reaches(p PartnerConfig, issuerName string) bool {
+	return slices.ContainsFunc(b.config.Routes, func(r RouteConfig) bool {
+		return r.Issuer == issuerName && (r.Partner == p.ID || r.Partner == "" && p.Certificate != nil)
+	})
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/face"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/vault"
+	"github.com/cardstile/cardstile/vault/envelope"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// This file resolves routes: a face on a listener, an issuer behind it.
+
+func (b *builder) loadRoutes() {
+	if len(b.config.Routes) == 0 {
+		b.problem("routes", "required: at least one")
+	}
+	for i := range b.config.Routes {
+		at := fmt.Sprintf("routes[%d]", i)
+		c := &b.config.Routes[i]
+		if r, ok := b.route(at, c); ok {
+			b.routes = append(b.routes, r)
+			b.cookieKeys = append(b.cookieKeys, b.routeCookies(at, c, r.Environment))
+		}
+	}
+	b.checkSharing()
+}
+
+// route resolves one route.
+func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
+	before := len(b.problems)
+	r := gateway.Route{
+		Listener: c.Listener, Name: c.Face, Environment: b.environment(at+".environment", c.Environment),
+		UnboundTokens: c.UnboundTokens, PIN: face.PINMode(c.PIN), Legacy: c.Legacy,
+	}
+	if l := b.listener(c.Listener); l == nil && len(b.config.Listeners) > 0 {
+		b.problem(at+".listener", "no listener has this name (known: %s)", known(b.config.Listeners))
+	} else if l != nil && l.Environment != r.Environment {
+		b.problem(at+".listener", "the listener is of environment %s, the route of %s", l.Environment, r.Environment)
+	}
+	kind, err := face.Lookup(c.Face)
+	if err != nil {
+		b.problem(at+".face", "%v", err)
+		return r, false
+	}
+	b.routeIssuer(at, c, &r)
+	b.routePartner(at, c, kind, &r)
+	b.routeKeys(at, c, kind, &r)
+	b.routeModes(at, c, kind)
+	for i, op := range c.Operations {
+		if !slices.Contains(policy.Operations(), policy.Operation(op)) {
+			b.problem(fmt.Sprintf("%s.operations[%d]", at, i), "unknown operation (known: %s)", listed(policy.Operations()))
+		}
+		r.Operations = append(r.Operations, policy.Operation(op))
+	}
+	if len(b.problems) > before || c.SessionKey != "" && r.ClientKeys == nil {
+		return r, false
+	}
+	fc := face.Config{PIN: r.PIN, PINWithPAN: c.PINWithPAN}
+	if r.ClientKeys != nil {
+		fc.SessionKeys, fc.PINKeys = r.ClientKeys, r.ClientKeys
+	}
+	if r.PIN == face.PINBlind && r.Issuer != nil {
+		fc.PINKeys = r.Issuer.SessionKey
+	}
+	r.Face, err = kind.New(fc)
+	if err != nil {
+		b.problem(at, "%v", err)
+		return r, false
+	}
+	return r, true
+}
+
+func (b *builder) routeIssuer(at string, c *RouteConfig, r *gateway.Route) {
+	if c.Issuer == "" {
+		b.problem(at+".issuer", "required (known: %s)", known(b.config.Issuers))
+		return
+	}
+	config, ok := b.config.Issuers[c.Issuer]
+	if !ok {
+		b.problem(at+".issuer", "no issuer has this name (known: %s)", known(b.config.Issuers))
+		return
+	}
+	if e := b.environment("issuers."+c.Issuer+".environment", config.Environment); e != r.Environment {
+		b.problem(at+".issuer", "the issuer is of environment %s, the route of %s", e, r.Environment)
+	}
+	r.Issuer = b.issuers[c.Issuer] // nil where it has problems of its own, told there
+}
+
+func (b *builder) routePartner(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
+	if c.Partner == "" {
+		if kind.Credential == policy.KindCookie {
+			b.problem(at+".partner", "required: the callers of this face do not show their partner")
+		}
+		return
+	}
+	r.Partner = c.Partner
+	if b.partners == nil {
+		return
+	}
+	switch p := b.partners.ByID(c.Partner); {
+	case p == nil:
+		if !slices.Contains(b.partnerIDs(), c.Partner) { // else its problem was told
+			b.problem(at+".partner", "no partner has this id")
+		}
+	case p.Environment != r.Environment:
+		b.problem(at+".partner", "the partner is of environment %s, the route of %s", p.Environment, r.Environment)
+	}
+}
+
+// routeKeys resolves what opens the callers' sessions and proves their cookies.
+func (b *builder) routeKeys(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
+	format, err := envelope.ByName(kind.SessionFormat)
+	if err != nil {
+		panic("internal error: " + err.Error()) // a table of ours
+	}
+	if chain := b.keyChain(at, keys.UseSession, r.Environment, c.SessionKey, c.PreviousSessionKey); len(chain) > 0 {
+		for _, name := range format.Legacy() {
+			if !slices.Contains(c.Legacy, name) {
+				b.problem(at+".legacy", "the clients of face %s need %s: name it, legacy: [%s]", c.Face, name, name)
+			}
+			b.notice("%s: legacy: session ids of face %s use %s", at, c.Face, name)
+		}
+		if r.ClientKeys, err = vault.NewClientKeys(format, chain...); err != nil {
+			b.problem(at+".session_key", "%v", err)
+		}
+	}
+	for i, name := range c.Legacy {
+		if !slices.Contains(format.Legacy(), name) {
+			b.problem(fmt.Sprintf("%s.legacy[%d]", at, i), "unknown primitive (known: %s)", strings.Join(format.Legacy(), ", "))
+		}
+	}
+	if kind.Credential == policy.KindCookie && c.CookieKey == "" {
+		b.problem(at+".cookie_key", "required by face %s", c.Face)
+	}
+}
+
+// routeCookies returns the keys that sign the route's cookies.
+func (b *builder) routeCookies(at string, c *RouteConfig, environment string) []*keys.Key {
+	return b.keyChain(at, keys.UseCookie, environment, c.CookieKey, c.PreviousCookieKey)
+}
+
+// routeModes checks the switches of a route, and puts those that weaken it into the inventory.
+func (b *builder) routeModes(at string, c *RouteConfig, kind face.Kind) {
+	switch face.PINMode(c.PIN) {
+	case face.PINOff, face.PINBlind:
+	case face.PINSoftware:
+		b.notice("%s: pin: software: PIN blocks are opened in memory", at)
+	default:
+		b.problem(at+".pin", "want blind or software, or nothing")
+	}
+	if c.PINWithPAN {
+		if c.PIN != string(face.PINSoftware) {
+			b.problem(at+".pin_with_pan", "needs pin: software")
+		}
+		b.notice("%s: pin_with_pan: a PIN may stand beside a card number in one answer", at)
+	}
+	switch c.UnboundTokens {
+	case "", policy.UnboundWithUserProof, policy.UnboundRefuse:
+	case policy.UnboundAllow:
+		b.notice("%s: unbound_tokens: allow: whoever holds a partner's token opens any card of that partner", at)
+	default:
+		b.problem(at+".unbound_tokens", "want with_user_proof, refuse or allow")
+	}
+	if c.UnboundTokens != "" && kind.Credential != policy.KindToken {
+		b.problem(at+".unbound_tokens", "face %s has no tokens", c.Face)
+	}
+	if c.StatelessCookies {
+		b.notice("%s: stateless_cookies: signed cookies without a login record, which cannot be revoked and never expire", at)
+	}
+}
+
+// checkGateway has the gateway judge what it will be given: routes that are in one another's way, or serve nothing.
+func (b *builder) checkGateway() {
+	if len(b.problems) > 0 {
+		return // it would be given less than is configured
+	}
+	err := gateway.Check(gateway.Config{Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders})
+	if route, ok := errors.AsType[*gateway.RouteError](err); ok {
+		b.problem(fmt.Sprintf("routes[%d]", route.Index), "%v", route.Err)
+	} else if err != nil {
+		b.problem("routes", "%v", err)
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/policy/store"
+)
+
+// This file judges what a gateway stands on: admin listener, store, audit log, log.
+
+func (b *builder) loadAdmin() {
+	c := &b.config.Admin
+	if c.Address == "" {
+		c.Address = "127.0.0.1:8445"
+	}
+	host, _, err := net.SplitHostPort(c.Address)
+	if err != nil {
+		b.problem("admin.address", "want host:port, as in 127.0.0.1:8445")
+		return
+	}
+	b.admin.Address = c.Address
+	if c.BearerFile != "" {
+		b.admin.Bearer, _ = b.secret("admin.bearer_file", c.BearerFile)
+	}
+	if c.TLS != (ListenerTLSConfig{}) {
+		pair, _ := b.certificate("admin.tls", c.TLS)
+		var cas []*x509.Certificate
+		if c.TLS.ClientCA != "" {
+			cas = b.authorities("admin.tls.client_ca", c.TLS.ClientCA)
+		}
+		b.admin.TLS = gateway.ServerTLS(pair, pool(cas))
+	}
+	if !loopback(host) && (c.TLS.Certificate == "" || c.TLS.ClientCA == "" && c.BearerFile == "") {
+		b.problem("admin.address", "off loopback the admin listener needs tls, and tls.client_ca or bearer_file")
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+func (b *builder) loadStore() {
+	c := b.config.Store
+	if c.Redis != nil && c.Memory != nil {
+		b.problem("store", "want one of redis and memory")
+	}
+	if c.Redis != nil {
+		b.loadRedis(c.Redis)
+	}
+	if c.Memory != nil && c.Memory.LoginsFile != "" {
+		if production(b.config.Environment) {
+			b.problem("store.memory.logins_file", "not in production")
+		}
+		content, _ := b.read("store.memory.logins_file", c.Memory.LoginsFile)
+		b.logins = strings.Fields(string(content))
+	}
+	if c.Redis == nil && production(b.config.Environment) {
+		b.notice("store: in memory: one instance only, and a restart forgets all tokens")
+	}
+}
+
+func (b *builder) loadRedis(c *RedisConfig) {
+	if len(c.Addresses) == 0 {
+		b.problem("store.redis.addresses", "required: host:port of the server")
+	}
+	for i, address := range c.Addresses {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+			b.problem(fmt.Sprintf("store.redis.addresses[%d]", i), "want host:port, as in redis.internal:6379")
+		}
+	}
+	if c.Username != "" && c.PasswordFile == "" {
+		b.problem("store.redis.password_file", "required where there is a username")
+	}
+	b.redis = &store.RedisConfig{
+		Addresses: c.Addresses, Username: c.Username, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
+	}
+	if c.PasswordFile != "" {
+		b.redis.PasswordFile = b.relative(c.PasswordFile)
+		b.secret("store.redis.password_file", c.PasswordFile) // read again at each dial; here, whether it holds one
+	}
+	if c.TLS == nil {
+		return
+	}
+	b.redis.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+	if c.TLS.CA != "" {
+		b.redis.TLS.RootCAs = pool(b.authorities("store.redis.tls.ca", c.TLS.CA))
+	}
+	if c.TLS.Certificate != "" || c.TLS.Key != "" {
+		if pair, ok := b.certificate("store.redis.tls", ListenerTLSConfig{Certificate: c.TLS.Certificate, Key: c.TLS.Key}); ok {
+			b.redis.TLS.Certificates = []tls.Certificate{pair}
+		}
+	}
+}
+
+// checkRedis has the store judge what is left, once the files are read. It does not dial.
+func (b *builder) checkRedis() {
+	if b.redis == nil || len(b.problems) > 0 {
+		return
+	}
+	s, err := store.NewRedis(*b.redis)
+	if err != nil {
+		b.problem("store.redis", "%v", err)
+		return
+	}
+	s.Close() //nolint:errcheck // it was never open
+}
+
+func (b *builder) loadAudit() {
+	if b.config.Audit.File == "" {
+		b.problem("audit.file", "required: the audit log")
+		return
+	}
+	if info, err := os.Stat(filepath.Dir(b.relative(b.config.Audit.File))); err != nil || !info.IsDir() {
+		b.problem("audit.file", "its directory is not there")
+	}
+}
+
+func (b *builder) loadLog() {
+	if _, err := logLevel(b.config.Log); err != nil {
+		b.problem("log.level", "%v", err)
+	}
+	if !slices.Contains([]string{"", "auto", "json", "console"}, b.config.Log.Format) {
+		b.problem("log.format", "want json, console or auto")
+	}
+}
