@@ -144,7 +144,7 @@ func TestLeaksAreFound(t *testing.T) {
 	const checked = "\tif err := check(f, d, plaintext); err != nil {\n\t\treturn Sealed{}, err\n\t}\n"
 	for name, leaky := range map[string]struct {
 		sources map[string][2]string // by file: a text that stands there once, and what takes its place
-		want    []leak                // whatever the form
+		want    []leak               // whatever the form
 	}{
 		"print, metric and key": {
 			map[string][2]string{
