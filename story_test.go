@@ -373,10 +373,10 @@ type answered struct {
 
 // call is what the options of `http` say.
 type call struct {
-	background, certificate, bearer, session, connection, minTLS string
-	http1                                                        bool
-	request                                                      request
-	status                                                       int
+	background, certificate, connection string
+	http1                               bool
+	request                             request
+	status                              int
 }
 
 func (s *story) parseCall(args []string) (*call, error) {
