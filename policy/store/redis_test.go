@@ -229,7 +229,7 @@ func TestTenure(t *testing.T) {
 		r := newRedis(t, store.RedisConfig{Addresses: []string{primary.Addr}})
 		follow(replica, primary)
 		live, spent := mint(t, r)
-		primary.Do("WAIT", "1", "0")
+		caughtUp(replica, primary)
 
 		other := newRedis(t, store.RedisConfig{Addresses: []string{replica.Addr}})
 		_, err := other.Redeem(t.Context(), store.KindToken, live, attempt(1))
@@ -263,6 +263,19 @@ func follow(replica, primary *testredis.Server) {
 	replica.Do("REPLICAOF", host, port)
 	for !strings.Contains(replica.Do("INFO", "replication").(string), "master_link_status:up") {
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// caughtUp returns when a replica has all that was written until now. WAIT would speak for its own connection alone.
+func caughtUp(replica, primary *testredis.Server) {
+	offset := func(s *testredis.Server, field string) int {
+		_, rest, _ := strings.Cut(s.Do("INFO", "replication").(string), "\n"+field+":")
+		digits, _, _ := strings.Cut(rest, "\r")
+		n, _ := strconv.Atoi(digits)
+		return n
+	}
+	for want := offset(primary, "master_repl_offset"); offset(replica, "slave_repl_offset") < want; {
+		time.Sleep(time.Millisecond)
 	}
 }
 
