@@ -92,3 +92,34 @@ func BenchmarkMillionTokens(b *testing.B) {
 		m.Close()
 	}
 }
+
+// BenchmarkBeginFinish is what each call with an idempotency key costs, where it is the first one with it.
+func BenchmarkBeginFinish(b *testing.B) {
+	pair := func(b *testing.B, s store.Store) {
+		ctx, d := b.Context(), digest()
+		if _, err := s.Begin(ctx, kindCall, d, d, attempt(1), time.Second, time.Second, time.Second); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Finish(ctx, kindCall, d, attempt(1), grant); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("memory", func(b *testing.B) {
+		m, err := store.NewMemory(store.MemoryConfig{MaxCalls: 1 << 28})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer m.Close()
+		b.ReportAllocs()
+		for b.Loop() {
+			pair(b, m)
+		}
+	})
+	b.Run("redis", func(b *testing.B) {
+		s := redisSubject(b)
+		b.ReportAllocs()
+		for b.Loop() {
+			pair(b, s)
+		}
+	})
+}

@@ -79,6 +79,7 @@ type machine struct {
 	tokens map[int]*mintedToken
 	record map[int]*storedRecord
 	marks  map[int]*storedRecord
+	calls  map[int]*begunCall
 }
 
 func (m *machine) digest(id int) (d store.Digest) {
@@ -210,6 +211,7 @@ func (m *machine) Check(*rapid.T) {}
 func (m *machine) reset(run uint64) {
 	m.run = run
 	m.tokens, m.record, m.marks = make(map[int]*mintedToken), make(map[int]*storedRecord), make(map[int]*storedRecord)
+	m.calls = make(map[int]*begunCall)
 }
 
 // Whatever is done in whatever order, memory answers as the contract says, to the millisecond.
@@ -234,7 +236,7 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 		rt.Repeat(rapid.StateMachineActions(m))
 
 		// In the end nothing is left but a page or two of each shard.
-		c.pass(store.MaxTTL + time.Hour)
+		c.pass(2*store.MaxTTL + time.Hour)
 		if err := mem.Ready(rt.Context()); err != nil {
 			rt.Fatal(err)
 		}

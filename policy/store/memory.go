@@ -17,6 +17,7 @@ import (
 const (
 	DefaultMaxEntries = 1 << 20
 	DefaultMaxLimits  = 1 << 18
+	DefaultMaxCalls   = 1 << 20
 	maxMaxEntries     = 1 << 30
 )
 
@@ -28,6 +29,9 @@ type MemoryConfig struct {
 	// MaxLimits bounds the limits that are not full, apart from MaxEntries, so that callers from many addresses cannot
 	// crowd out tokens. 0: DefaultMaxLimits.
 	MaxLimits int
+	// MaxCalls bounds idempotent calls, tombstones among them, apart from MaxEntries too: they stay for days, and must not
+	// crowd out tokens of a minute. 0: DefaultMaxCalls. One takes about 130 bytes and its answer; a tombstone 80.
+	MaxCalls int
 	// Now is the clock. Nil: time.Now, whose monotonic reading counts, so that a step of the wall clock neither ends nor
 	// revives anything.
 	Now func() time.Time
@@ -46,6 +50,7 @@ type Memory struct {
 	turn    atomic.Uint32 // whose shard is tidied next, besides the operation's own
 	stored  budget
 	limits  budget
+	calls   budget
 	entries [maxClasses]entries
 	meter   *meter
 
@@ -72,10 +77,11 @@ type class struct {
 type family string
 
 const (
-	familyToken  family = "token"
-	familyOnce   family = "once"
-	familyRecord family = "record"
-	familyLimit  family = "limit"
+	familyToken      family = "token"
+	familyOnce       family = "once"
+	familyIdempotent family = "idempotent"
+	familyRecord     family = "record"
+	familyLimit      family = "limit"
 )
 
 // limitKind is the one kind of limits.
@@ -91,17 +97,23 @@ func NewMemory(c MemoryConfig) (*Memory, error) {
 	if c.MaxLimits < 0 || c.MaxLimits > maxMaxEntries {
 		return nil, fmt.Errorf("memory store: max limits %d: want 1 to %d, or 0 for %d", c.MaxLimits, maxMaxEntries, DefaultMaxLimits)
 	}
+	if c.MaxCalls < 0 || c.MaxCalls > maxMaxEntries {
+		return nil, fmt.Errorf("memory store: max calls %d: want 1 to %d, or 0 for %d", c.MaxCalls, maxMaxEntries, DefaultMaxCalls)
+	}
 	if c.MaxEntries == 0 {
 		c.MaxEntries = DefaultMaxEntries
 	}
 	if c.MaxLimits == 0 {
 		c.MaxLimits = DefaultMaxLimits
 	}
+	if c.MaxCalls == 0 {
+		c.MaxCalls = DefaultMaxCalls
+	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	m := &Memory{now: c.Now, start: c.Now(), meter: newMeter("memory")}
-	m.stored.max, m.limits.max = int64(c.MaxEntries), int64(c.MaxLimits)
+	m.stored.max, m.limits.max, m.calls.max = int64(c.MaxEntries), int64(c.MaxLimits), int64(c.MaxCalls)
 	seed := maphash.MakeSeed()
 	for i := range m.shards {
 		m.shards[i].slab = newSlab()
@@ -310,6 +322,9 @@ func (m *Memory) ready(ctx context.Context) error {
 	if used := m.limits.used.Load(); used >= m.limits.max {
 		return fmt.Errorf("%w: %d limits of %d: raise the store's limit of limits, or use Redis", m.full[opReady], used, m.limits.max)
 	}
+	if used := m.calls.used.Load(); used >= m.calls.max {
+		return fmt.Errorf("%w: %d idempotent calls of %d: raise the store's limit of calls, or use Redis", m.full[opReady], used, m.calls.max)
+	}
 	return nil
 }
 
@@ -327,6 +342,7 @@ func (m *Memory) Close() error {
 	}
 	m.stored.used.Store(0)
 	m.limits.used.Store(0)
+	m.calls.used.Store(0)
 	return nil
 }
 
@@ -453,8 +469,11 @@ func (m *Memory) class(c class) (uint8, bool) {
 	}
 	number := uint8(len(old))
 	m.entries[number].room = &m.stored
-	if c.family == familyLimit {
+	switch c.family {
+	case familyLimit:
 		m.entries[number].room = &m.limits
+	case familyIdempotent:
+		m.entries[number].room = &m.calls
 	}
 	grown := make(map[class]uint8, len(old)+1)
 	for k, n := range old {
@@ -469,7 +488,7 @@ func (m *Memory) class(c class) (uint8, bool) {
 type memoryCollector struct{ m *Memory }
 
 var entriesDesc = prometheus.NewDesc("cardstile_store_entries",
-	"Entries in memory, by kind: tokens with those spent, marks, records, limits.", []string{"kind"}, prometheus.Labels{"store": "memory"})
+	"Entries in memory, by kind: tokens with those spent, marks, records, limits, idempotent calls.", []string{"kind"}, prometheus.Labels{"store": "memory"})
 
 // Describe is prometheus.Collector.
 func (c memoryCollector) Describe(ch chan<- *prometheus.Desc) { ch <- entriesDesc }

@@ -11,14 +11,19 @@ import (
 type state uint8
 
 const (
-	stateLive     state = iota + 1 // a token nobody redeemed
-	stateReplay                    // a token that was, with its value, for the attempt that did
-	stateSpent                     // a token that was, without its value
-	stateMark                      // Once
-	stateRecord                    // Records
-	stateLimit                     // Limiter
-	minIndexSlots = 16
+	stateLive      state = iota + 1 // a token nobody redeemed
+	stateReplay                     // a token that was, with its value, for the attempt that did
+	stateSpent                      // a token that was, without its value
+	stateMark                       // Once
+	stateRecord                     // Records
+	stateLimit                      // Limiter
+	stateBegun                      // a call in flight
+	stateTaken                      // one in flight whose owner took over from another one
+	stateKept                       // a call with its answer
+	stateTombstone                  // a call whose ttl is over
 )
+
+const minIndexSlots = 16
 
 // budget is room that shards share. Safe for concurrent use.
 type budget struct {
@@ -182,22 +187,33 @@ func (s *shard) expire(h handle, now int64) {
 		return
 	}
 	_, i := s.find(r.class(), r.digest(), s.hash(r.class(), r.digest()))
-	tombstone := r.expires() + SpentFor.Milliseconds()
-	if r.state() != stateReplay || tombstone <= now {
+	end, after := r.end(), stateTombstone
+	if end <= now {
 		s.remove(h, i)
 		return
 	}
-	// The replay window is over: the value goes, the digest stays.
-	small := s.slab.alloc(0)
-	t := s.slab.record(small)
-	copy(t, r[:offValue])
-	clear(t.attempt())
-	t.setValue(nil)
-	t.setState(stateSpent)
-	t.setDue(tombstone)
+	if r.state() == stateReplay {
+		after = stateSpent
+	}
+	// The replay window is over, or the time that an answer is kept: the value goes, the digest stays.
+	h = s.move(h, i, 0, 0)
+	r = s.slab.record(h)
+	clear(r.attempt())
+	r.setState(after)
+	r.setDue(end)
+	s.wheel.add(&s.slab, h)
+}
+
+// move puts the record h, which stands at place i of the index and in no slot of the wheel, into a cell for a value of n
+// bytes. Its first keep bytes are as they were, the others zero.
+func (s *shard) move(h handle, i, keep, n int) handle {
+	to := s.slab.alloc(n)
+	r := s.slab.record(to)
+	copy(r, s.slab.record(h)[:offValue+keep])
+	r.setLength(n)
 	s.slab.freeCell(h)
-	s.index[i] = small
-	s.wheel.add(&s.slab, small)
+	s.index[i] = to
+	return to
 }
 
 // lookup is find for a record that still counts at now (ms): one whose time is over is as good as none, whether or not
@@ -207,12 +223,7 @@ func (s *shard) lookup(class uint8, digest []byte, hash uint64, now int64) (h ha
 	if h == 0 {
 		return 0, i, false
 	}
-	r := s.slab.record(h)
-	over := r.due() <= now
-	if r.state() == stateReplay {
-		over = r.expires()+SpentFor.Milliseconds() <= now
-	}
-	return h, i, over
+	return h, i, s.slab.record(h).end() <= now
 }
 
 // live is lookup that forgets a stale record on the way: 0 means that there is none.

@@ -9,7 +9,7 @@ import (
 //
 //	offset  bytes
 //	0       32     digest
-//	32      16     attempt that redeemed it; of a limit: its theoretical arrival time, µs (8 bytes)
+//	32      16     attempt that redeemed it, or owns the call; of a limit: its theoretical arrival time, µs (8 bytes)
 //	48      6      expires, ms of the store's time
 //	54      6      due, ms: when the wheel has to do something about it
 //	60      4      the record after it in its slot of the wheel, or 0
@@ -52,8 +52,23 @@ func (r record) value() []byte {
 	return r[offValue : offValue+int(binary.LittleEndian.Uint16(r[offLength:]))]
 }
 func (r record) setValue(v []byte) {
-	binary.LittleEndian.PutUint16(r[offLength:], uint16(len(v))) // MaxValueBytes fits
+	r.setLength(len(v))
 	copy(r[offValue:], v)
+}
+
+// setLength says how long the value is. MaxValueBytes and callAnswer fit.
+func (r record) setLength(n int) { binary.LittleEndian.PutUint16(r[offLength:], uint16(n)) }
+
+// end is when the record is as good as none.
+func (r record) end() int64 {
+	switch r.state() {
+	case stateReplay:
+		return r.expires() + SpentFor.Milliseconds()
+	case stateBegun, stateTaken, stateKept:
+		return r.callEnd()
+	default:
+		return r.due()
+	}
 }
 
 // get48 and put48 keep a time of the store in six bytes: milliseconds for 4,000 years.

@@ -27,7 +27,8 @@ func newMemory(t testing.TB, c store.MemoryConfig) (*store.Memory, *clock) {
 }
 
 func TestMemoryConfigIsChecked(t *testing.T) {
-	for _, c := range []store.MemoryConfig{{MaxEntries: -1}, {MaxLimits: -1}, {MaxEntries: 1<<30 + 1}, {MaxLimits: 1<<30 + 1}} {
+	for _, c := range []store.MemoryConfig{{MaxEntries: -1}, {MaxLimits: -1}, {MaxCalls: -1},
+		{MaxEntries: 1<<30 + 1}, {MaxLimits: 1<<30 + 1}, {MaxCalls: 1<<30 + 1}} {
 		if _, err := store.NewMemory(c); err == nil {
 			t.Errorf("%+v was taken", c)
 		}
@@ -240,13 +241,16 @@ func TestMemoryCountsEntries(t *testing.T) {
 	must(t, m.Put(ctx, store.KindLogin, d, nil, time.Hour))
 	_, err := m.Take(ctx, d, policy.Rate{Count: 1, Per: time.Hour})
 	must(t, err)
+	_, err = m.Begin(ctx, kindCall, d, d, attempt(1), time.Minute, time.Hour, time.Hour)
+	must(t, err)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m.Collectors()...)
 	want := func(tokens string) {
 		t.Helper()
 		if err := testutil.GatherAndCompare(registry, strings.NewReader(`
-# HELP cardstile_store_entries Entries in memory, by kind: tokens with those spent, marks, records, limits.
+# HELP cardstile_store_entries Entries in memory, by kind: tokens with those spent, marks, records, limits, idempotent calls.
 # TYPE cardstile_store_entries gauge
+cardstile_store_entries{kind="call",store="memory"} 1
 cardstile_store_entries{kind="limit",store="memory"} 1
 cardstile_store_entries{kind="login",store="memory"} 1
 cardstile_store_entries{kind="token",store="memory"} `+tokens+"\n"), "cardstile_store_entries"); err != nil {

@@ -15,6 +15,9 @@ const (
 	opMint operation = iota + 1
 	opRedeem
 	opOnce
+	opBegin
+	opFinish
+	opAbandon
 	opPut
 	opGet
 	opDelete
@@ -24,8 +27,8 @@ const (
 )
 
 var operationNames = [operations]string{
-	opMint: "mint", opRedeem: "redeem", opOnce: "once", opPut: "put", opGet: "get", opDelete: "delete", opTake: "take",
-	opReady: "ready",
+	opMint: "mint", opRedeem: "redeem", opOnce: "once", opBegin: "begin", opFinish: "finish", opAbandon: "abandon",
+	opPut: "put", opGet: "get", opDelete: "delete", opTake: "take", opReady: "ready",
 }
 
 func (o operation) String() string { return operationNames[o] }
@@ -41,6 +44,11 @@ const (
 	resultExpired
 	resultFenced
 	resultExists
+	resultReplayed
+	resultInFlight
+	resultOtherBody
+	resultTombstone
+	resultLost
 	resultInvalid
 	resultUnavailable
 	results
@@ -48,7 +56,8 @@ const (
 
 var resultNames = [results]string{
 	resultOK: "ok", resultLimited: "limited", resultUnknown: "unknown", resultSpent: "spent", resultExpired: "expired",
-	resultFenced: "fenced", resultExists: "exists", resultInvalid: "invalid", resultUnavailable: "unavailable",
+	resultFenced: "fenced", resultExists: "exists", resultReplayed: "replayed", resultInFlight: "in_flight",
+	resultOtherBody: "other_body", resultTombstone: "tombstone", resultLost: "lost", resultInvalid: "invalid", resultUnavailable: "unavailable",
 }
 
 func resultOf(err error) result {
@@ -65,6 +74,14 @@ func resultOf(err error) result {
 		return resultFenced
 	case ErrExists:
 		return resultExists
+	case ErrInFlight:
+		return resultInFlight
+	case ErrOtherBody:
+		return resultOtherBody
+	case ErrTombstone:
+		return resultTombstone
+	case ErrLost:
+		return resultLost
 	}
 	if errors.Is(err, ErrInvalid) {
 		return resultInvalid

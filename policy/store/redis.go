@@ -40,7 +40,7 @@ type RedisConfig struct {
 	// Prefix begins every key. Letters, digits, '.', '_', '-', ':', at most 64; empty: "cardstile".
 	Prefix string
 	// PoolSize bounds the connections that operations may use at once, to each server. 0: 10 for each CPU, at least 16.
-	// Logins have a pool of the same bound besides.
+	// Logins and idempotent calls have a pool of the same bound besides.
 	PoolSize int
 	// DialTimeout bounds the making of a connection, TLS included. 0: 2 s.
 	DialTimeout time.Duration
@@ -72,7 +72,7 @@ type Redis struct {
 	// once runs what must not be sent a second time by itself: go-redis's retries would redeem, lose the reply, redeem
 	// again and be told "spent".
 	once redis.UniversalClient
-	// again runs what may be repeated: Records.
+	// again runs what may be repeated: Records and Idempotent.
 	again  redis.UniversalClient
 	meter  *meter
 	closed atomic.Bool

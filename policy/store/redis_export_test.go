@@ -19,7 +19,9 @@ func (r *Redis) ShortenWindows(replay, spentFor, expiredFor time.Duration) {
 // Scripts are the scripts' sources with the names that the code knows for them.
 func Scripts() map[string]string {
 	all := make(map[string]string)
-	for _, s := range []script{mintScript, redeemScript, takeScript, probeScript} {
+	for _, s := range []script{
+		mintScript, redeemScript, beginScript, finishScript, abandonScript, takeScript, probeScript,
+	} {
 		all[s.source] = s.sha
 	}
 	return all

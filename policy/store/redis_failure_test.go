@@ -172,6 +172,13 @@ func TestEveryFailureIsUnavailable(t *testing.T) {
 			}
 			check("delete", r.Delete(ctx, store.KindLogin, d))
 		}
+		begun, err := r.Begin(ctx, kindCall, d, d, attempt(1), time.Hour, time.Hour, 0)
+		check("begin", err)
+		if begun.Owner || begun.Value != nil {
+			t.Errorf("begun, with an error: %+v", begun)
+		}
+		check("finish", r.Finish(ctx, kindCall, d, attempt(1), []byte(secret)))
+		check("abandon", r.Abandon(ctx, kindCall, d, attempt(1)))
 		if err := r.Ready(ctx); err == nil {
 			t.Errorf("%q: ready", reply)
 		} else if strings.Contains(err.Error(), secret) {
@@ -206,5 +213,11 @@ func TestSingleUseIsNeverSentTwice(t *testing.T) {
 		sent("once", 1, "set")
 		_, _ = r.Get(ctx, store.KindLogin, d)
 		sent("get", 2, "get")
+		_, _ = r.Begin(ctx, kindCall, d, d, attempt(1), time.Hour, time.Hour, 0)
+		sent("all before, and begin", 5, "eval", "evalsha")
+		_ = r.Finish(ctx, kindCall, d, attempt(1), nil)
+		sent("all before, and finish", 7, "eval", "evalsha")
+		_ = r.Abandon(ctx, kindCall, d, attempt(1))
+		sent("all before, and abandon", 9, "eval", "evalsha")
 	}
 }

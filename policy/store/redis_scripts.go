@@ -15,6 +15,12 @@ var (
 	mintSource string
 	//go:embed redis_redeem.lua
 	redeemSource string
+	//go:embed redis_begin.lua
+	beginSource string
+	//go:embed redis_finish.lua
+	finishSource string
+	//go:embed redis_abandon.lua
+	abandonSource string
 	//go:embed redis_take.lua
 	takeSource string
 	//go:embed redis_probe.lua
@@ -32,10 +38,13 @@ type script struct {
 }
 
 var (
-	mintScript   = script{mintSource, "5aa433c49ec6c9668f4e6864070f43efff5afaf3"}
-	redeemScript = script{redeemSource, "1396a21b98c2a64fe3b27f02e1d123bd99788fd7"}
-	takeScript   = script{takeSource, "b183129f0901108cc23960bfee8fe80910764a4e"}
-	probeScript  = script{probeSource, "38ffd2d0458ab3bc3946563d17e445c6e673a05e"}
+	mintScript    = script{mintSource, "5aa433c49ec6c9668f4e6864070f43efff5afaf3"}
+	redeemScript  = script{redeemSource, "1396a21b98c2a64fe3b27f02e1d123bd99788fd7"}
+	beginScript   = script{beginSource, "d042d9f5f0177d93824421805a7086d13cbcc030"}
+	finishScript  = script{finishSource, "74c5c3ae16fbd9786756addb8e093568a0a48df3"}
+	abandonScript = script{abandonSource, "ac759c36c9b2a518a4297721752b9834ccb3b6b6"}
+	takeScript    = script{takeSource, "b183129f0901108cc23960bfee8fe80910764a4e"}
+	probeScript   = script{probeSource, "38ffd2d0458ab3bc3946563d17e445c6e673a05e"}
 )
 
 // run runs the script once. A server that does not have it refuses its name without running anything; it then gets the

@@ -1,5 +1,5 @@
 // Package store holds what all instances of a gateway must agree on: which single-use token is still good, which write
-// was seen already, who is logged in, how much of a limit is left.
+// was seen already, what a repeated call was answered, who is logged in, how much of a limit is left.
 //
 // It answers "has it already?" behind narrow contracts, twice: Memory for one instance, Redis for several. One test runs
 // on both. Keys are digests and values are opaque: what is secret in a value the vault has sealed before it comes here,
@@ -22,7 +22,7 @@ import (
 // can tell the token from it.
 type Digest [32]byte
 
-// Attempt identifies one try of one exchange to redeem. The gateway draws it at random for each exchange and never takes
+// Attempt identifies one try of one exchange to redeem, or to run an idempotent call. The gateway draws it at random for each exchange and never takes
 // it from the wire [9]. The zero Attempt is refused with ErrInvalid.
 type Attempt [16]byte
 
@@ -146,6 +146,7 @@ type Limiter interface {
 type Store interface {
 	Tokens
 	Once
+	Idempotent
 	Records
 	Limiter
 
