@@ -44,6 +44,7 @@ type ClientKeys struct {
 	bySize   map[int][]crypto.Decrypter // by length of the modulus, in bytes; in the configured order
 	maxBytes int
 	spki     []byte
+	clear    bool // no keys: see InsecureClearClient
 }
 
 // NewClientKeys takes keys of use session and of one environment [5], primary first. Keys that have the primary's
@@ -85,15 +86,21 @@ func NewClientKeys(f envelope.Format, ks ...*keys.Key) (*ClientKeys, error) {
 }
 
 // Parse reads a client's preamble. It is cheap and bounded by the longest key; [ErrPreamble] is the one error.
-func (c *ClientKeys) Parse(text string) (Preamble, error) { return parse(c.format, text, c.maxBytes) }
+func (c *ClientKeys) Parse(text string) (Preamble, error) {
+	if c.clear {
+		return Preamble{}, ErrPreamble
+	}
+	return parse(c.format, text, c.maxBytes)
+}
 
-// PublicSPKI is the public half of the primary, as DER (RFC 5280, section 4.1.2.7): a copy.
+// PublicSPKI is the public half of the primary, as DER (RFC 5280, section 4.1.2.7): a copy. Nil on a leg in clear.
 func (c *ClientKeys) PublicSPKI() []byte { return bytes.Clone(c.spki) }
 
 // IssuerKey is the public key that sessions with an issuer are wrapped for, in that issuer's format.
 type IssuerKey struct {
 	format envelope.Format
 	public *rsa.PublicKey
+	clear  bool // no key: see InsecureClearIssuer
 }
 
 // NewIssuerKey takes a key of at least 1024 bits; the caller has applied [keys.MinBits], which knows whether the
@@ -111,5 +118,8 @@ func NewIssuerKey(f envelope.Format, pub *rsa.PublicKey) (*IssuerKey, error) {
 // Parse reads the preamble of a client that encrypted to the issuer's key, for [Vault.Blind]. It is cheap and bounded
 // by that key; [ErrPreamble] is the one error.
 func (k *IssuerKey) Parse(text string) (Preamble, error) {
+	if k.clear {
+		return Preamble{}, ErrPreamble
+	}
 	return parse(k.format, text, k.public.Size())
 }

@@ -22,7 +22,8 @@ type Opening struct {
 var errLegs = errors.New("open session: no leg, or a preamble without client keys")
 
 // Open sets both legs of a session up: the client's with the key in its preamble, at the cost of one RSA operation for
-// each client key of that length until one fits; the issuer's with a fresh key, a cheap public-key operation.
+// each client key of that length until one fits; the issuer's with a fresh key, a cheap public-key operation. A leg in
+// clear costs nothing and takes no preamble.
 //
 // A preamble that has no key's length costs and waits for nothing. ctx bounds the waiting; an operation that has begun
 // is finished. Errors: [ErrOpen] and [ErrPreamble] bare, [ErrBinding], [ErrBusy], or ctx's. The caller closes the session.
@@ -41,19 +42,14 @@ func (v *Vault) open(ctx context.Context, o Opening) (*Session, error) {
 		return nil, ErrBinding
 	}
 	switch {
-	case o.Client != nil && !o.Preamble.Present():
+	case o.Client != nil && o.Client.clear == o.Preamble.Present(): // a leg in clear has no preamble, any other needs one
 		return nil, ErrPreamble
 	case o.Client == nil && (o.Preamble.Present() || o.Issuer == nil):
 		return nil, errLegs
 	}
 	l := &legs{metrics: v.metrics}
 	if o.Client != nil {
-		key, err := v.unwrap(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		defer key.Destroy()
-		if l.client, err = o.Client.format.NewCipher(key); err != nil {
+		if err := v.openClient(ctx, o, &l.client); err != nil {
 			return nil, err
 		}
 	}
@@ -65,15 +61,34 @@ func (v *Vault) open(ctx context.Context, o Opening) (*Session, error) {
 	return &Session{legs: secret.Hide(l)}, nil
 }
 
+// openClient makes the client's leg.
+func (v *Vault) openClient(ctx context.Context, o Opening, to *leg) error {
+	if o.Client.clear {
+		to.clear = true
+		return nil
+	}
+	key, err := v.unwrap(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer key.Destroy()
+	to.cipher, err = o.Client.format.NewCipher(key)
+	return err
+}
+
 // wrap makes the issuer's leg.
 func (l *legs) wrap(k *IssuerKey) error {
+	if k.clear {
+		l.issuer.clear = true
+		return nil
+	}
 	key, preamble, err := k.format.Wrap(k.public)
 	if err != nil {
 		return fmt.Errorf("open session: %w", err)
 	}
 	defer key.Destroy()
 	l.preamble = preamble
-	l.issuer, err = k.format.NewCipher(key)
+	l.issuer.cipher, err = k.format.NewCipher(key)
 	return err
 }
 
@@ -120,8 +135,9 @@ func (v *Vault) Blind(binding []byte, p Preamble) (*Session, error) {
 
 // legs are the two sides of a session.
 type legs struct {
-	client, issuer envelope.Cipher // nil where there is no such leg
+	client, issuer leg
 	preamble       string          // of the issuer's leg
 	blind          envelope.Format // of a session that opens nothing; else nil
+	leaving        []*plain        // fields in clear that were not written yet, or were
 	metrics        *metrics
 }

@@ -28,6 +28,9 @@ func (s *Session) IssuerPreamble() string {
 // that d names, under a fresh IV: 16 bytes to the client, to the issuer as long as the client's was.
 // A PIN block leaves with one spelling.
 //
+// On a leg in clear, opening is reading the member of a [Body] that in is a handle to, and sealing is keeping the
+// plaintext until [Session.Render] or [Session.Rewrite] writes it: what comes back is a handle, good for this session.
+//
 // A weak PIN to the issuer is [ErrWeakPIN]. All else is a bare [ErrOpen]: a wrong key, tag or shape, a plaintext that is
 // not the field, a leg that is not there, a session that is closed.
 func (s *Session) Reseal(f Field, d Direction, in Sealed) (Sealed, error) {
@@ -40,12 +43,18 @@ func (s *Session) Reseal(f Field, d Direction, in Sealed) (Sealed, error) {
 	return out, err
 }
 
-// Close lets go of both keys. The keys themselves were zeroed when the session was opened; the ciphers' expanded keys
+// Close lets go of both keys, and zeroes what was to leave in clear. The keys themselves were zeroed when the session was opened; the ciphers' expanded keys
 // are freed, and gone when their memory is used again. It may be called twice and on nil.
 func (s *Session) Close() {
-	if s != nil {
-		s.legs = secret.Hidden[legs]{}
+	if s == nil {
+		return
 	}
+	if l := s.legs.Get(); l != nil {
+		for _, p := range l.leaving {
+			p.text.Destroy()
+		}
+	}
+	s.legs = secret.Hidden[legs]{}
 }
 
 // Format implements [fmt.Formatter]: nothing of the session is printed.
@@ -55,14 +64,17 @@ func (l *legs) reseal(f Field, d Direction, in Sealed) (Sealed, error) {
 	if l.blind != nil {
 		return l.pass(f, in)
 	}
-	from, to, ivBytes := l.issuer, l.client, clientIVBytes
+	from, to, ivBytes := &l.issuer, &l.client, clientIVBytes
 	if d == ToIssuer {
-		from, to, ivBytes = l.client, l.issuer, decodedLen(in.IV)
+		from, to = &l.client, &l.issuer
+		if !from.clear {
+			ivBytes = decodedLen(in.IV)
+		}
 	}
-	if from == nil || to == nil {
+	if !from.there() || !to.there() {
 		return Sealed{}, ErrOpen
 	}
-	plaintext, err := from.Open(in.Data, in.IV)
+	plaintext, err := from.open(f, in)
 	if err != nil {
 		return Sealed{}, ErrOpen
 	}
@@ -70,12 +82,15 @@ func (l *legs) reseal(f Field, d Direction, in Sealed) (Sealed, error) {
 	if err := check(f, d, plaintext); err != nil {
 		return Sealed{}, err
 	}
-	return seal(to, plaintext, ivBytes)
+	if to.clear {
+		return l.keep(f, plaintext), nil
+	}
+	return seal(to.cipher, plaintext, ivBytes)
 }
 
 // pass lets a PIN through unread, if it has a sealed field's shape.
 func (l *legs) pass(f Field, in Sealed) (Sealed, error) {
-	if f != FieldPIN || l.blind.CheckSealed(in.Data, in.IV) != nil {
+	if f != FieldPIN || in.InClear() || l.blind.CheckSealed(in.Data, in.IV) != nil {
 		return Sealed{}, ErrOpen
 	}
 	return in, nil

@@ -2,6 +2,8 @@
 //
 // A request's client wraps a session key for one of our keys, and we wrap a fresh one for the issuer: two legs.
 // Every sensitive field is opened on one leg, checked, and sealed on the other, without leaving this package.
+// Where a protocol has card data in clear inside TLS, that leg is in clear: it is opened by a constructor that says
+// "insecure clear", and what came or goes is a [Body] or an [Outgoing], whose bytes callers name and never see [12].
 // Callers hold ciphertext and opaque values. This package and those below it are the only ones that see card data.
 package vault
 
@@ -113,5 +115,14 @@ func (d Direction) String() string {
 	return "invalid"
 }
 
-// Sealed is a field under a leg's key: the base64 texts of ciphertext with tag and of the IV, as on the wire.
-type Sealed struct{ Data, IV string }
+// Sealed is a field on one leg: the base64 texts of ciphertext with tag and of the IV, as on the wire. On a leg in clear
+// it is a handle instead: its texts are empty and the plaintext stays in the vault, in the [Body] that it came in or in
+// the [Session] that it leaves by. Two handles are equal if they are one.
+type Sealed struct {
+	Data, IV string
+
+	plain *plain
+}
+
+// InClear reports whether it is a handle to a field on a leg in clear.
+func (s Sealed) InClear() bool { return s.plain != nil }

@@ -1,0 +1,176 @@
+package vault
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// visitor is told of each value of a document once it is complete, in document order of their ends.
+type visitor interface{ visit(v *visited) error }
+
+// visited is one value. Offsets are into the document; name is its raw text with quotes, empty in arrays.
+type visited struct {
+	start, end         int
+	nameStart, nameEnd int
+	node               *node // nil where nothing is declared
+	kind               jsontext.Kind
+	children           int // of an object or array
+}
+
+// walker reads a document from beginning to end without copying values out of it.
+type walker struct {
+	decoder *jsontext.Decoder
+	input   bytes.Buffer // the decoder reads its bytes in place
+	frames  []frame
+	name    []byte // of a member whose name has escapes
+}
+
+// frame is an object or array that was entered and not left.
+type frame struct {
+	at       visited
+	children int
+}
+
+var walkers = sync.Pool{New: func() any {
+	return &walker{decoder: jsontext.NewDecoder(new(bytes.Buffer)), frames: make([]frame, 0, 8)}
+}}
+
+// nothing is what an idle decoder reads, so that it keeps no document alive.
+var nothing = new(bytes.Buffer)
+
+// walk reads one strict JSON document: no duplicate names, no invalid UTF-8 (RFC 7493, sections 2.1 and 2.3), no nesting
+// beyond maxDepth, nothing after it. Errors say where and never quote.
+func walk(document []byte, root *node, maxDepth int, v visitor) error {
+	w := walkers.Get().(*walker)
+	defer w.done()
+	w.input = *bytes.NewBuffer(document)
+	w.decoder.Reset(&w.input)
+	return where(w.walk(root, maxDepth, v))
+}
+
+func (w *walker) done() {
+	w.input = bytes.Buffer{}
+	w.decoder.Reset(nothing)
+	clear(w.frames[:cap(w.frames)])
+	w.frames = w.frames[:0]
+	clear(w.name[:cap(w.name)])
+	w.name = w.name[:0]
+	walkers.Put(w)
+}
+
+var (
+	errDepth    = errors.New("nested too deep")
+	errTrailing = errors.New("something after the value")
+)
+
+func (w *walker) walk(root *node, maxDepth int, v visitor) error {
+	current := visited{node: root}
+	for {
+		// A name, or the end of an object or array.
+		if n := len(w.frames); n > 0 {
+			top := &w.frames[n-1]
+			kind := w.decoder.PeekKind()
+			if kind == '}' || kind == ']' {
+				if _, err := w.decoder.ReadToken(); err != nil {
+					return err
+				}
+				done := top.at
+				done.end, done.children = int(w.decoder.InputOffset()), top.children
+				w.frames = w.frames[:n-1]
+				if err := v.visit(&done); err != nil {
+					return err
+				}
+				if n == 1 {
+					return w.end()
+				}
+				continue
+			}
+			top.children++
+			current = visited{}
+			if top.at.kind == '{' {
+				name, err := w.decoder.ReadValue()
+				if err != nil {
+					return err
+				}
+				current.nameEnd = int(w.decoder.InputOffset())
+				current.nameStart = current.nameEnd - len(name)
+				if current.node, err = w.named(top.at.node, name); err != nil {
+					return err
+				}
+			} else {
+				current.node = top.at.node.element(top.children - 1)
+			}
+		}
+		// A value.
+		current.kind = w.decoder.PeekKind()
+		if current.kind == '{' || current.kind == '[' {
+			if len(w.frames) == maxDepth {
+				return errDepth
+			}
+			if _, err := w.decoder.ReadToken(); err != nil {
+				return err
+			}
+			current.start = int(w.decoder.InputOffset()) - 1
+			w.frames = append(w.frames, frame{at: current})
+			continue
+		}
+		value, err := w.decoder.ReadValue()
+		if err != nil {
+			return err
+		}
+		current.end = int(w.decoder.InputOffset())
+		current.start = current.end - len(value)
+		if err := v.visit(&current); err != nil {
+			return err
+		}
+		if len(w.frames) == 0 {
+			return w.end()
+		}
+	}
+}
+
+// named is the node of the member with this raw name.
+func (w *walker) named(of *node, name []byte) (*node, error) {
+	if of == nil || len(of.edges) == 0 {
+		return nil, nil
+	}
+	if bytes.IndexByte(name, '\\') < 0 {
+		return of.name(name[1 : len(name)-1]), nil
+	}
+	var err error
+	if w.name, err = jsontext.AppendUnquote(w.name[:0], name); err != nil {
+		return nil, err
+	}
+	return of.name(w.name), nil
+}
+
+// end wants nothing but white space to be left.
+func (w *walker) end() error {
+	switch _, err := w.decoder.ReadToken(); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return errTrailing
+	default:
+		return err
+	}
+}
+
+// where keeps of an error what does not quote the document.
+func where(err error) error {
+	var syntax *jsontext.SyntacticError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &syntax):
+		return fmt.Errorf("%w: malformed JSON at byte %d", ErrBody, syntax.ByteOffset)
+	case errors.Is(err, errDepth), errors.Is(err, errTrailing), errors.Is(err, errSpliced), errors.Is(err, errCanon):
+		return fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	return fmt.Errorf("%w: malformed JSON", ErrBody)
+}
