@@ -237,6 +237,11 @@ func TestBadRequests(t *testing.T) {
 	body.body = "{}"
 	h.expect("a body to a GET", c, body, bad)
 
+	// A length that is stated is judged before anything of the body comes.
+	before := h.snapshot(large)
+	answer, said := h.raw("partners", "POST /api/v1/ephemeral-token HTTP/1.1\nHost: localhost\nContent-Type: application/json\nContent-Length: 100000\n\n")
+	h.compare("announced", before, reply{answer.StatusCode, answer.Header, said, ""}, large)
+
 	// Chunked, so that its length is not stated; over both protocols.
 	for _, http2 := range []bool{false, true} {
 		for n, w := range map[int]want{1000: bad, 1001: large} {

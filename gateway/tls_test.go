@@ -113,6 +113,24 @@ func TestHandshakeFailures(t *testing.T) {
 	eventually(t, "the connections are closed", func() bool { return h.metric("cardstile_connections", "listener", "partners") == 0 })
 }
 
+// TestAlertArrives: a client that has sent its request before it hears that it may not come in hears why all the same: what
+// it sent is read, because closing over unread bytes would take the alert away from it.
+func TestAlertArrives(t *testing.T) {
+	h := newHouse(t, options{})
+	raw, err := net.Dial("tcp", h.gateway.Addr("partners").String())
+	must(err)
+	defer raw.Close()
+	conn := tls.Client(raw, &tls.Config{RootCAs: shared().servers.pool(), ServerName: "localhost", MinVersion: tls.VersionTLS13})
+	must(conn.Handshake())
+	_, err = conn.Write(make([]byte, 16<<10))
+	must(err)
+	eventually(t, "the handshake has failed", func() bool { return h.metric("cardstile_handshake_failures_total", "reason", "no_certificate") == 1 })
+	time.Sleep(20 * time.Millisecond) // for what the kernel does when the server closes
+	if _, err := conn.Read(make([]byte, 1)); err == nil || !strings.HasSuffix(err.Error(), "certificate required") {
+		t.Errorf("the client reads %v", err)
+	}
+}
+
 func noChain(c tls.Certificate) tls.Certificate {
 	c.Certificate = c.Certificate[:1]
 	return c
