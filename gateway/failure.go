@@ -67,6 +67,10 @@ var failures = []struct {
 	{store.ErrFenced, exchange.Internal, "store_fenced"},
 	{store.ErrExists, exchange.Internal, "store_exists"},
 	{store.ErrInvalid, exchange.Internal, "store_invalid"},
+	{store.ErrInFlight, exchange.Internal, "store_in_flight"},
+	{store.ErrOtherBody, exchange.Internal, "store_other_body"},
+	{store.ErrTombstone, exchange.Internal, "store_tombstone"},
+	{store.ErrLost, exchange.Internal, "store_lost"},
 	{vault.ErrBinding, exchange.Internal, "no_permit"},
 }
 
