@@ -72,6 +72,10 @@ var failures = []struct {
 	{store.ErrTombstone, exchange.Internal, "store_tombstone"},
 	{store.ErrLost, exchange.Internal, "store_lost"},
 	{vault.ErrBinding, exchange.Internal, "no_permit"},
+	// Whose body it is, the caller's or the issuer's, is known where it is read, and said there.
+	{vault.ErrBody, exchange.Internal, "clear_body"},
+	{vault.ErrMember, exchange.Internal, "clear_member"},
+	{vault.ErrSplice, exchange.Internal, "clear_splice"},
 }
 
 // deniedKinds: somebody else's card looks like one that does not exist, and a token that is good for something else like
