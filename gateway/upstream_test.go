@@ -60,7 +60,7 @@ func TestIssuerFaults(t *testing.T) {
 			{"truncated", "issuer_lost", exchange.IssuerFailed, sandbox.FaultTruncatedBody.On(sandbox.CallSecrets), "lost"},
 			{"disconnect", "issuer_lost", exchange.IssuerFailed, sandbox.FaultDisconnect.On(sandbox.CallSecrets), "lost"},
 			{"hang", "issuer_timeout", exchange.IssuerTimeout, sandbox.FaultHang.On(sandbox.CallSecrets), "timeout"},
-			{"slow", "issuer_timeout", exchange.IssuerTimeout, sandbox.FaultSlow(20 * time.Second).On(sandbox.CallCard), "timeout"},
+			{"slow", "issuer_timeout", exchange.IssuerTimeout, sandbox.FaultSlow(time.Hour).On(sandbox.CallCard), "timeout"},
 		} {
 			name := fmt.Sprintf("%s, HTTP/1.1 %t", test.name, http1)
 			h.rain.SetFault("ic-1", test.fault)
