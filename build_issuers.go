@@ -55,7 +55,7 @@ func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url
 		b.problem(at+".url", "want https")
 		return nil, nil
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	config := gateway.ClientTLS(nil)
 	if c.CA != "" {
 		config.RootCAs = pool(b.authorities(at+".ca", c.CA))
 	}

@@ -27,7 +27,6 @@ func (b *builder) loadAdmin() {
 		b.problem("admin.address", "want host:port, as in 127.0.0.1:8445")
 		return
 	}
-	b.admin.Address = c.Address
 	if c.BearerFile != "" {
 		b.admin.Bearer, _ = b.secret("admin.bearer_file", c.BearerFile)
 	}
@@ -94,7 +93,8 @@ func (b *builder) loadRedis(c *RedisConfig) {
 	if c.TLS == nil {
 		return
 	}
-	b.redis.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.TLS.ServerName}
+	b.redis.TLS = gateway.ClientTLS(nil)
+	b.redis.TLS.ServerName = c.TLS.ServerName
 	if c.TLS.CA != "" {
 		b.redis.TLS.RootCAs = pool(b.authorities("store.redis.tls.ca", c.TLS.CA))
 	}

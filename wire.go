@@ -100,7 +100,7 @@ func generated(use keys.Use, b *builder) (*keys.Key, error) {
 
 // newServices builds what a reload does not touch.
 func (p *process) newServices(b *builder) (gateway.Services, error) {
-	s := gateway.Services{Log: p.log, Admin: b.admin, Addresses: map[string]string{}}
+	s := gateway.Services{Log: p.log, AdminAddress: b.config.Admin.Address, Addresses: map[string]string{}}
 	for name, l := range b.config.Listeners {
 		s.Addresses[name] = l.Address
 	}
@@ -143,7 +143,7 @@ func newStore(b *builder) (store.Store, error) {
 func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	l := b.config.Limits
 	c := gateway.Config{
-		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders,
+		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders, Admin: b.admin,
 		Limits: gateway.Limits{
 			Partner: l.Partner, Card: l.Card, FailedOpens: l.FailedOpens, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
 			AnswerBytes: l.AnswerBytes, Handshake: l.Handshake, Read: l.Read, Write: l.Write, Idle: l.Idle, Exchange: l.Exchange,

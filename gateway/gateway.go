@@ -33,7 +33,8 @@ type Services struct {
 	Vault *vault.Vault
 	Audit *audit.Log
 	Log   *zap.Logger
-	Admin Admin
+	// AdminAddress is where the operators' listener stands. It is fixed for the life of a process.
+	AdminAddress string
 
 	// Metrics serves the operators' /metrics.
 	Metrics http.Handler
@@ -42,11 +43,10 @@ type Services struct {
 	Addresses map[string]string
 }
 
-// Admin is the operators' listener.
+// Admin is who may ask on the operators' listener.
 type Admin struct {
-	Address string
-	TLS     *tls.Config // nil is plain HTTP, for loopback
-	Bearer  string      // required of every request where it is not empty
+	TLS    *tls.Config // nil is plain HTTP, for loopback; from one to the other takes a restart
+	Bearer string      // required of every request where it is not empty
 }
 
 // Config is all that a reload replaces, as one value. Everything in it is resolved: keys are loaded, files are read,
@@ -59,6 +59,7 @@ type Config struct {
 	Holders   holder.Directory
 	Tokens    *credential.Tokens
 	Limits    Limits
+	Admin     Admin
 
 	// CardDigest and EnvelopeDigest key the digests under which cards stand in the audit log and write envelopes in the
 	// store.
@@ -204,7 +205,7 @@ func (g *Gateway) Listen() (err error) {
 			return fmt.Errorf("listener %s: %w", name, err)
 		}
 	}
-	admin, err := net.Listen("tcp", g.services.Admin.Address)
+	admin, err := net.Listen("tcp", g.services.AdminAddress)
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
@@ -215,8 +216,13 @@ func (g *Gateway) Listen() (err error) {
 		g.servers = append(g.servers, g.newServer(l))
 	}
 	g.bound["admin"] = admin.Addr()
-	if t := g.services.Admin.TLS; t != nil {
-		admin = tls.NewListener(admin, t)
+	if g.state.Load().config.Admin.TLS != nil {
+		admin = tls.NewListener(admin, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			if t := g.state.Load().config.Admin.TLS; t != nil {
+				return t, nil
+			}
+			return nil, errors.New("no admin TLS is configured any more") // clear text takes a restart
+		}})
 	}
 	g.listeners = append(g.listeners, &listener{name: "admin", accepted: admin})
 	g.servers = append(g.servers, g.newAdminServer())

@@ -324,8 +324,8 @@ func (h *house) newServices() {
 	must(err)
 	s := gateway.Services{
 		Store: memory, Vault: v, Log: logger, Metrics: promhttp.HandlerFor(h.registry, promhttp.HandlerOpts{}),
-		Admin:     gateway.Admin{Address: "127.0.0.1:0"},
-		Addresses: map[string]string{"partners": "127.0.0.1:0", "public": "127.0.0.1:0"},
+		AdminAddress: "127.0.0.1:0",
+		Addresses:    map[string]string{"partners": "127.0.0.1:0", "public": "127.0.0.1:0"},
 	}
 	if h.o.store != nil {
 		s.Store = h.o.store(s.Store)

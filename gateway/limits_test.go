@@ -418,7 +418,7 @@ func TestListenIsAllOrNothing(t *testing.T) {
 	taken := first.gateway.Addr("public").String()
 	for name, change := range map[string]func(*gateway.Services){
 		"listener": func(s *gateway.Services) { s.Addresses["public"] = taken },
-		"admin":    func(s *gateway.Services) { s.Admin.Address = taken },
+		"admin":    func(s *gateway.Services) { s.AdminAddress = taken },
 	} {
 		h := buildHouse(t, options{services: change})
 		if err := h.gateway.Listen(); err == nil || !strings.Contains(err.Error(), map[string]string{"listener": "public", "admin": "admin"}[name]) {

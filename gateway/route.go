@@ -105,7 +105,6 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		l.mux.HandleFunc("/", g.noRoute)
 		for key, p := range paths {
 			if on, pattern, _ := strings.Cut(key, " "); on == name {
-				slices.Sort(p.allowed())
 				l.mux.Handle(pattern, p)
 				l.mux.Handle(pattern+"/{$}", p) // some clients add a slash; a redirect would break them
 			}

@@ -244,7 +244,7 @@ func TestAdmin(t *testing.T) {
 // TestAdminBearer: where one is configured it is required of every path.
 func TestAdminBearer(t *testing.T) {
 	const bearer = "operators-bearer-of-the-tests"
-	h := newHouse(t, options{services: func(s *gateway.Services) { s.Admin.Bearer = bearer }})
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Admin.Bearer = bearer }})
 	h.secret(bearer)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/"} {
 		for name, header := range map[string][]string{
@@ -265,10 +265,28 @@ func TestAdminBearer(t *testing.T) {
 	}
 }
 
+// TestAdminBearerIsReloaded: the old one ends with the reload.
+func TestAdminBearerIsReloaded(t *testing.T) {
+	const old, fresh = "operators-bearer-of-last-year", "operators-bearer-of-this-year"
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Admin.Bearer = old }})
+	h.secret(old)
+	h.secret(fresh)
+	next := h.config
+	next.Admin.Bearer = fresh
+	if err := h.gateway.Reload(next); err != nil {
+		t.Fatal(err)
+	}
+	for bearer, want := range map[string]int{old: 401, fresh: 200} {
+		if r := h.admin("GET", "/healthz", "Authorization", "Bearer "+bearer); r.status != want {
+			t.Errorf("status %d, want %d", r.status, want)
+		}
+	}
+}
+
 // TestAdminTLS: off loopback it stands behind TLS.
 func TestAdminTLS(t *testing.T) {
 	k := shared()
-	h := newHouse(t, options{services: func(s *gateway.Services) { s.Admin.TLS = gateway.ServerTLS(k.server, k.partners.pool()) }})
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Admin.TLS = gateway.ServerTLS(k.server, k.partners.pool()) }})
 	get := func(c *tls.Config) error {
 		c.RootCAs, c.ServerName = k.servers.pool(), "localhost"
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}

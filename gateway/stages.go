@@ -50,7 +50,7 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	}
 	x.event.Result, x.event.Status = audit.ResultDone, x.ep.Status
 	if err := x.record(ctx, x.phase); err != nil { // 8
-		x.fail(exchange.Fail(exchange.Unavailable, "audit"), out)
+		x.fail(x.unrecorded(), out)
 		return
 	}
 	out.Status = x.ep.Status
@@ -519,7 +519,7 @@ func (x *running) record(ctx context.Context, phase audit.Phase) error {
 	err := x.g.services.Audit.Record(ctx, &x.event)
 	x.stage(stageRecord)
 	if err != nil {
-		x.g.services.Log.Error("audit record failed: nothing is released", zap.String("exchange", x.request.ID), zap.Error(err))
+		x.g.services.Log.Error("audit record failed: the answer is withheld", zap.String("exchange", x.request.ID), zap.Error(err))
 	}
 	return err
 }
@@ -537,9 +537,18 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 	x.event.Status = out.Status
 	x.log(f)
 	if err := x.record(ctx, x.phase); err != nil {
-		f = exchange.Fail(exchange.Unavailable, "audit")
+		f = x.unrecorded()
 	}
 	x.fail(f, out)
+}
+
+// unrecorded is the answer in place of one that could not be recorded. Where a change has been sent, the caller is not
+// told to try again [17].
+func (x *running) unrecorded() *exchange.Failure {
+	if x.phase == audit.PhaseOutcome {
+		return exchange.Fail(exchange.OutcomeUnknown, "audit")
+	}
+	return exchange.Fail(exchange.Unavailable, "audit")
 }
 
 // fail answers a failure in the face's shape.
@@ -587,6 +596,9 @@ func (x *running) describe() {
 func (x *running) called(call *exchange.Call) {
 	if len(call.Operations) != len(x.ep.names) {
 		x.event.Operations = x.ep.names[:len(call.Operations)]
+	}
+	if call.Card != "" { // who asks for cards that are not there, or not theirs, shows too
+		x.st.config.CardDigest.MAC(x.event.Card[:0], []byte(call.Card))
 	}
 	if call.Preamble.Present() {
 		x.event.Legacy = x.ep.route.Legacy

@@ -49,6 +49,12 @@ func ServerTLS(certificate tls.Certificate, clientCAs *x509.CertPool) *tls.Confi
 	return c
 }
 
+// ClientTLS is the TLS configuration of everything that we connect to: the same suites, and the system's authorities where
+// none are given.
+func ClientTLS(authorities *x509.CertPool) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, CipherSuites: aeadSuites, RootCAs: authorities}
+}
+
 // verifiedChains returns the chains of a client's certificate, from leaf to root. Those of a full handshake have just been
 // verified against the pool; those of a resumed one are verified anew. Fails closed.
 func verifiedChains(cs *tls.ConnectionState, pool *x509.CertPool) ([][]*x509.Certificate, error) {
