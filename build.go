@@ -27,6 +27,7 @@ type builder struct {
 
 	admin       gateway.Admin
 	redis       *store.RedisConfig // nil: in memory
+	redisFiles  [][]byte           // certificates that are in its TLS configuration
 	logins      []string           // users who are logged in from the start
 	keys        map[string]*keys.Key
 	clientCAs   map[string][]*x509.Certificate // by listener

@@ -96,11 +96,14 @@ func (b *builder) loadRedis(c *RedisConfig) {
 	b.redis.TLS = gateway.ClientTLS(nil)
 	b.redis.TLS.ServerName = c.TLS.ServerName
 	if c.TLS.CA != "" {
-		b.redis.TLS.RootCAs = pool(b.authorities("store.redis.tls.ca", c.TLS.CA))
+		cas := b.authorities("store.redis.tls.ca", c.TLS.CA)
+		b.redis.TLS.RootCAs = pool(cas)
+		b.redisFiles = append(encoded(cas), nil) // nil ends them
 	}
 	if c.TLS.Certificate != "" || c.TLS.Key != "" {
 		if pair, ok := b.certificate("store.redis.tls", ListenerTLSConfig{Certificate: c.TLS.Certificate, Key: c.TLS.Key}); ok {
 			b.redis.TLS.Certificates = []tls.Certificate{pair}
+			b.redisFiles = append(b.redisFiles, pair.Certificate...)
 		}
 	}
 }

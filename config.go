@@ -20,12 +20,12 @@ type Config struct {
 	// Admin is the operators' listener: `/metrics`, `/healthz`, `/readyz`.
 	Admin AdminConfig `yaml:"admin"`
 
-	// Store is what instances must agree on. Left out: in memory, for one instance.
+	// Store is what instances must agree on. Left out: in memory, for one instance. A change needs a restart.
 	Store StoreConfig `yaml:"store"`
 
 	// Keys are our own. Of several with one use, the first is the primary and the others still open and verify what was
 	// made before a rotation. Uses `storage`, `digest` and `audit` are generated where they are left out and the store
-	// is in memory.
+	// is in memory. A change of the key of use `audit` needs a restart.
 	Keys []KeyConfig `yaml:"keys"`
 
 	// Partners are the organisations that call us.
@@ -49,10 +49,10 @@ type Config struct {
 	// Limits bound what callers can take.
 	Limits LimitsConfig `yaml:"limits"`
 
-	// Audit is the record of what happened to cards.
+	// Audit is the record of what happened to cards. A change needs a restart.
 	Audit AuditConfig `yaml:"audit"`
 
-	// Log is for operators. Never card data.
+	// Log is for operators. Never card data. A change needs a restart.
 	Log LogConfig `yaml:"log"`
 
 	// Shutdown is how SIGTERM ends the process.
@@ -99,14 +99,14 @@ type AdminConfig struct {
 	// bearer. A change needs a restart.
 	Address string `yaml:"address"`
 
-	// TLS, if set, serves HTTPS. A change needs a restart.
+	// TLS, if set, serves HTTPS. Whether it is there at all takes a restart; what is in it follows a reload.
 	TLS ListenerTLSConfig `yaml:"tls"`
 
 	// BearerFile is a file with a token that every request must carry as `Authorization: Bearer`.
 	BearerFile string `yaml:"bearer_file"`
 }
 
-// StoreConfig is what instances must agree on. One of Redis and Memory. A change needs a restart.
+// StoreConfig is what instances must agree on. One of Redis and Memory.
 type StoreConfig struct {
 	// Redis is shared by all instances.
 	Redis *RedisConfig `yaml:"redis"`
@@ -126,7 +126,7 @@ type RedisConfig struct {
 	// PasswordFile is a file with the password. It is read again for each connection, so that it can be rotated.
 	PasswordFile string `yaml:"password_file"`
 
-	// TLS, if set, encrypts the connections.
+	// TLS, if set, encrypts the connections. A change needs a restart, of what is in its files too.
 	TLS *ClientTLSConfig `yaml:"tls"`
 
 	// Prefix is what every key in Redis begins with. Default `cardstile`.
@@ -335,7 +335,8 @@ type LimitsConfig struct {
 	// FailedOpens is the rate of session ids that do not open, for each partner and user. Default `60/m`.
 	FailedOpens policy.Rate `yaml:"failed_opens"`
 
-	// HeaderBytes is the most that a request's header may have. Default `16384`; beyond, 431.
+	// HeaderBytes is the most that a request's header may have. Default `16384`; beyond, 431. A change needs a
+	// restart.
 	HeaderBytes int `yaml:"header_bytes"`
 
 	// BodyBytes is the most that a request's body may have. Default `65536`; beyond, 413.
@@ -347,19 +348,19 @@ type LimitsConfig struct {
 	// Handshake is the time from a connection to its end of handshake. Default `5s`.
 	Handshake time.Duration `yaml:"handshake"`
 
-	// Read is the time for a whole request. Default `10s`.
+	// Read is the time for a whole request. Default `10s`. A change needs a restart.
 	Read time.Duration `yaml:"read"`
 
-	// Write is the time from a request's header to the end of its answer. Default `30s`.
+	// Write is the time from a request's header to the end of its answer. Default `30s`. A change needs a restart.
 	Write time.Duration `yaml:"write"`
 
-	// Idle is the time between two requests of a connection. Default `90s`.
+	// Idle is the time between two requests of a connection. Default `90s`. A change needs a restart.
 	Idle time.Duration `yaml:"idle"`
 
 	// Exchange is the time for all stages of one exchange. Default `15s`.
 	Exchange time.Duration `yaml:"exchange"`
 
-	// Connections is how many a listener has open at once. Default `10000`; beyond, new ones wait.
+	// Connections is how many a listener has open at once. Default `10000`; beyond, new ones wait. A change needs a restart.
 	Connections int `yaml:"connections"`
 
 	// Concurrent is how many exchanges are in flight at once. Default `1024`; beyond, 503, and nothing is spent.
@@ -371,14 +372,14 @@ type LimitsConfig struct {
 	// ConcurrentPerPartner is the same for each partner. Default `256`.
 	ConcurrentPerPartner int `yaml:"concurrent_per_partner"`
 
-	// RSA is how many session ids are opened at once. Default: one less than there are processors, at least one.
+	// RSA is how many session ids are opened at once. Default: one less than there are processors, at least one. A
+	// change needs a restart.
 	RSA int `yaml:"rsa"`
 }
 
 // AuditConfig is the record of what happened to cards.
 type AuditConfig struct {
-	// File is where each record becomes one JSON line, synced before the answer leaves. It is opened anew on SIGHUP. Required. A
-	// change needs a restart.
+	// File is where each record becomes one JSON line, synced before the answer leaves. It is opened anew on SIGHUP. Required.
 	File string `yaml:"file"`
 
 	// Instance is this process' name in the records. Default: the host's name.
@@ -387,10 +388,10 @@ type AuditConfig struct {
 
 // LogConfig is the operators' log, on standard error.
 type LogConfig struct {
-	// Level is `debug`, `info`, `warn` or `error`. Default `info`. A change needs a restart.
+	// Level is `debug`, `info`, `warn` or `error`. Default `info`.
 	Level string `yaml:"level"`
 
-	// Format is `json`, `console`, or `auto`: console on a terminal. Default `auto`. A change needs a restart.
+	// Format is `json`, `console`, or `auto`: console on a terminal. Default `auto`.
 	Format string `yaml:"format"`
 }
 

@@ -28,7 +28,8 @@ import (
 
 // process is what one `cardstile serve` consists of, built once, in the order of the data path.
 type process struct {
-	config   Config // the part that only a restart changes is compared with it
+	config   Config    // as it was at the start
+	fixed    []fixture // of it: what only a restart changes
 	log      *zap.Logger
 	gateway  *gateway.Gateway
 	services gateway.Services
@@ -47,6 +48,9 @@ func newProcess(b *builder, log *zap.Logger) (*process, error) {
 		return nil, err
 	}
 	var err error
+	if p.fixed, err = b.fixtures(); err != nil {
+		return nil, err
+	}
 	if p.services, err = p.newServices(b); err != nil {
 		return nil, err
 	}
@@ -259,17 +263,13 @@ func (p *process) reload(file string) (*builder, error) {
 		p.gateway.ReloadFailed()
 		return b, err
 	}
-	for _, fixed := range []struct {
-		name     string
-		old, new any
-	}{
-		{"admin", p.config.Admin, b.config.Admin}, {"store", p.config.Store, b.config.Store}, {"audit", p.config.Audit, b.config.Audit},
-		{"log", p.config.Log, b.config.Log}, {"limits.rsa", p.config.Limits.RSA, b.config.Limits.RSA},
-		{"listeners' addresses", addresses(p.config), addresses(b.config)},
-	} {
-		if !reflect.DeepEqual(fixed.old, fixed.new) {
-			p.log.Warn("a change that needs a restart was left out", zap.String("key", fixed.name))
-		}
+	fixed, err := b.fixtures()
+	if err != nil {
+		p.gateway.ReloadFailed()
+		return b, err
+	}
+	for _, name := range changed(p.fixed, fixed) {
+		p.log.Warn("a change that needs a restart was left out", zap.String("key", name))
 	}
 	c, err := p.gatewayConfig(b)
 	if err != nil {
@@ -277,14 +277,6 @@ func (p *process) reload(file string) (*builder, error) {
 		return b, err
 	}
 	return b, p.gateway.Reload(c)
-}
-
-func addresses(c Config) map[string]string {
-	found := map[string]string{}
-	for name, l := range c.Listeners {
-		found[name] = l.Address
-	}
-	return found
 }
 
 // close gives back what was opened, in the opposite order.
