@@ -55,7 +55,7 @@ func generateKey(use string, bits int, out, public, passphraseFile string) error
 		if err != nil {
 			return err
 		}
-		if content, err = keys.Seal(content, bytes.TrimSuffix(passphrase, []byte("\n"))); err != nil {
+		if content, err = keys.Seal(content, withoutLineEnd(passphrase)); err != nil {
 			return err
 		}
 		kind = "age"
@@ -73,6 +73,14 @@ func generateKey(use string, bits int, out, public, passphraseFile string) error
 		return errors.Join(err, os.Remove(out)) // half of what was asked for is nothing
 	}
 	return nil
+}
+
+// withoutLineEnd removes one trailing LF or CRLF, as loading does: what is sealed must open with the same file.
+func withoutLineEnd(text []byte) []byte {
+	if line, ok := bytes.CutSuffix(text, []byte("\n")); ok {
+		return bytes.TrimSuffix(line, []byte("\r"))
+	}
+	return text
 }
 
 func writePublic(u keys.Use, kind, private, public, passphraseFile string) error {
