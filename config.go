@@ -332,7 +332,18 @@ type LimitsConfig struct {
 	// Card is the rate of permitted exchanges on each card. Default: none.
 	Card policy.Rate `yaml:"card"`
 
-	// FailedOpens is the rate of session ids that do not open, for each partner and user. Default `60/m`.
+	// PINReveal is the rate at which the PIN of one card is shown. Default `120/h`.
+	PINReveal policy.Rate `yaml:"pin_reveal"`
+
+	// PINSet is the rate at which the PIN of one card is set. Default `60/h`.
+	PINSet policy.Rate `yaml:"pin_set"`
+
+	// Unproven is the rate of exchanges without an accepted credential, for each address (of IPv6, each /64) and process.
+	// Default `6000/m`; beyond, 429, counted and not recorded. Behind a load balancer it needs `proxy_protocol`, or all
+	// callers are one address.
+	Unproven policy.Rate `yaml:"unproven"`
+
+	// FailedOpens is the rate of session ids that do not open, for each partner, user and card. Default `60/m`.
 	FailedOpens policy.Rate `yaml:"failed_opens"`
 
 	// HeaderBytes is the most that a request's header may have. Default `16384`; beyond, 431. A change needs a

@@ -444,7 +444,7 @@ routes:
 policies: [policies/*.cedar]
 holders: holders.yaml
 
-limits: {partner: 100000/m, card: 100000/m, failed_opens: 100000/m}
+limits: {partner: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
 
 audit: {file: audit.jsonl}
 `

@@ -149,7 +149,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	c := gateway.Config{
 		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders, Admin: b.admin,
 		Limits: gateway.Limits{
-			Partner: l.Partner, Card: l.Card, FailedOpens: l.FailedOpens, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
+			Partner: l.Partner, Card: l.Card, PINReveal: l.PINReveal, PINSet: l.PINSet, FailedOpens: l.FailedOpens, Unproven: l.Unproven, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
 			AnswerBytes: l.AnswerBytes, Handshake: l.Handshake, Read: l.Read, Write: l.Write, Idle: l.Idle, Exchange: l.Exchange,
 			Connections: l.Connections, Concurrent: l.Concurrent, ConcurrentPerIssuer: l.ConcurrentPerIssuer,
 			ConcurrentPerPartner: l.ConcurrentPerPartner,
@@ -163,14 +163,18 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	if own := b.keysFor(keys.UseStorage); len(own) > 0 {
 		storage = own
 	}
-	for label, into := range map[string]*policy.MAC{"card": &c.CardDigest, "envelope": &c.EnvelopeDigest} {
-		mac, err := digest[0].MAC(label)
+	card, err := digest[0].MAC("card")
+	if err != nil {
+		return c, err
+	}
+	c.CardDigest = card
+	for _, k := range digest {
+		mac, err := k.MAC("envelope")
 		if err != nil {
 			return c, err
 		}
-		*into = mac
+		c.EnvelopeDigests = append(c.EnvelopeDigests, mac)
 	}
-	var err error
 	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {
 		return c, err
 	}

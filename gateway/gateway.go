@@ -61,9 +61,10 @@ type Config struct {
 	Limits    Limits
 	Admin     Admin
 
-	// CardDigest and EnvelopeDigest key the digests under which cards stand in the audit log and write envelopes in the
-	// store.
-	CardDigest, EnvelopeDigest policy.MAC
+	// CardDigest keys the digests under which cards stand in the audit log, EnvelopeDigests (primary first, those of older
+	// keys after it) the digests under which write envelopes stand in the store.
+	CardDigest      policy.MAC
+	EnvelopeDigests []policy.MAC
 }
 
 // Listener is where callers come in.
@@ -112,6 +113,7 @@ type Gateway struct {
 	metrics   *metrics
 	slots     *slotSet
 	penalties penalties
+	strangers strangers
 
 	reloading sync.Mutex // one reload at a time
 	draining  atomic.Bool

@@ -400,7 +400,7 @@ func (h *house) newConfig() gateway.Config {
 			{Name: "public", Certificate: k.server, Environment: "test"},
 		},
 		Partners:   newPartners(h.o.partners),
-		CardDigest: mac(keys.UseDigest, "card"), EnvelopeDigest: mac(keys.UseDigest, "envelope"),
+		CardDigest: mac(keys.UseDigest, "card"), EnvelopeDigests: []policy.MAC{mac(keys.UseDigest, "envelope")},
 	}
 	var err error
 	c.Engine, err = policy.NewEngine(policy.EngineConfig{

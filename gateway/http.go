@@ -32,14 +32,15 @@ type peerKey struct{}
 func (g *Gateway) newServer(l *listener) *http.Server {
 	limits := g.state.Load().limits
 	return &http.Server{
-		Handler:           g.handler(l.name),
-		ReadHeaderTimeout: limits.Read,
-		ReadTimeout:       limits.Read,
-		WriteTimeout:      limits.Write,
-		IdleTimeout:       limits.Idle,
-		MaxHeaderBytes:    limits.HeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 1 << 18},
-		ErrorLog:          serverLog(g.services.Log, l.name),
+		Handler:                      g.handler(l.name),
+		ReadHeaderTimeout:            limits.Read,
+		ReadTimeout:                  limits.Read,
+		WriteTimeout:                 limits.Write,
+		IdleTimeout:                  limits.Idle,
+		MaxHeaderBytes:               limits.HeaderBytes,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is no path of ours
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 1 << 18},
+		ErrorLog:                     serverLog(g.services.Log, l.name),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			cs := c.(*tls.Conn).ConnectionState()
 			return context.WithValue(ctx, peerKey{}, newPeer(&cs))
@@ -95,7 +96,9 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	ep := p.methods[r.Method]
 	if ep == nil { // HEAD is none of ours: it would spend a token for nothing
-		p.anyFace().Fail(exchange.MethodNotAllowed, &out)
+		any := p.any()
+		any.route.Face.Fail(exchange.MethodNotAllowed, &out)
+		any.outcomes[exchange.MethodNotAllowed].Inc()
 		out.Allow = p.allow
 		writeResponse(w, id, &out)
 		return
@@ -111,20 +114,29 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.peer, _ = r.Context().Value(peerKey{}).(*peer)
 	defer p.recovered(w, x)
 	var err error
-	if *body, err = readBody(r, (*body)[:0], p.st.limits.BodyBytes); err != nil {
+	if *body, err = readBody(r, (*body)[:0], min(ep.MaxBody, p.st.limits.BodyBytes)); err != nil {
 		w.Header().Set("Connection", "close") // what is left of the body is not read
-		x.refuse(r.Context(), bodyFailure(err), &out)
+		x.refuse(r.Context(), bodyFailure(err, ep), &out)
 	} else {
 		x.request.Body = *body
 		x.exchange(r.Context(), &out)
 	}
-	*answer = out.Body
 	writeResponse(w, id, &out)
+	if len(out.Body) <= maxBuffered {
+		*answer = out.Body
+	} else {
+		*answer = nil
+	}
 }
 
-func (p *path) anyFace() face.Face {
+// maxBuffered is the length, in bytes, of the longest answer that net/http copies into a buffer of its own before Write
+// returns. A longer one may still be read by HTTP/2's writer when the stream has been reset: its buffer is not used again.
+const maxBuffered = 4 << 10
+
+// any is one of the path's endpoints, to answer for all of them.
+func (p *path) any() *endpoint {
 	for _, ep := range p.methods {
-		return ep.route.Face
+		return ep
 	}
 	panic("gateway: internal error: a path without methods")
 }
@@ -172,8 +184,11 @@ func readBody(r *http.Request, buf []byte, max int) ([]byte, error) {
 	}
 }
 
-func bodyFailure(err error) *exchange.Failure {
+func bodyFailure(err error, ep *endpoint) *exchange.Failure {
 	if errors.Is(err, errBodyTooLarge) {
+		if ep.MaxBody == 0 {
+			return exchange.Fail(exchange.BadRequest, "body")
+		}
 		return exchange.Fail(exchange.TooLarge, "body_too_large")
 	}
 	return exchange.Fail(exchange.BadRequest, "body_incomplete")

@@ -15,8 +15,13 @@ type Limits struct {
 	// Partner and Card are rates of exchanges that were permitted; zero is no limit.
 	Partner policy.Rate
 	Card    policy.Rate
-	// FailedOpens is the rate of session preambles that do not open, per partner or user [18].
+	// PINReveal and PINSet are rates of what is done to the PIN of one card [14].
+	PINReveal, PINSet policy.Rate
+	// FailedOpens is the rate of session preambles that do not open, per partner, user and card [18].
 	FailedOpens policy.Rate
+	// Unproven is the rate of exchanges without an accepted credential, per address and process. Beyond it the address is
+	// turned away, and its exchanges are counted rather than recorded.
+	Unproven policy.Rate
 
 	HeaderBytes int // of one request, request line included
 	BodyBytes   int // of one request
@@ -46,9 +51,15 @@ func (l Limits) WithDefaults() Limits {
 			*v = d
 		}
 	}
-	if l.FailedOpens == (policy.Rate{}) {
-		l.FailedOpens = policy.Rate{Count: 60, Per: time.Minute}
+	rate := func(v *policy.Rate, count int, per time.Duration) {
+		if *v == (policy.Rate{}) {
+			*v = policy.Rate{Count: count, Per: per}
+		}
 	}
+	rate(&l.FailedOpens, 60, time.Minute)
+	rate(&l.PINReveal, 120, time.Hour)
+	rate(&l.PINSet, 60, time.Hour)
+	rate(&l.Unproven, 6000, time.Minute)
 	number(&l.HeaderBytes, 16<<10)
 	number(&l.BodyBytes, 64<<10)
 	number(&l.AnswerBytes, 256<<10)

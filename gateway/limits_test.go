@@ -183,25 +183,66 @@ func TestFailedOpens(t *testing.T) {
 	h.login(ada)
 	c, s := h.anybody(), h.session()
 	bad := want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused open"}, outcome: "bad_session", redeemed: 1, rule: "reveal"}
-	limited := want{status: 429, body: gnosis("Too many requests"), retryAfter: true, results: []string{"refused limit_failed_opens"}, outcome: "limited"}
+	limited := want{status: 429, body: gnosis("Too many requests"), retryAfter: true, results: []string{"refused limit_failed_opens"}, outcome: "limited", redeemed: 1, rule: "reveal"}
 	h.expect("one", c, detailsCall(card, h.mint(), preamble(256)), bad)
 	h.expect("two", c, detailsCall(card, h.mint(), preamble(256)), bad)
-	spent := limited
-	spent.redeemed, spent.rule = 1, "reveal"
-	h.expect("three", c, detailsCall(card, h.mint(), preamble(256)), spent)
+	h.expect("three", c, detailsCall(card, h.mint(), preamble(256)), limited)
 	opens := h.metric("cardstile_vault_rsa_duration_seconds")
-	token := h.mint()
-	h.expect("four", c, detailsCall(card, token, preamble(256)), limited)
-	h.expect("even a good one", c, detailsCall(card, token, s.ID()), limited)
+	h.expect("four", c, detailsCall(card, h.mint(), preamble(256)), limited)
+	h.expect("even a good one", c, detailsCall(card, h.mint(), s.ID()), limited)
 	if h.metric("cardstile_vault_rsa_duration_seconds") != opens || h.metric("cardstile_limited_total", "limit", "failed_opens") != 3 {
 		t.Error("an RSA operation was spent on it")
 	}
-	// Others are not stopped by it: not the same partner's user in another face, nor another partner.
+	// Others are not stopped by it: not the partner's other cardholders, nor its user in another face, nor another partner.
+	h.expect("another card", c, detailsCall(bareCard, h.mint(), s.ID()), revealed())
 	if r := c.do(h.exaCall(ada, s.ID())); r.status != 200 {
 		t.Errorf("a user: %d", r.status)
 	}
 	other := shared().partners.client(otherName)
 	h.expect("another partner", c, detailsCall(otherCard, h.mintBody(h.callerWith(&other, true, nil), ""), s.ID()), revealed())
+}
+
+// TestUnproven: an address that proves nothing is turned away, and costs no record: the disk of the audit log is not the
+// strangers' to fill. What has proven something counts nothing.
+func TestUnproven(t *testing.T) {
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Limits.Unproven = policy.Rate{Count: 3, Per: time.Hour} }})
+	c, s := h.anybody(), h.session()
+	for range 5 {
+		h.expect("proven", c, detailsCall(card, h.mint(), s.ID()), revealed())
+	}
+	spent := h.mint()
+	h.expect("spends", c, detailsCall(card, spent, s.ID()), revealed())
+	again := want{status: 401, body: gnosis("Unauthorized"), results: []string{"refused token_spent"}, outcome: "unauthorized", refused: "spent"}
+	for range 3 {
+		h.expect("unproven", c, detailsCall(card, spent, s.ID()), again)
+	}
+	for _, token := range []string{spent, h.mint()} {
+		h.expect("turned away", c, detailsCall(card, token, s.ID()),
+			want{status: 429, body: gnosis("Too many requests"), retryAfter: true, outcome: "limited"})
+	}
+	if h.metric("cardstile_limited_total", "limit", "unproven") != 2 {
+		t.Error("not counted")
+	}
+}
+
+// TestPINLimits: viewing and setting a PIN have limits of their own [14].
+func TestPINLimits(t *testing.T) {
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) {
+		c.Limits.PINReveal, c.Limits.PINSet = policy.Rate{Count: 1, Per: time.Hour}, policy.Rate{Count: 1, Per: time.Hour}
+	}})
+	c, s := h.anybody(), h.session()
+	if r := c.do(pinCall(card, h.mint(), s.ID())); r.status != 200 {
+		t.Errorf("view: %d", r.status)
+	}
+	limited := func(name string) want {
+		return want{status: 429, body: gnosis("Too many requests"), retryAfter: true, results: []string{"refused limit_" + name}, rule: "pin", outcome: "limited", redeemed: 1}
+	}
+	h.expect("viewed again", c, pinCall(card, h.mint(), s.ID()), limited("pin_reveal"))
+	if r := c.do(h.setPINCall(card, h.mint(), s, "9153")); r.status != 200 {
+		t.Errorf("set: %d", r.status)
+	}
+	h.expect("set again", c, h.setPINCall(card, h.mint(), s, "7359"), limited("pin_set"))
+	h.expect("the card itself", c, detailsCall(card, h.mint(), s.ID()), revealed())
 }
 
 // TestBlindPIN: a PIN that the client sealed for the issuer passes unread [14].

@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/cardstile/cardstile/policy"
 )
 
 // penalties remember who has used up the limit of failed openings, until it has room again, so that the next preamble of
@@ -13,13 +16,13 @@ type penalties struct {
 	until map[string]time.Time // guarded by mu
 }
 
-// maxPenalties bounds the memory. Beyond it the oldest knowledge is given up: the limit still answers, after the operation.
-const maxPenalties = 10_000
+// maxRemembered bounds what is remembered of callers. Beyond it all is forgotten, and learned again.
+const maxRemembered = 10_000
 
 func (p *penalties) punish(who string, now time.Time, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.until == nil || len(p.until) >= maxPenalties {
+	if p.until == nil || len(p.until) >= maxRemembered {
 		p.until = map[string]time.Time{}
 	}
 	p.until[who] = now.Add(d)
@@ -38,4 +41,49 @@ func (p *penalties) left(who string, now time.Time) time.Duration {
 		return 0
 	}
 	return until.Sub(now)
+}
+
+// strangers count the exchanges of each address that came without an accepted credential. Each of them is recorded, and
+// synced, so that without a bound anybody could fill the disk of the audit log, which stops all releases. It is this
+// process' own count: a stranger's load is on the process that it calls. Networks of IPv6 count by their /64 (RFC 6177).
+type strangers struct {
+	mu   sync.Mutex
+	tats map[netip.Prefix]int64 // GCRA's theoretical arrival time, in microseconds; guarded by mu
+}
+
+func networkOf(a netip.Addr) netip.Prefix {
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	p, _ := a.WithZone("").Prefix(bits) // the zero Addr has the zero Prefix: one for all whose address is not known
+	return p
+}
+
+// count takes one from an address' rate.
+func (s *strangers) count(a netip.Addr, now time.Time, rate policy.Rate) {
+	network := networkOf(a)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.tats == nil || len(s.tats) >= maxRemembered {
+		s.tats = map[netip.Prefix]int64{}
+	}
+	if tat, ok, _, _ := rate.GCRA(now.UnixMicro(), s.tats[network]); ok {
+		s.tats[network] = tat
+	}
+}
+
+// left is how long an address still has to wait; zero is not at all.
+func (s *strangers) left(a netip.Addr, now time.Time, rate policy.Rate) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tat, known := s.tats[networkOf(a)]
+	if !known {
+		return 0
+	}
+	_, ok, after, _ := rate.GCRA(now.UnixMicro(), tat)
+	if ok {
+		return 0
+	}
+	return after
 }

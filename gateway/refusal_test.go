@@ -208,11 +208,11 @@ func TestBadPINs(t *testing.T) {
 	h.expect("set", c, set, want{status: 200, results: []string{"intent", "done"}, rule: "pin", outcome: "done", upstream: 1, redeemed: 1})
 	set.header[1] = "Bearer " + h.mint()
 	h.expect("captured, with a fresh token", c, set,
-		want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused envelope_replayed"}, outcome: "bad_session", redeemed: 1})
+		want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused envelope_replayed"}, rule: "pin", outcome: "bad_session", redeemed: 1})
 	set.header[1] = "Bearer " + h.mint()
 	set.path = strings.Replace(set.path, card, bareCard, 1)
 	h.expect("captured, for another card", c, set,
-		want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused envelope_replayed"}, outcome: "bad_session", redeemed: 1})
+		want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused envelope_replayed"}, rule: "pin", outcome: "bad_session", redeemed: 1})
 	if h.rain.PIN("ic-3") != "" {
 		t.Error("the PIN of another card was set")
 	}
@@ -280,12 +280,16 @@ func TestBadRequests(t *testing.T) {
 	} {
 		x := detailsCall(card, token, s.ID())
 		x.listener, x.method, x.path = test.listener, test.method, test.path
-		before := h.snapshot(want{})
+		w := want{status: test.status, body: test.body}
+		if test.status == 405 {
+			w.outcome = "method_not_allowed"
+		}
+		before := h.snapshot(w)
 		r := h.callerWith(&shared().partner, true, nil).do(x)
 		if r.header.Get("Allow") != test.allow {
 			t.Errorf("%s %s allows %q", test.method, test.path, r.header.Get("Allow"))
 		}
-		h.compare(test.method+" "+test.path, before, r, want{status: test.status, body: test.body})
+		h.compare(test.method+" "+test.path, before, r, w)
 	}
 	if r := c.do(detailsCall(card, token, s.ID())); r.status != 200 {
 		t.Errorf("the token afterwards: %d", r.status)

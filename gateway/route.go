@@ -47,7 +47,7 @@ func (l *listenerState) proxied(from net.Addr) bool {
 	if !ok {
 		return false
 	}
-	ip := tcp.AddrPort().Addr().Unmap()
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
 	return slices.ContainsFunc(l.ProxyProtocol, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
@@ -206,6 +206,9 @@ func (g *Gateway) compileEndpoint(rt *route, e face.Endpoint) *endpoint {
 	}
 	operation := string(e.Operations[0])
 	for kind := range ep.outcomes {
+		if exchange.Kind(kind) == exchange.NoRoute {
+			continue // what reaches an endpoint has a route
+		}
 		ep.outcomes[kind] = g.metrics.exchanges.WithLabelValues(rt.Name, operation, exchange.Kind(kind).String())
 	}
 	ep.done = g.metrics.exchanges.WithLabelValues(rt.Name, operation, "done")

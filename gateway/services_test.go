@@ -187,12 +187,12 @@ func TestAuditFull(t *testing.T) {
 	end()
 	eventually(t, "it is ready", func() bool { status, _ := h.readyz(); return status == 200 })
 	h.expect("afterwards", c, detailsCall(card, tokens[2], s.ID()), revealed())
-	if h.metric("cardstile_audit_failures_total") < 5 || !strings.Contains(h.log.String(), "nothing is released") {
+	if h.metric("cardstile_audit_failures_total") < 5 || !strings.Contains(h.log.String(), "the answer is withheld") {
 		t.Error("the failures are not counted, or not logged")
 	}
 }
 
-// TestOutcomeNotRecorded: where the disk fills up while a PIN is being set, the answer is withheld.
+// TestOutcomeNotRecorded: where the disk fills up while a PIN is being set, the caller is not told to try again.
 func TestOutcomeNotRecorded(t *testing.T) {
 	h := newHouse(t, options{})
 	c, s := h.anybody(), h.session()
@@ -205,7 +205,7 @@ func TestOutcomeNotRecorded(t *testing.T) {
 	end := full(t, h.file)
 	r := <-answer
 	end()
-	if r.status != 503 || r.body != gnosis("Service unavailable") || h.rain.PIN("ic-1") != "9153" {
+	if r.status != 504 || r.body != gnosis("Outcome unknown") || r.header.Get("Retry-After") != "" || h.rain.PIN("ic-1") != "9153" {
 		t.Errorf("%d %s", r.status, r.body)
 	}
 	if records := h.records()[before:]; len(records) != 1 || records[0].Phase != "intent" {

@@ -43,7 +43,12 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	defer cancel()
 	defer x.done()
 
+	if left := x.strange(); left > 0 {
+		x.fail(x.limited("unproven", left), out) // counted, not recorded: a record is what is being protected
+		return
+	}
 	call, result, err := x.stages(ctx)
+	x.done() // nothing that is held is needed for the record, which waits for a disk
 	if err != nil {
 		x.refuse(ctx, failureOf(err), out)
 		return
@@ -58,6 +63,15 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	x.stage(stageRender)
 	x.ep.done.Inc()
 	x.ep.duration.Observe(time.Since(x.request.Received).Seconds())
+}
+
+// strange is how long the caller's address is turned away for, because it proved nothing too often. Whoever has a verified
+// certificate is no stranger.
+func (x *running) strange() time.Duration {
+	if x.peer != nil {
+		return 0
+	}
+	return x.g.strangers.left(x.request.Address, x.request.Received, x.st.limits.Unproven)
 }
 
 // stages are 2 to 7.
@@ -83,6 +97,11 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 		return nil, nil, err
 	}
 	x.stage(stageDecide)
+	if call.Has(policy.PINSet) {
+		if err := x.acceptEnvelope(ctx, call); err != nil {
+			return nil, nil, err
+		}
+	}
 	if isMint(call.Operations[0]) {
 		result, err := x.mint(ctx, call, proven, decided)
 		x.stage(stageMint)
@@ -99,30 +118,20 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	return call, result, err
 }
 
-// done gives back what the exchange held.
+// done gives back what the exchange held, once.
 func (x *running) done() {
 	if x.verdict != nil {
 		x.verdict(errNotCalled)
+		x.verdict = nil
 	}
 	x.slot.Release()
 	x.held.release()
 }
 
-// admit reserves a place here and at the issuer, so that whoever is turned away because of load has spent nothing [18].
+// admit reserves a place here: whoever is turned away because of load has spent nothing [18].
 func (x *running) admit() error {
-	rt := x.ep.route
 	if !x.held.take(x.g.slots.global) {
 		return x.shed("global")
-	}
-	if rt.issuer == nil || isMint(x.ep.Operations[0]) {
-		return nil
-	}
-	if !x.held.take(rt.issuer) {
-		return x.shed("issuer")
-	}
-	var ok bool
-	if x.verdict, ok = rt.Issuer.allow(x.g.metrics); !ok {
-		return x.shed("circuit")
 	}
 	return nil
 }
@@ -164,7 +173,7 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 			return proven{}, err
 		}
 		p.add(proof)
-		x.event.User = proof.User
+		x.event.User, x.event.Partner = proof.User, rt.Partner
 	}
 	if err := x.reserve(call, &p); err != nil {
 		return proven{}, err
@@ -174,11 +183,6 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 			continue
 		}
 		if err := x.redeem(ctx, c, &p); err != nil {
-			return proven{}, err
-		}
-	}
-	if call.Has(policy.PINSet) {
-		if err := x.acceptEnvelope(ctx, call); err != nil {
 			return proven{}, err
 		}
 	}
@@ -209,17 +213,25 @@ func (x *running) proveCertificate(p *proven) error {
 	return nil
 }
 
-// reserve takes the partner's slot, and a place in the queue for the one RSA operation.
+// reserve takes what the exchange will need, after what can be proven cheaply and before anything is spent: the partner's
+// slot, one at the issuer, a place with its circuit breaker, and a place in the queue for the one RSA operation.
 func (x *running) reserve(call *exchange.Call, p *proven) error {
-	partner := x.expected(call, p)
-	if known := x.st.partners[partner]; known != nil && !x.held.take(known.slots) {
+	if known := x.st.partners[x.expected(call, p)]; known != nil && !x.held.take(known.slots) {
 		return x.shed("partner")
+	}
+	rt := x.ep.route
+	if rt.issuer == nil || isMint(call.Operations[0]) {
+		return nil
+	}
+	if !x.held.take(rt.issuer) {
+		return x.shed("issuer")
+	}
+	var ok bool
+	if x.verdict, ok = rt.Issuer.allow(x.g.metrics); !ok {
+		return x.shed("circuit")
 	}
 	if !call.Preamble.Present() {
 		return nil
-	}
-	if left := x.g.penalties.left(offender(partner, p.user), x.request.Received); left > 0 {
-		return x.limited("failed_opens", left)
 	}
 	var err error
 	if x.slot, err = x.g.services.Vault.Reserve(); err != nil {
@@ -274,15 +286,21 @@ func (x *running) belongs(grant *policy.Grant, p *proven) error {
 }
 
 // acceptEnvelope accepts a write envelope once in 24 hours, so that a captured PIN set cannot be replayed under another
-// token [10].
+// token [10]. It is marked under every digest key, so that a rotation forgets none.
 func (x *running) acceptEnvelope(ctx context.Context, call *exchange.Call) error {
-	var digest store.Digest
-	x.st.config.EnvelopeDigest.MAC(digest[:0], append(call.SessionHash[:], call.PIN.IV...))
-	err := x.g.services.Store.Once(ctx, store.KindEnvelope, digest, 24*time.Hour)
-	if errors.Is(err, store.ErrSpent) {
-		return exchange.Fail(exchange.BadSession, "envelope_replayed")
+	message := append(call.SessionHash[:], call.PIN.IV...)
+	for _, mac := range x.st.config.EnvelopeDigests {
+		var digest store.Digest
+		mac.MAC(digest[:0], message)
+		err := x.g.services.Store.Once(ctx, store.KindEnvelope, digest, 24*time.Hour)
+		if errors.Is(err, store.ErrSpent) {
+			return exchange.Fail(exchange.BadSession, "envelope_replayed")
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // decided is what stage 5 permitted.
@@ -326,7 +344,7 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 		d.pan = d.pan || permit.Allows(policy.FieldPAN)
 		d.cvc = d.cvc || permit.Allows(policy.FieldCVC)
 	}
-	return d, x.count(ctx, p, d)
+	return d, x.count(ctx, call, p, d)
 }
 
 // ruled notes a rule that permitted; several are joined.
@@ -385,8 +403,8 @@ func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (deci
 
 var errDirectory = errors.New("holder directory cannot answer")
 
-// count takes a place in the limits per partner and per card.
-func (x *running) count(ctx context.Context, p proven, d decided) error {
+// count takes a place in the limits per partner, per card, and per card for what is done to its PIN [14].
+func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d decided) error {
 	if p.partner != nil {
 		if known := x.st.partners[p.partner.ID]; known != nil {
 			if err := x.limit(ctx, "partner", known.digest, known.rate); err != nil {
@@ -394,10 +412,22 @@ func (x *running) count(ctx context.Context, p proven, d decided) error {
 			}
 		}
 	}
-	if d.holding != nil && !isMint(x.ep.Operations[0]) {
-		return x.limit(ctx, "card", x.event.Card, x.st.limits.Card)
+	if d.holding == nil || isMint(call.Operations[0]) {
+		return nil
 	}
-	return nil
+	for _, l := range []struct {
+		op   policy.Operation
+		name string
+		rate policy.Rate
+	}{{policy.PINReveal, "pin_reveal", x.st.limits.PINReveal}, {policy.PINSet, "pin_set", x.st.limits.PINSet}} {
+		if !call.Has(l.op) {
+			continue
+		}
+		if err := x.limit(ctx, l.name, limitDigest(x.st.config.CardDigest, l.name, d.holding.Card), l.rate); err != nil {
+			return err
+		}
+	}
+	return x.limit(ctx, "card", x.event.Card, x.st.limits.Card)
 }
 
 // limit takes one from a rate; the zero rate is no limit.
@@ -415,7 +445,7 @@ func (x *running) limit(ctx context.Context, name string, digest store.Digest, r
 	return nil
 }
 
-func (x *running) limited(name string, after time.Duration) error {
+func (x *running) limited(name string, after time.Duration) *exchange.Failure {
 	x.g.metrics.limited.WithLabelValues(name).Inc()
 	return &exchange.Failure{Kind: exchange.LimitReached, Reason: "limit_" + name, RetryAfter: seconds(after)}
 }
@@ -457,11 +487,14 @@ func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d dec
 	if !rt.software && (call.Has(policy.PINSet) || call.Has(policy.PINReveal)) {
 		return x.g.services.Vault.Blind(d.binding, call.Preamble)
 	}
+	if left := x.g.penalties.left(offender(p, d), x.request.Received); left > 0 {
+		return nil, x.limited("failed_opens", left)
+	}
 	session, err := x.g.services.Vault.Open(ctx, vault.Opening{
 		Binding: d.binding, Client: rt.ClientKeys, Preamble: call.Preamble, Issuer: rt.Issuer.SessionKey, Slot: x.slot,
 	})
 	if errors.Is(err, vault.ErrOpen) {
-		if limited := x.countFailedOpen(ctx, p); limited != nil {
+		if limited := x.countFailedOpen(ctx, offender(p, d)); limited != nil {
 			return nil, limited
 		}
 	}
@@ -470,11 +503,7 @@ func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d dec
 
 // countFailedOpen limits who sends preambles that do not open: each costs an RSA operation, and each is a question to our
 // key [18].
-func (x *running) countFailedOpen(ctx context.Context, p proven) error {
-	who := offender("", p.user)
-	if p.partner != nil {
-		who = offender(p.partner.ID, p.user)
-	}
+func (x *running) countFailedOpen(ctx context.Context, who string) error {
 	taken, err := x.g.services.Store.Take(ctx, limitDigest(x.st.config.CardDigest, "failed_opens", who), x.st.limits.FailedOpens)
 	if err != nil || taken.OK {
 		return err
@@ -483,8 +512,18 @@ func (x *running) countFailedOpen(ctx context.Context, p proven) error {
 	return x.limited("failed_opens", taken.RetryAfter)
 }
 
-// offender tells callers apart for the limit of failed openings: the partner and, where one is proven, its user.
-func offender(partner, user string) string { return partner + "\x00" + user }
+// offender tells callers apart for the limit of failed openings: the partner, the proven user, and the card, so that one
+// cardholder's failures are not another's.
+func offender(p proven, d decided) string {
+	var partner, card string
+	if p.partner != nil {
+		partner = p.partner.ID
+	}
+	if d.holding != nil {
+		card = d.holding.Card
+	}
+	return partner + "\x00" + p.user + "\x00" + card
+}
 
 // perform has the issuer do it. What changes something is recorded as intended before the issuer is called [17].
 func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d decided, session *vault.Session) (*exchange.Result, error) {
@@ -530,6 +569,12 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 		x.describe()
 	}
 	x.event.Result, x.event.Reason = resultOf(f.Kind), f.Reason
+	if x.phase == audit.PhaseOutcome && x.event.Result == audit.ResultFailed {
+		x.event.Result = audit.ResultRefused // what may have happened all the same is unknown, and has its own kind [17]
+	}
+	if x.peer == nil && x.event.Result == audit.ResultRefused && x.event.Partner == "" && x.event.User == "" {
+		x.g.strangers.count(x.request.Address, x.request.Received, x.st.limits.Unproven)
+	}
 	if f.Rule != "" {
 		x.event.Rule = f.Rule
 	}
@@ -589,7 +634,6 @@ func (x *running) describe() {
 	x.event.Operations = x.ep.names
 	x.event.Address = x.request.Address
 	x.event.Issuer = rt.issuerName()
-	x.event.Partner = rt.Partner
 }
 
 // called fills in what the call adds to it.

@@ -91,7 +91,7 @@ type peer struct {
 type judgement struct {
 	of      *state
 	partner *policy.Partner
-	until   time.Time // the earliest end of a certificate in the chain
+	until   time.Time // when it is to be thought over: the earliest end of a certificate in the chain, or soon after a refusal
 	err     error
 }
 
@@ -106,14 +106,14 @@ func newPeer(cs *tls.ConnectionState) *peer {
 func (p *peer) partner(st *state, pool *x509.CertPool, now time.Time) (*policy.Partner, error) {
 	j := p.last.Load()
 	if j == nil || j.of != st || now.After(j.until) {
-		j = p.judge(st, pool)
+		j = p.judge(st, pool, now)
 		p.last.Store(j)
 	}
 	return j.partner, j.err
 }
 
-func (p *peer) judge(st *state, pool *x509.CertPool) *judgement {
-	j := &judgement{of: st}
+func (p *peer) judge(st *state, pool *x509.CertPool, now time.Time) *judgement {
+	j := &judgement{of: st, until: now.Add(time.Minute)}
 	chains, err := verifyClient(p.presented, pool)
 	if err != nil {
 		j.err = err
@@ -123,8 +123,9 @@ func (p *peer) judge(st *state, pool *x509.CertPool) *judgement {
 		if j.partner, j.err = st.config.Partners.ByChain(chain); j.err != nil {
 			continue
 		}
+		j.until = chain[0].NotAfter
 		for _, c := range chain {
-			if j.until.IsZero() || c.NotAfter.Before(j.until) {
+			if c.NotAfter.Before(j.until) {
 				j.until = c.NotAfter
 			}
 		}

@@ -162,7 +162,7 @@ func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c
 // leavesOpen reports whether an error tells nothing about a change that was sent. A 5xx is one of those: it says that
 // something went wrong, not before or after what (RFC 9110 section 15.6).
 func leavesOpen(err error) bool {
-	for _, e := range []error{issuer.ErrTimeout, issuer.ErrLost, issuer.ErrTooLarge, issuer.ErrFailed} {
+	for _, e := range []error{issuer.ErrTimeout, issuer.ErrLost, issuer.ErrTooLarge, issuer.ErrFailed, issuer.ErrAnswer} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -106,7 +106,7 @@ func TestIssuerOutOfReach(t *testing.T) {
 		c, s := h.anybody(), h.session()
 		failed := want{status: 502, body: gnosis("Bad gateway"), results: []string{"failed issuer_unreachable"}, outcome: "issuer_failed", redeemed: 1, rule: "reveal"}
 		h.expect(name, c, detailsCall(card, h.mint(), s.ID()), failed)
-		failed.results, failed.rule = []string{"intent", "failed issuer_unreachable"}, "pin"
+		failed.results, failed.rule = []string{"intent", "refused issuer_unreachable"}, "pin"
 		h.expect(name+", PIN", c, h.setPINCall(card, h.mint(), s, "9153"), failed)
 		if h.metric("cardstile_issuer_duration_seconds", "result", "unreachable") < 2 {
 			t.Errorf("%s: not counted as unreachable", name)
@@ -150,7 +150,7 @@ func TestOutcomeUnknown(t *testing.T) {
 		}
 		h.rain.SetFault("ic-1", sandbox.FaultRedirect)
 		h.expect("redirect", c, h.setPINCall(card, h.mint(), s, "7359"), want{
-			status: 502, body: gnosis("Bad gateway"), results: []string{"intent", "failed issuer_answer"}, rule: "pin", outcome: "issuer_failed", redeemed: 1, upstream: 1,
+			status: 504, body: gnosis("Outcome unknown"), results: []string{"intent", "unknown outcome_unknown"}, rule: "pin", outcome: "outcome_unknown", redeemed: 1, upstream: 1,
 		})
 	}
 }

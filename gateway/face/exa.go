@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
@@ -74,28 +75,23 @@ func (e *exa) parseCard(r *exchange.Request) (*exchange.Call, error) {
 	return c, nil
 }
 
-// cookie finds the one cookie that names the user. Two of the name are none: parsers disagree on which one counts.
+// cookie finds the one cookie that names the user. Two of the name are none: parsers disagree on which one counts. What
+// else stands in the header is other people's, and need not even be well formed.
 func (e *exa) cookie(r *exchange.Request) (policy.Credential, error) {
-	found := policy.Credential{}
+	found, n := "", 0
 	for _, line := range r.Header.Values("Cookie") {
-		cookies, err := http.ParseCookie(line)
-		if err != nil {
-			return found, exchange.Fail(exchange.Unauthorized, "no_credential")
-		}
-		for _, c := range cookies {
-			if c.Name != exaCookie {
+		for part := range strings.SplitSeq(line, ";") {
+			name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")
+			if !ok || name != exaCookie {
 				continue
 			}
-			if found != (policy.Credential{}) {
-				return policy.Credential{}, exchange.Fail(exchange.Unauthorized, "no_credential")
-			}
-			found = policy.NewCredential(policy.KindCookie, c.Value)
+			found, n = value, n+1
 		}
 	}
-	if found == (policy.Credential{}) {
-		return found, exchange.Fail(exchange.Unauthorized, "no_credential")
+	if n != 1 {
+		return policy.Credential{}, exchange.Fail(exchange.Unauthorized, "no_credential")
 	}
-	return found, nil
+	return policy.NewCredential(policy.KindCookie, found), nil
 }
 
 // exaStatus is Exa's word for a card's state: a card that cannot be used now is FROZEN to its clients.

@@ -36,6 +36,9 @@ type Endpoint struct {
 	// listeners that require one.
 	Certificate bool
 
+	// MaxBody is the longest body, in bytes, that a call of this endpoint has; zero takes none.
+	MaxBody int
+
 	// Parse makes a call, or fails with an *exchange.Failure. It is cheap: no network, no asymmetric cryptography.
 	Parse func(*exchange.Request) (*exchange.Call, error)
 
@@ -156,6 +159,9 @@ func appendSealed(dst []byte, s vault.Sealed) []byte {
 	dst = append(dst, s.IV...)
 	return append(dst, `"}`...)
 }
+
+// maxBody is room for what these faces' bodies hold: a sealed PIN block, or what a token is bound to.
+const maxBody = 4 << 10
 
 const jsonType = "application/json"
 

@@ -23,7 +23,7 @@ func newGnosisPay(c Config) (Face, error) { return &gnosisPay{config: c}, nil }
 // Endpoints implements Face.
 func (g *gnosisPay) Endpoints() []Endpoint {
 	all := []Endpoint{{
-		Method: http.MethodPost, Pattern: "/api/v1/ephemeral-token", Certificate: true,
+		Method: http.MethodPost, Pattern: "/api/v1/ephemeral-token", Certificate: true, MaxBody: maxBody,
 		Operations: []policy.Operation{policy.TokenMint}, Parse: g.parseMint, Render: g.renderMint,
 	}}
 	if g.config.SessionKeys != nil {
@@ -39,7 +39,7 @@ func (g *gnosisPay) Endpoints() []Endpoint {
 		Method: http.MethodGet, Pattern: "/api/v1/cards/{cardId}/pin",
 		Operations: []policy.Operation{policy.PINReveal}, Parse: g.parseRead(policy.PINReveal, g.config.PINKeys), Render: g.renderPIN,
 	}, Endpoint{
-		Method: http.MethodPut, Pattern: "/api/v1/cards/{cardId}/pin",
+		Method: http.MethodPut, Pattern: "/api/v1/cards/{cardId}/pin", MaxBody: maxBody,
 		Operations: []policy.Operation{policy.PINSet}, Parse: g.parseSetPIN, Render: g.renderSetPIN,
 	})
 }
