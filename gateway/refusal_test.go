@@ -19,6 +19,7 @@ import (
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault/keys"
 )
 
 // wrapped is a sessionid around any text, for any key.
@@ -208,6 +209,13 @@ func TestBadPINs(t *testing.T) {
 	h.expect("set", c, set, want{status: 200, results: []string{"intent", "done"}, rule: "pin", outcome: "done", upstream: 1, redeemed: 1})
 	set.header[1] = "Bearer " + h.mint()
 	h.expect("captured, with a fresh token", c, set,
+		want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused envelope_replayed"}, rule: "pin", outcome: "bad_session", redeemed: 1})
+	// A new digest key does not make it new: the older ones, in their overlap, still know it.
+	rotated := h.newConfig()
+	rotated.EnvelopeDigests = append([]policy.MAC{mac(keys.UseDigest, "another key")}, rotated.EnvelopeDigests...)
+	must(h.gateway.Reload(rotated))
+	set.header[1] = "Bearer " + h.mint()
+	h.expect("captured, after a rotation", c, set,
 		want{status: 400, body: gnosis("Invalid session id"), results: []string{"refused envelope_replayed"}, rule: "pin", outcome: "bad_session", redeemed: 1})
 	set.header[1] = "Bearer " + h.mint()
 	set.path = strings.Replace(set.path, card, bareCard, 1)

@@ -24,6 +24,7 @@ var exaRequests = []named{
 	{"profile: a trailing question mark", getCard("/api/card?", cookie)},
 	{"profile: a query that means nothing", getCard("/api/card?a=b", cookie)},
 	{"profile: among other cookies", getCard("/api/card", "Cookie: session_id=abc; credential_id="+signed+"; theme=dark\n")},
+	{"profile: among cookies that are malformed", getCard("/api/card", "Cookie: a={\"b\":1}; bare; é=1; credential_id="+signed+";\n")},
 	{"profile: cookies on several lines (HTTP/2)", getCard("/api/card", "Cookie: session_id=abc\n"+cookie)},
 	{"profile: empty sessionid is none", getCard("/api/card", cookie+"sessionid: \n")},
 	{"details", getCard("/api/card", cookie+sealing)},
