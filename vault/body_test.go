@@ -273,7 +273,7 @@ func TestDigests(t *testing.T) {
 	} {
 		got, err := newBody(t, shape, text).Digest(vault.CanonSortedValues)
 		if want == "" {
-			if !errors.Is(err, vault.ErrBody) || got != [32]byte{} {
+			if !errors.Is(err, vault.ErrBody) || got != [32]byte{} || !strings.Contains(err.Error(), "canonical") {
 				t.Errorf("%s: %x, %v", text, got, err)
 			}
 			continue
@@ -322,7 +322,7 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("%s: %s %v", c.text, got, err)
 		}
 	}
-	for _, text := range []string{"", "00/30", "13/30", "99/30", "1/30", "12/3", "12-30", "12/300", " 2/30", "12/3x", "1x/30", "١2/30", "12/30 ", "+1/30", "12/-1", "4111111111111111", "0:/30", "1:/30"} {
+	for _, text := range []string{"", "00/30", "13/30", "99/30", "1/30", "12/3", "12-30", "12/300", " 2/30", "12/3x", "1x/30", "١2/30", "12/30 ", "+1/30", "12/-1", "4111111111111111", "0:/30", "1:/30", "1//30"} {
 		if month, year, err := vault.ExpiryMMSlashYY.Parse(text); err == nil || month != "" || year != "" || text != "" && strings.Contains(err.Error(), text) {
 			t.Errorf("%q: %s %s %v", text, month, year, err)
 		}
@@ -357,13 +357,15 @@ func FuzzBody(f *testing.F) {
 		raw := bytes.Clone(document)
 		b, err := vault.NewBody(raw, shape)
 		if err != nil {
-			if !errors.Is(err, vault.ErrBody) || bytes.Trim(raw, "\x00") != nil && len(bytes.Trim(raw, "\x00")) != 0 {
+			if !errors.Is(err, vault.ErrBody) || len(bytes.Trim(raw, "\x00")) != 0 {
 				t.Fatalf("%v", err)
 			}
 			return
 		}
 		var oracle any
-		if err := json.Unmarshal(document, &oracle); err != nil {
+		reference := json.NewDecoder(bytes.NewReader(document))
+		reference.UseNumber() // of any size
+		if err := reference.Decode(&oracle); err != nil {
 			t.Fatalf("encoding/json refuses: %v", err)
 		}
 		at := func(tokens ...any) any {

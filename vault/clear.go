@@ -67,7 +67,7 @@ func (p *plain) read(f Field) (*secret.Buffer, error) {
 
 // leaves returns the text of a field that leaves by the session of l; nil where it does not, or no longer.
 func (p *plain) leaves(l *legs) []byte {
-	if p == nil || l == nil || p.owner != l {
+	if p == nil || p.owner != l {
 		return nil
 	}
 	return p.text.Bytes()

@@ -182,6 +182,8 @@ func TestHandlesAreHeld(t *testing.T) {
 	other, _, _ := h.openLegs(t, true, true)
 	toRain, _, issuer := h.openLegs(t, true, false)
 	sealed, client, _ := h.open(t)
+	clientOnly := must(h.vault.Open(context.Background(), vault.Opening{Binding: binding, Client: vault.InsecureClearClient()}))
+	issuerOnly := must(h.vault.Open(context.Background(), vault.Opening{Binding: binding, Issuer: vault.InsecureClearIssuer()}))
 	body := newBody(t, bridgeShape, bridgeAnswer)
 	pan := must(body.Field("/card_number"))
 	leaving, err := both.Reseal(vault.FieldPAN, vault.ToClient, pan)
@@ -215,6 +217,11 @@ func TestHandlesAreHeld(t *testing.T) {
 		"in a blind session":            {blind, vault.FieldPIN, vault.ToIssuer, must(body.Field("/pin"))},
 		"ciphertext on a clear leg":     {both, vault.FieldPAN, vault.ToClient, issuer.seal("4111111111111111", 16)},
 		"ciphertext on a clear leg out": {toRain, vault.FieldPAN, vault.ToIssuer, issuer.seal("4111111111111111", 16)},
+		"with texts on a sealed leg":    {sealed, vault.FieldPAN, vault.ToIssuer, withTexts(pan, client.seal("4111111111111111", 16))},
+		"no leg that it comes from":     {clientOnly, vault.FieldPAN, vault.ToClient, pan},
+		"no leg that it goes to":        {issuerOnly, vault.FieldPAN, vault.ToClient, pan},
+		"no leg, sealed":                {clientOnly, vault.FieldPAN, vault.ToClient, client.seal("4111111111111111", 16)},
+		"no leg, sealed, to the issuer": {issuerOnly, vault.FieldPAN, vault.ToIssuer, client.seal("4111111111111111", 16)},
 		"nothing":                       {both, vault.FieldPAN, vault.ToClient, vault.Sealed{}},
 	} {
 		if out, err := c.s.Reseal(c.f, c.d, c.in); err != vault.ErrOpen || out != (vault.Sealed{}) {
@@ -248,6 +255,19 @@ func TestHandlesAreHeld(t *testing.T) {
 func withTexts(handle, texts vault.Sealed) vault.Sealed {
 	handle.Data, handle.IV = texts.Data, texts.IV
 	return handle
+}
+
+// TestHandlesAreChecked: the checks that nothing can fail which comes this far, on their own.
+func TestHandlesAreChecked(t *testing.T) {
+	pan := must(newBody(t, bridgeShape, bridgeAnswer).Field("/card_number"))
+	if !vault.CanRead(pan, vault.FieldPAN) || vault.CanRead(pan, vault.FieldCVC) || vault.CanRead(pan, 0) {
+		t.Error("a handle is read as another field than was declared")
+	}
+	for text, want := range map[string]bool{"4111": true, "2c12FF": true, `"`: false, `\`: false, "4\n": false, "4\x00": false, "é": false, "\x7f": false} {
+		if vault.NeedsNoEscape([]byte(text)) != want {
+			t.Errorf("%q needs no escape: %t", text, !want)
+		}
+	}
 }
 
 // TestClearOpening: a leg in clear needs the permit's binding as any other, and takes no preamble.
@@ -329,6 +349,10 @@ func TestMask(t *testing.T) {
 		if got, err := s.Mask(c.f, issuer.seal(c.text, 16)); got != "" || err != vault.ErrOpen {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
+	}
+	clientOnly := must(h.vault.Open(context.Background(), vault.Opening{Binding: binding, Client: vault.InsecureClearClient()}))
+	if got, err := clientOnly.Mask(vault.FieldCVC, issuer.seal("123", 16)); got != "" || err != vault.ErrOpen {
+		t.Errorf("no issuer's leg: %q, %v", got, err)
 	}
 	s.Close()
 	if got, err := s.Mask(vault.FieldCVC, issuer.seal("123", 16)); got != "" || err != vault.ErrOpen {

@@ -30,8 +30,6 @@ func (f ExpiryForm) Parse(text string) (month, year string, err error) {
 			if c != f[i] {
 				return "", "", errExpiry
 			}
-		case c < '0' || c > '9':
-			return "", "", errExpiry
 		case f[i] == 'M':
 			month += text[i : i+1]
 		default:

@@ -24,7 +24,8 @@ import (
 //
 // It is a net and no proof. Not found are numbers in two layers, compressed, encrypted, in hexadecimal, in another
 // script's digits, in exponents, spread over members, or against one of the exceptions. Found but no card are one in ten
-// of those decimal ids that have the length and the beginning of one.
+// of those decimal ids that have the length and the beginning of one. A Guard prints as a fixed word, but a struct that
+// holds one and is printed shows the digits that it saw last.
 type Guard struct {
 	plain   reading
 	decoded reading // what plain sees, with escapes read; begins with the first of them
@@ -71,7 +72,7 @@ func (g *Guard) Found() bool {
 
 func (g *Guard) end() bool {
 	g.word.end()
-	return g.found || g.plain.end() || g.decoded.end() || g.word.found()
+	return g.plain.end() || g.decoded.end() || g.word.found()
 }
 
 // Reset makes the Guard as new, and zeroes the digits that it remembers.

@@ -76,7 +76,7 @@ func (w *base64Word) end() {
 		l.reading.end()
 		l.active = false
 	}
-	w.bits, w.count = 0, 0
+	w.count = 0
 }
 
 func (w *base64Word) found() bool {

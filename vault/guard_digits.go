@@ -10,7 +10,6 @@ type reading struct {
 
 	word    word
 	iban    bool // in the groups of an IBAN
-	joined  bool // the last byte was the one separator after a group
 	point   bool // the last byte was a decimal point
 	sign    bool // the last byte was a "+" that is no separator
 	inGroup bool
@@ -44,7 +43,11 @@ type word struct {
 	pending bool // a number was found in it, if it is no IBAN and not hexadecimal
 }
 
-const ibanShape = 4
+// Of an IBAN (ISO 13616-1): two letters and two digits begin it, and it has 34 characters at most.
+const (
+	ibanShape = 4
+	maxIBAN   = 34
+)
 
 const (
 	maxPANDigits = 19
@@ -123,9 +126,7 @@ func (r *reading) digit(c byte) {
 
 // beginGroup opens a group, which continues those before it if one separator stands between.
 func (r *reading) beginGroup() {
-	if !r.joined || r.inWord {
-		r.linked = 0
-	} else if r.linked == uint8(len(r.groups)) {
+	if r.linked == uint8(len(r.groups)) {
 		copy(r.groups[:], r.groups[1:])
 		r.linked--
 	}
@@ -141,16 +142,16 @@ func (r *reading) beginGroup() {
 	}
 	r.groups[r.linked] = group{exempt: e}
 	r.linked++
-	r.inGroup, r.joined, r.point, r.sign = true, false, false, false
+	r.inGroup = true
 }
 
 func (r *reading) letter(c byte, human bool) {
 	if r.inGroup {
 		r.whole()
-		r.inGroup, r.linked = false, 0
+		r.inGroup = false
 	}
 	r.beginWord()
-	r.joined, r.point, r.sign = false, false, false
+	r.linked, r.point, r.sign = 0, false, false
 	w := &r.word
 	if int(w.shape) == int(w.length) && w.shape < 2 && c < 'a' {
 		w.shape++
@@ -174,7 +175,7 @@ func (r *reading) separator(c byte) {
 	if !inWord {
 		r.iban = false
 	}
-	r.joined, r.point, r.sign = ended, false, false
+	r.point, r.sign = false, false
 }
 
 func (r *reading) other(c byte) {
@@ -185,7 +186,7 @@ func (r *reading) other(c byte) {
 		r.endWord(false)
 		r.linked = 0
 	}
-	r.joined, r.iban, r.point, r.sign = false, false, point, sign
+	r.iban, r.point, r.sign = false, point, sign
 	if !point && !sign {
 		r.calm = calmNowhere
 	}
@@ -225,13 +226,13 @@ func (r *reading) endWord(space bool) {
 	}
 	r.inWord = false
 	w := &r.word
-	if w.pending && (w.human || !w.letters) && (w.shape < ibanShape || w.length < 15 || w.length > 34) {
-		r.found = true // ISO 13616-1: an IBAN has 15 to 34 characters
+	if w.pending && (w.human || !w.letters) && (w.shape < ibanShape || w.length > maxIBAN) {
+		r.found = true
 	}
 	switch {
 	case !space || w.length > 4:
 		r.iban = false
-	case w.length == 4 && w.shape == ibanShape:
+	case w.shape == ibanShape:
 		r.iban = true
 	}
 }
@@ -271,12 +272,8 @@ func (r *reading) layouts() {
 		return
 	}
 	for k, total := 1, last; k < n && at(k) == 4; k++ {
-		if total += 4; total > maxPANDigits {
-			return
-		}
-		if total >= minPANDigits {
-			r.judge(k+1, total)
-		}
+		total += 4
+		r.judge(k+1, total)
 	}
 }
 

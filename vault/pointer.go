@@ -88,7 +88,7 @@ var unescapePointer = strings.NewReplacer("~1", "/", "~0", "~")
 // arrayIndex is the element that a token names: no sign, no leading zeros. "-" names the one after the last, which no
 // document has.
 func arrayIndex(token string) int {
-	if token == "" || len(token) > 9 || token[0] == '0' && token != "0" || strings.Trim(token, "0123456789") != "" {
+	if token == "" || token[0] == '0' && token != "0" || strings.Trim(token, "0123456789") != "" {
 		return -1
 	}
 	n, err := strconv.Atoi(token)

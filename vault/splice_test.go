@@ -44,6 +44,7 @@ func TestRender(t *testing.T) {
 		{`{"a":"§"}`, ``},            // in a string
 		{`{"a":"x§y"}`, ``},          // the same
 		{`{"a":"\§"}`, ``},           // the same
+		{`["\§]`, ``},                // the end of one
 		{`{§:1}`, ``},                // a name
 		{`{"a":1,§:1}`, ``},          // the same
 		{`{"a":§ "b":1}`, ``},        // no comma
@@ -132,6 +133,15 @@ func TestOutgoingIsZeroed(t *testing.T) {
 		}
 	}
 	(*vault.Outgoing)(nil).Destroy()
+
+	// What the session kept is zeroed with it.
+	kept := vault.Leaving(pan)
+	if string(kept) != clearPAN {
+		t.Fatal("nothing kept")
+	}
+	if s.Close(); !bytes.Equal(kept, make([]byte, len(clearPAN))) {
+		t.Error("not zeroed by the session")
+	}
 }
 
 type writer func([]byte) (int, error)
@@ -245,6 +255,11 @@ func TestRewrite(t *testing.T) {
 				t.Errorf("%s: %s", name, written(t, o))
 			}
 		}
+	}
+	closed := newBody(t, dealShape, document)
+	closed.Close()
+	if o, err := s.Rewrite(closed, all); o != nil || err != vault.ErrSplice {
+		t.Errorf("a closed body: %v", err)
 	}
 	// Without a session, masks and ciphertexts alone.
 	var none *vault.Session

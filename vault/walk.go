@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// visitor is told of each value of a document once it is complete, in document order of their ends.
+// visitor is told of each value of a document once it is complete, in document order of their ends. It does not keep v.
 type visitor interface{ visit(v *visited) error }
 
 // visited is one value. Offsets are into the document; name is its raw text with quotes, empty in arrays.
@@ -27,7 +27,8 @@ type walker struct {
 	decoder *jsontext.Decoder
 	input   bytes.Buffer // the decoder reads its bytes in place
 	frames  []frame
-	name    []byte // of a member whose name has escapes
+	name    []byte  // of a member whose name has escapes
+	told    visited // what the visitor is told
 }
 
 // frame is an object or array that was entered and not left.
@@ -69,69 +70,76 @@ var (
 )
 
 func (w *walker) walk(root *node, maxDepth int, v visitor) error {
-	current := visited{node: root}
-	for {
-		// A name, or the end of an object or array.
-		if n := len(w.frames); n > 0 {
-			top := &w.frames[n-1]
-			kind := w.decoder.PeekKind()
-			if kind == '}' || kind == ']' {
-				if _, err := w.decoder.ReadToken(); err != nil {
-					return err
-				}
-				done := top.at
-				done.end, done.children = int(w.decoder.InputOffset()), top.children
-				w.frames = w.frames[:n-1]
-				if err := v.visit(&done); err != nil {
-					return err
-				}
-				if n == 1 {
-					return w.end()
-				}
-				continue
-			}
-			top.children++
-			current = visited{}
-			if top.at.kind == '{' {
-				name, err := w.decoder.ReadValue()
-				if err != nil {
-					return err
-				}
-				current.nameEnd = int(w.decoder.InputOffset())
-				current.nameStart = current.nameEnd - len(name)
-				if current.node, err = w.named(top.at.node, name); err != nil {
-					return err
-				}
-			} else {
-				current.node = top.at.node.element(top.children - 1)
-			}
+	w.told = visited{node: root}
+	if err := w.value(maxDepth, v); err != nil {
+		return err
+	}
+	for len(w.frames) > 0 {
+		var err error
+		if kind := w.decoder.PeekKind(); kind == '}' || kind == ']' {
+			err = w.leave(v)
+		} else if err = w.child(); err == nil {
+			err = w.value(maxDepth, v)
 		}
-		// A value.
-		current.kind = w.decoder.PeekKind()
-		if current.kind == '{' || current.kind == '[' {
-			if len(w.frames) == maxDepth {
-				return errDepth
-			}
-			if _, err := w.decoder.ReadToken(); err != nil {
-				return err
-			}
-			current.start = int(w.decoder.InputOffset()) - 1
-			w.frames = append(w.frames, frame{at: current})
-			continue
-		}
-		value, err := w.decoder.ReadValue()
 		if err != nil {
 			return err
 		}
-		current.end = int(w.decoder.InputOffset())
-		current.start = current.end - len(value)
-		if err := v.visit(&current); err != nil {
+	}
+	return w.end()
+}
+
+// child makes w.told the next value of the innermost object, whose name it reads, or array.
+func (w *walker) child() error {
+	top := &w.frames[len(w.frames)-1]
+	top.children++
+	w.told = visited{}
+	if top.at.kind == '[' {
+		w.told.node = top.at.node.element(top.children - 1)
+		return nil
+	}
+	name, err := w.decoder.ReadValue()
+	if err != nil {
+		return err
+	}
+	w.told.nameEnd = int(w.decoder.InputOffset())
+	w.told.nameStart = w.told.nameEnd - len(name)
+	w.told.node, err = w.named(top.at.node, name)
+	return err
+}
+
+// value reads a scalar, or enters an object or array.
+func (w *walker) value(maxDepth int, v visitor) error {
+	w.told.kind = w.decoder.PeekKind()
+	if w.told.kind != '{' && w.told.kind != '[' {
+		raw, err := w.decoder.ReadValue()
+		if err != nil {
 			return err
 		}
-		if len(w.frames) == 0 {
-			return w.end()
-		}
+		w.told.end = int(w.decoder.InputOffset())
+		w.told.start = w.told.end - len(raw)
+		return v.visit(&w.told)
 	}
+	if len(w.frames) == maxDepth {
+		return errDepth
+	}
+	if _, err := w.decoder.ReadToken(); err != nil {
+		return err
+	}
+	w.told.start = int(w.decoder.InputOffset()) - 1
+	w.frames = append(w.frames, frame{at: w.told})
+	return nil
+}
+
+// leave leaves the innermost object or array.
+func (w *walker) leave(v visitor) error {
+	if _, err := w.decoder.ReadToken(); err != nil {
+		return err
+	}
+	top := len(w.frames) - 1
+	w.told = w.frames[top].at
+	w.told.end, w.told.children = int(w.decoder.InputOffset()), w.frames[top].children
+	w.frames = w.frames[:top]
+	return v.visit(&w.told)
 }
 
 // named is the node of the member with this raw name.
@@ -169,7 +177,7 @@ func where(err error) error {
 		return nil
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%w: malformed JSON at byte %d", ErrBody, syntax.ByteOffset)
-	case errors.Is(err, errDepth), errors.Is(err, errTrailing), errors.Is(err, errSpliced), errors.Is(err, errCanon):
+	case errors.Is(err, errDepth), errors.Is(err, errTrailing), errors.Is(err, errCanon):
 		return fmt.Errorf("%w: %w", ErrBody, err)
 	}
 	return fmt.Errorf("%w: malformed JSON", ErrBody)
