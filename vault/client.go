@@ -116,10 +116,18 @@ func NewIssuerKey(f envelope.Format, pub *rsa.PublicKey) (*IssuerKey, error) {
 }
 
 // Parse reads the preamble of a client that encrypted to the issuer's key, for [Vault.Blind]. It is cheap and bounded
-// by that key; [ErrPreamble] is the one error.
+// by that key, whose exact length it must have; [ErrPreamble] is the one error.
 func (k *IssuerKey) Parse(text string) (Preamble, error) {
 	if k.clear {
 		return Preamble{}, ErrPreamble
 	}
-	return parse(k.format, text, k.public.Size())
+	p, err := parse(k.format, text, k.public.Size())
+	if err != nil {
+		return Preamble{}, err
+	}
+	// A shorter text of the same number would be another envelope to us and the same to a lenient issuer [10].
+	if len(p.p.Get().raw) != k.public.Size() {
+		return Preamble{}, ErrPreamble
+	}
+	return p, nil
 }
