@@ -50,9 +50,7 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 		return err
 	}
 	defer p.close() //nolint:errcheck // its records are synced; there is nobody left to tell
-	for _, n := range b.notices {
-		log.Info("inventory", zap.String("entry", n))
-	}
+	p.inventory(b.notices)
 	// Signals are taken from before the first connection on: until then the kernel's default, death, is right.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
@@ -78,16 +76,7 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 func (p *process) run(ctx context.Context, file string, b *builder, signals <-chan os.Signal, ended <-chan error) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	watch := watcher{b.seen}
-	reload := func(why string) {
-		next, err := p.reload(file)
-		watch = watcher{next.seen}
-		if err != nil {
-			p.log.Error("reload failed: the old configuration stays in force", zap.String("cause", why), zap.Error(err))
-			return
-		}
-		p.log.Info("reloaded", zap.String("cause", why))
-	}
+	r := newReloader(p, file, b)
 	for {
 		select {
 		case err := <-ended:
@@ -95,16 +84,16 @@ func (p *process) run(ctx context.Context, file string, b *builder, signals <-ch
 		case <-ctx.Done():
 			return p.drain(signals, ended)
 		case <-tick.C:
-			if watch.changed() {
-				reload("file changed")
-			}
+			r.look()
+		case result := <-r.done:
+			r.end(result)
 		case s := <-signals:
 			if s != syscall.SIGHUP {
 				p.log.Info("draining", zap.Stringer("signal", s))
 				return p.drain(signals, ended)
 			}
 			go p.reopen() // it waits for a sync that runs: on a disk that hangs, SIGTERM must not wait behind it
-			reload("SIGHUP")
+			r.begin("SIGHUP")
 		}
 	}
 }
@@ -140,7 +129,7 @@ func (p *process) drain(signals <-chan os.Signal, ended <-chan error) error {
 }
 
 func (p *process) shutdown(ctx context.Context) error {
-	c := p.config.Shutdown
+	c := p.draining
 	if c.Timeout == 0 {
 		c.Timeout = 20 * time.Second
 	}

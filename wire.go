@@ -28,8 +28,8 @@ import (
 
 // process is what one `cardstile serve` consists of, built once, in the order of the data path.
 type process struct {
-	config   Config    // as it was at the start
-	fixed    []fixture // of it: what only a restart changes
+	fixed    []fixture      // what only a restart changes
+	draining ShutdownConfig // of the configuration in force; of the goroutine that takes signals
 	log      *zap.Logger
 	gateway  *gateway.Gateway
 	services gateway.Services
@@ -43,7 +43,7 @@ type secrets struct {
 
 // newProcess builds everything, and starts nothing but the audit log's writer.
 func newProcess(b *builder, log *zap.Logger) (*process, error) {
-	p := &process{config: b.config, log: log}
+	p := &process{draining: b.config.Shutdown, log: log}
 	if err := p.loadSecrets(b); err != nil {
 		return nil, err
 	}
