@@ -100,7 +100,7 @@ var restricted = []struct {
 	{"net/http/pprof", never, "heap dumps hold card data"},
 	{"net/http/httputil", never, "requests to issuers are built, never copied"},
 	{"unsafe", never, "nothing here is worth it"},
-	{"reflect", oneOf("document.go", "wire.go"), "on the way of a request nothing is found out at run time"},
+	{"reflect", oneOf("document.go", "restart.go", "wire.go"), "on the way of a request nothing is found out at run time"},
 	{"log", oneOf("gateway/admin.go", "deploy/sandbox/rain.go"), "logs are zap's; net/http wants a log.Logger"},
 	{"log/slog", never, "logs are zap's"},
 	{"text/template", never, "it keeps every method alive: 8 MB"},
