@@ -46,8 +46,8 @@ type builder struct {
 // where. The builder is there in any case: it knows which files a better attempt depends on.
 func load(file string) (*builder, error) {
 	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
-		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).loadPartners, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
-		(*builder).loadPolicies, (*builder).loadCredentials, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
+		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
+		(*builder).loadPolicies, (*builder).loadCredentials, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
 }
 
 // loadPartial reads as much as says who the partners are.

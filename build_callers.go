@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,14 +41,23 @@ func (b *builder) loadListeners() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
 		c, at := b.config.Listeners[name], "listeners."+name
-		if _, _, err := net.SplitHostPort(c.Address); err != nil {
-			b.problem(at+".address", "want host:port, as in :8443")
+		b.hostPort(at+".address", c.Address, "host:port, as in :8443")
+		if from := c.ProxyProtocol.From; len(from) > 0 {
+			b.notice("%s: proxy_protocol: whose address a caller has is what %s says", at, prefixes(from))
 		}
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		l.Certificate, _ = b.certificate(at+".tls", c.TLS)
 		l.ClientCAs = pool(b.clientCAs[name])
 		b.listeners = append(b.listeners, l)
 	}
+}
+
+func prefixes(networks []netip.Prefix) string {
+	var names []string
+	for _, n := range networks {
+		names = append(names, n.String())
+	}
+	return listed(names)
 }
 
 func (b *builder) listener(name string) *gateway.Listener {

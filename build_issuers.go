@@ -50,6 +50,7 @@ func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url
 		b.problem(at+".url", "want a URL of scheme, host and perhaps a path, without user, query or fragment")
 		return nil, nil
 	case u.Scheme == "http" && environment == "test" && loopback(u.Hostname()):
+		b.notice("%s.url: plain HTTP", at)
 		return u, nil
 	case u.Scheme != "https":
 		b.problem(at+".url", "want https")

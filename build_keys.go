@@ -11,6 +11,7 @@ import (
 // This file loads our own keys.
 
 func (b *builder) loadKeys() {
+	var plain []string
 	for i, c := range b.config.Keys {
 		at := fmt.Sprintf("keys[%d]", i)
 		environment := b.environment(at+".environment", c.Environment)
@@ -48,7 +49,13 @@ func (b *builder) loadKeys() {
 		if key.Plain() && production(environment) {
 			b.problem(at+".kind", "a plain key file is not for production: seal it with `cardstile keys generate --passphrase-file`, and use kind age")
 		}
+		if key.Plain() {
+			plain = append(plain, c.ID)
+		}
 		b.keys[c.ID] = key
+	}
+	if len(plain) > 0 {
+		b.notice("keys: in plain files: %s", listed(plain))
 	}
 	shared := b.config.Store.Redis != nil
 	for _, use := range []keys.Use{keys.UseStorage, keys.UseDigest, keys.UseAudit} {
@@ -60,7 +67,9 @@ func (b *builder) loadKeys() {
 			b.problem("keys", "a key of use %s is required where instances share a store", use)
 		case production(b.config.Environment):
 			b.problem("keys", "a key of use %s is required in production", use)
-		case use != keys.UseAudit:
+		case use == keys.UseAudit:
+			b.notice("keys: no key of use audit: one is made beside the log, and whoever can write its directory can forge the log")
+		default:
 			b.notice("keys: no key of use %s: one is generated at each start", use)
 		}
 	}

@@ -73,7 +73,24 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 		b.problem(at, "%v", err)
 		return r, false
 	}
+	b.routePINSet(at, &r)
 	return r, true
+}
+
+// routePINSet judges PIN changes where the store is in memory: a restart forgets which envelopes were seen [10].
+func (b *builder) routePINSet(at string, r *gateway.Route) {
+	if b.config.Store.Redis != nil || r.PIN == face.PINOff || len(r.Operations) > 0 && !slices.Contains(r.Operations, policy.PINSet) {
+		return
+	}
+	if !slices.ContainsFunc(r.Face.Endpoints(), func(e face.Endpoint) bool { return slices.Contains(e.Operations, policy.PINSet) }) {
+		return
+	}
+	const why = "pin.set with a store in memory: a restart forgets which PIN changes were seen: one that was captured within 24 h could be sent again"
+	if production(r.Environment) {
+		b.problem(at+".pin", "%s; name a store.redis, or leave pin.set out of operations", why)
+		return
+	}
+	b.notice("%s: %s", at, why)
 }
 
 func (b *builder) routeIssuer(at string, c *RouteConfig, r *gateway.Route) {

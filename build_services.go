@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/store"
 )
 
@@ -22,9 +23,8 @@ func (b *builder) loadAdmin() {
 	if c.Address == "" {
 		c.Address = "127.0.0.1:8445"
 	}
-	host, _, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		b.problem("admin.address", "want host:port, as in 127.0.0.1:8445")
+	host, _, ok := b.hostPort("admin.address", c.Address, "host:port, as in 127.0.0.1:8445")
+	if !ok {
 		return
 	}
 	if c.BearerFile != "" {
@@ -63,6 +63,7 @@ func (b *builder) loadStore() {
 		if production(b.config.Environment) {
 			b.problem("store.memory.logins_file", "not in production")
 		}
+		b.notice("store.memory.logins_file: its users are logged in from the start, without having logged in")
 		content, _ := b.read("store.memory.logins_file", c.Memory.LoginsFile)
 		b.logins = strings.Fields(string(content))
 	}
@@ -119,6 +120,18 @@ func (b *builder) checkRedis() {
 		return
 	}
 	s.Close() //nolint:errcheck // it was never open
+}
+
+// loadLimits tells of the rates that have no default.
+func (b *builder) loadLimits() {
+	for _, l := range []struct {
+		key, of string
+		rate    policy.Rate
+	}{{"partner", "partner", b.config.Limits.Partner}, {"card", "card", b.config.Limits.Card}} {
+		if l.rate == (policy.Rate{}) {
+			b.notice("limits.%s: none: the exchanges of a %s are not limited", l.key, l.of)
+		}
+	}
 }
 
 func (b *builder) loadAudit() {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +47,9 @@ var mistakes = []mistake{
 	{"environment missing", "environment: test", "", nil},
 	{"environment unknown", "environment: test", "environment: staging", nil},
 	{"listener without port", "address: \"127.0.0.1:0\"\n    tls: {certificate: server.pem, key: server-key.pem, client", "address: localhost\n    tls: {certificate: server.pem, key: server-key.pem, client", nil},
+	{"listener with a port by name", "address: \"127.0.0.1:0\"\n    tls: {certificate: server.pem, key: server-key.pem, client", "address: \":https\"\n    tls: {certificate: server.pem, key: server-key.pem, client", nil},
+	{"listener with too high a port", "address: \"127.0.0.1:0\"\n    tls: {certificate: server.pem, key: server-key.pem, client", "address: \":65536\"\n    tls: {certificate: server.pem, key: server-key.pem, client", nil},
+	{"two listeners and admin in one place", "address: \"127.0.0.1:0\"\n    tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}\n  public:\n    address: \"127.0.0.1:0\"\n    tls: {certificate: server.pem, key: server-key.pem}\n\nadmin: {address: \"127.0.0.1:0\"}", "address: \":8445\"\n    tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}\n  public:\n    address: \"127.0.0.1:8445\"\n    tls: {certificate: server.pem, key: server-key.pem}\n\nadmin: {address: \"localhost:8445\"}", nil},
 	{"listener without certificate", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {}", nil},
 	{"certificate file missing", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {certificate: missing.pem, key: server-key.pem}", nil},
 	{"key of another certificate", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {certificate: server.pem, key: partner-key.pem}", nil},
@@ -53,6 +58,7 @@ var mistakes = []mistake{
 	{"no listeners", "listeners:\n", "listeners: {}\nlisteners2:\n", nil},
 	{"admin off loopback", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"0.0.0.0:8445\"}", nil},
 	{"admin off loopback with a bearer in clear", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \":8445\", bearer_file: rain-api-key}", nil},
+	{"admin with a negative port", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"127.0.0.1:-1\"}", nil},
 	{"admin bearer missing", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"127.0.0.1:0\", bearer_file: nowhere}", nil},
 	{"admin certificate missing", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"127.0.0.1:0\", tls: {certificate: nowhere.pem, key: server-key.pem}}", nil},
 	{"two stores", "store: {memory: {logins_file: logins}}", "store: {memory: {}, redis: {addresses: [\"127.0.0.1:6379\"]}}", nil},
@@ -194,6 +200,40 @@ func TestCheck(t *testing.T) {
 		fmt.Fprintf(&golden, "# %s\n%s\n\n", m.name, text)
 	}
 	compareGolden(t, "testdata/check.golden", golden.String())
+}
+
+// TestOverlap compares what hosts are said to be in one another's way with what the kernel says.
+func TestOverlap(t *testing.T) {
+	hosts := slices.DeleteFunc([]string{"", "::", "0.0.0.0", "127.0.0.1", "127.0.0.2", "localhost", "::1", "::ffff:127.0.0.1"}, func(host string) bool {
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+		if err == nil {
+			l.Close()
+		}
+		return err != nil // not on this machine
+	})
+	if len(hosts) < 4 {
+		t.Fatalf("this machine has but %q", hosts)
+	}
+	for _, one := range hosts {
+		for _, other := range hosts {
+			first, err := net.Listen("tcp", net.JoinHostPort(one, "0"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, port, err := net.SplitHostPort(first.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			second, err := net.Listen("tcp", net.JoinHostPort(other, port))
+			if err == nil {
+				second.Close()
+			}
+			first.Close()
+			if want := err != nil; overlap(one, other) != want {
+				t.Errorf("%q and %q: overlap is %t, and the second listener got %v", one, other, !want, err)
+			}
+		}
+	}
 }
 
 var fingerprint = regexp.MustCompile(`[0-9a-f]{8}…`) // of a CA
