@@ -10,8 +10,8 @@ import (
 // Config is a configuration file. Every key is documented on its field here; docs/configuration.md is made from these
 // comments. Paths are relative to the file. Secrets are paths to files, never values.
 type Config struct {
-	// Environment is `test` or `production`: what is of one never meets the other. Required. `production` refuses
-	// private keys in plain files and generated ones.
+	// Environment is `test` or `production`: what is of one never meets the other. Required. `production` refuses plain
+	// files of `keys`, and generated ones. Keys of certificates, API keys and other secrets are plain files in both.
 	Environment string `yaml:"environment"`
 
 	// Listeners are where callers come in, by name.
