@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +31,9 @@ func cmdDemo() *cobra.Command {
 			"signal. An existing directory is reused. With --once it goes through every flow by itself,\n" +
 			"refusals included, over real TLS, and exits with 0 only if each ended as it must.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
 			o.out = cmd.OutOrStdout()
 			if o.once && !cmd.Flags().Changed("dir") {
 				dir, err := os.MkdirTemp("", "cardstile-demo-")
@@ -49,6 +52,34 @@ func cmdDemo() *cobra.Command {
 	f.IntVar(&o.portsFrom, "ports-from", 0, "take this port and the next two instead of 8443, 8444 and 8445 (with --once: free ports)")
 	f.StringVar(&o.pan, "pan", "", "card number of the demo's card (default: random)")
 	return cmd
+}
+
+// check refuses flags before anything is made.
+func (o *demoOptions) check() error {
+	if o.portsFrom < 0 || o.portsFrom > 65533 {
+		return errors.New("--ports-from: want a port from 1 to 65533")
+	}
+	if o.pan != "" && !cardNumber(o.pan) {
+		return errors.New("--pan: want 12 to 19 digits with a valid check digit")
+	}
+	return nil
+}
+
+// cardNumber reports whether a text is a card number: 12 to 19 digits whose weighted sum is a multiple of ten (ISO/IEC
+// 7812-1, annex B).
+func cardNumber(text string) bool {
+	sum := 0
+	for i := range len(text) {
+		d := int(text[len(text)-1-i]) - '0'
+		if d < 0 || d > 9 {
+			return false
+		}
+		if i%2 == 1 {
+			d *= 2
+		}
+		sum += d/10 + d%10
+	}
+	return len(text) >= 12 && len(text) <= 19 && sum%10 == 0
 }
 
 func runDemo(ctx context.Context, o demoOptions) error {
@@ -109,7 +140,18 @@ func runDemo(ctx context.Context, o demoOptions) error {
 
 // welcome is what a newcomer sees: one command to paste for each flow.
 func (d *demo) welcome() string {
-	return fmt.Sprintf(demoWelcome, d.dir, d.binary(), d.ports[0], d.ports[1], d.ports[2], demoCard)
+	return fmt.Sprintf(demoWelcome, quoted(d.dir), quoted(d.binary()), d.ports[0], d.ports[1], d.ports[2], demoCard)
+}
+
+// quoted is a text as one word of a POSIX shell. A leading - would be an option.
+func quoted(text string) string {
+	if strings.HasPrefix(text, "-") {
+		text = "./" + text
+	}
+	if text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }
 
 // binary is how this program is called from the demo's directory.
@@ -157,34 +199,3 @@ All that it uses lies in %[1]s. In another terminal:
 
 Stop with Ctrl-C.
 `
-
-func cmdSandbox() *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
-		Use: "sandbox", Short: "Run the demo's sandbox issuer alone", Args: cobra.NoArgs,
-		Long: "Sandbox starts the issuer of a demo's directory where its configuration expects it, beside a\n`cardstile serve --config` of that configuration.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			d, err := openDemo(dir, "")
-			if err != nil {
-				return err
-			}
-			defer d.lock.Close()
-			was := d.state.RainAddress
-			stop, err := d.serveIssuers()
-			if err != nil {
-				return err
-			}
-			defer stop()
-			if d.state.RainAddress != was {
-				return fmt.Errorf("%s: the configuration expects the issuer at %q, which is not free; run `cardstile demo` once to make a new one", dir, was)
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), "issuer rain at", d.url)
-			ctx, cancel := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer cancel()
-			<-ctx.Done()
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", ".cardstile", "directory of the demo")
-	return cmd
-}

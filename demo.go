@@ -210,12 +210,8 @@ func (d *demo) makeKeys() error {
 
 // makeCards makes up a card and its holder; a known directory keeps its own, unless pan asks for another number.
 func (d *demo) makeCards(pan string) error {
-	content, err := os.ReadFile(d.path("sandbox.json"))
-	if err == nil {
-		if err := json.Unmarshal(content, &d.state); err != nil {
-			return fmt.Errorf("%s: damaged: %w", d.path("sandbox.json"), err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if d.state, err = readDemoState(d.dir); err != nil {
 		return err
 	}
 	if len(d.state.Cards) == 0 {
@@ -234,6 +230,22 @@ func (d *demo) makeCards(pan string) error {
 		d.state.Cards[0].PAN = pan
 	}
 	return nil
+}
+
+// readDemoState returns what a directory remembers; of a new one, nothing.
+func readDemoState(dir string) (s demoState, err error) {
+	file := filepath.Join(dir, "sandbox.json")
+	content, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(content, &s); err != nil {
+		return s, fmt.Errorf("%s: damaged: %w", file, err)
+	}
+	return s, nil
 }
 
 // randomUUID is a version 4 UUID (RFC 9562 section 5.4).
