@@ -42,11 +42,16 @@ func (h *house) hold(n int, next func() call) (release func()) {
 		})
 	}
 	eventually(h.t, "the issuer is asked", func() bool { return h.rain.Total() == before+2*n })
+	ended := h.metric("cardstile_exchanges_total", "outcome", "unavailable") // later shed ones are counted by whoever sheds them
+	shed := h.metric("cardstile_shed_total")
 	return func() {
 		cancel()
 		all.Wait()
 		h.rain.SetFault("ic-1", sandbox.Fault{})
 		eventually(h.t, "the places are given back", func() bool { return h.metric("cardstile_in_flight") == 0 })
+		eventually(h.t, "their ends are recorded", func() bool {
+			return h.metric("cardstile_exchanges_total", "outcome", "unavailable")-ended == float64(n)+h.metric("cardstile_shed_total")-shed
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
 )
 
@@ -24,7 +25,9 @@ type state struct {
 	limits    Limits
 	listeners map[string]*listenerState
 	partners  map[string]*partnerState
-	bounds    map[*slots]int // of what is in flight, once this configuration is in force
+
+	certificates *credential.Certificates
+	bounds       map[*slots]int // of what is in flight, once this configuration is in force
 }
 
 // partnerState is what an exchange needs to know of its partner's share.
@@ -94,6 +97,10 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		}
 		st.partners[p.ID] = known
 		st.bounds[known.slots] = cmp.Or(p.MaxConcurrent, st.limits.ConcurrentPerPartner)
+	}
+	var err error
+	if st.certificates, err = credential.NewCertificates(credential.CertificatesConfig{Partners: c.Partners}); err != nil {
+		return nil, err
 	}
 	paths := map[string]*path{}
 	for i := range c.Routes {

@@ -153,7 +153,7 @@ type proven struct {
 func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error) {
 	var p proven
 	if x.l.ClientCAs != nil {
-		if err := x.proveCertificate(&p); err != nil {
+		if err := x.proveCertificate(ctx, &p); err != nil {
 			return proven{}, err
 		}
 	}
@@ -198,18 +198,18 @@ func (p *proven) add(proof policy.Proof) {
 
 // proveCertificate finds the partner of the connection's certificate. A verified certificate of nobody we know is
 // forbidden: its handshake was good.
-func (x *running) proveCertificate(p *proven) error {
+func (x *running) proveCertificate(ctx context.Context, p *proven) error {
 	if x.peer == nil { // the connection is older than the configuration that requires one
 		return exchange.Fail(exchange.Forbidden, "no_certificate")
 	}
 	x.event.Certificate = x.peer.fingerprint
-	partner, err := x.peer.partner(x.st, x.l.ClientCAs, x.request.Received)
-	if err != nil {
-		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: err}
+	j := x.peer.judged(ctx, x.st, x.l.ClientCAs, x.request.Received)
+	if j.err != nil {
+		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
 	}
-	x.event.Partner = partner.ID
-	p.partner = partner
-	p.add(policy.Proof{Kind: policy.KindCertificate, Partner: partner.ID, Certificate: x.peer.fingerprint})
+	x.event.Partner = j.partner.ID
+	p.partner = j.partner
+	p.add(j.proof)
 	return nil
 }
 

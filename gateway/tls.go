@@ -91,6 +91,7 @@ type peer struct {
 type judgement struct {
 	of      *state
 	partner *policy.Partner
+	proof   policy.Proof
 	until   time.Time // when it is to be thought over: the earliest end of a certificate in the chain, or soon after a refusal
 	err     error
 }
@@ -102,17 +103,17 @@ func newPeer(cs *tls.ConnectionState) *peer {
 	return &peer{presented: cs.PeerCertificates, fingerprint: sha256.Sum256(cs.PeerCertificates[0].Raw)}
 }
 
-// partner returns the partner that the peer's certificate belongs to under the configuration in force.
-func (p *peer) partner(st *state, pool *x509.CertPool, now time.Time) (*policy.Partner, error) {
+// judged returns what the configuration in force thinks of the peer's certificate, and whose it is.
+func (p *peer) judged(ctx context.Context, st *state, pool *x509.CertPool, now time.Time) *judgement {
 	j := p.last.Load()
 	if j == nil || j.of != st || now.After(j.until) {
-		j = p.judge(st, pool, now)
+		j = p.judge(ctx, st, pool, now)
 		p.last.Store(j)
 	}
-	return j.partner, j.err
+	return j
 }
 
-func (p *peer) judge(st *state, pool *x509.CertPool, now time.Time) *judgement {
+func (p *peer) judge(ctx context.Context, st *state, pool *x509.CertPool, now time.Time) *judgement {
 	j := &judgement{of: st, until: now.Add(time.Minute)}
 	chains, err := verifyClient(p.presented, pool)
 	if err != nil {
@@ -120,9 +121,10 @@ func (p *peer) judge(st *state, pool *x509.CertPool, now time.Time) *judgement {
 		return j
 	}
 	for _, chain := range chains {
-		if j.partner, j.err = st.config.Partners.ByChain(chain); j.err != nil {
+		if j.proof, j.err = st.certificates.Prove(ctx, chain); j.err != nil {
 			continue
 		}
+		j.partner = st.config.Partners.ByID(j.proof.Partner)
 		j.until = chain[0].NotAfter
 		for _, c := range chain {
 			if c.NotAfter.Before(j.until) {
