@@ -55,11 +55,8 @@ func cmdAudit() *cobra.Command {
 				return err
 			}
 			out := cmd.OutOrStdout()
-			for _, n := range report.Notes {
-				switch n.Kind {
-				case audit.NoteResumed, audit.NoteTorn, audit.NoteUnverified: // what an auditor will ask about
-					fmt.Fprintf(out, "note at record %d, %s: %s\n", n.Seq, n.Time.Format(time.RFC3339), n.Kind)
-				}
+			for _, line := range remarks(report) {
+				fmt.Fprintln(out, line)
 			}
 			_, err = fmt.Fprintf(out, "%d records of exchanges, from number %d: the chain is whole\nends at %s\n", report.Records, report.First, report.End)
 			return err
@@ -74,4 +71,26 @@ func cmdAudit() *cobra.Command {
 	verify.MarkFlagRequired("key") //nolint:errcheck // the flag is three lines up
 	cmd.AddCommand(verify)
 	return cmd
+}
+
+// remarks are what an auditor will ask about in a chain that is whole.
+func remarks(report audit.Report) []string {
+	var lines []string
+	running := len(report.Notes) > 0 && report.Notes[0].Seq > report.First // records of exchanges come before the first note
+	for _, n := range report.Notes {
+		said := ""
+		switch n.Kind {
+		case audit.NoteResumed, audit.NoteTorn, audit.NoteUnverified:
+			said = string(n.Kind)
+		case audit.NoteStart:
+			if running {
+				said = "start without a stop before it: a crash, or a cut"
+			}
+		}
+		running = n.Kind != audit.NoteStop && (running || n.Kind == audit.NoteStart || n.Kind == audit.NoteContinue)
+		if said != "" {
+			lines = append(lines, fmt.Sprintf("note at record %d, %s: %s", n.Seq, n.Time.Format(time.RFC3339), said))
+		}
+	}
+	return lines
 }
