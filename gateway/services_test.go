@@ -152,7 +152,9 @@ func full(t *testing.T, file string) (end func()) {
 	info, err := os.Stat(file)
 	must(err)
 	must(unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: uint64(info.Size()) + 10, Max: before.Max}))
-	return func() { must(unix.Setrlimit(unix.RLIMIT_FSIZE, &before)) }
+	end = func() { must(unix.Setrlimit(unix.RLIMIT_FSIZE, &before)) }
+	t.Cleanup(end) // a test that fails takes no other one with it
+	return end
 }
 
 // TestAuditFull: what cannot be recorded is not released: not a card, not a token, and no change is begun.

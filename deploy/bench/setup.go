@@ -233,7 +233,7 @@ routes:
      operations: [card.profile, card.reveal], legacy: [oaep-sha1]}
 policies: [policy.cedar]
 holders: holders.yaml
-limits: {partner: 1000000/s, card: 1000000/s}
+limits: {partner: 1000000/s, card: 1000000/s, pin_reveal: 1000000/s, pin_set: 1000000/s, unproven: 1000000/s}
 audit: {file: audit.jsonl}
 `
 
