@@ -28,7 +28,7 @@ func (r record) answer() []byte         { return r.value()[callAnswer:] }
 func (r record) ownedBy(a Attempt) bool { return string(r.attempt()) == string(a[:]) }
 
 // tombstone says whether a call's record is one, whether or not the wheel came by to make it one.
-func (r record) tombstone(ms int64) bool { return r.state() == stateTombstone || r.expires() <= ms }
+func (r record) tombstone(ms int64) bool { return r.state() == stateSpent || r.expires() <= ms }
 
 // Begin is Idempotent.Begin.
 func (m *Memory) Begin(

@@ -50,6 +50,17 @@ func TestMemoryCallsAreBounded(t *testing.T) {
 	must(t, m.Close())
 }
 
+// A store that is full of what is over is not full.
+func TestMemoryMakesRoomForACall(t *testing.T) {
+	m, ticks := newMemory(t, store.MemoryConfig{MaxCalls: 1})
+	for range 50 { // each time in another shard
+		c := newCall(m)
+		c.wantOwner(t, "begin", attempt(1))
+		newCall(m).wantRefused(t, "another", attempt(1), store.ErrFull)
+		ticks.pass(c.ttl + c.tombstone + time.Second) // the wheel's second
+	}
+}
+
 // A tombstone has no answer any more, also when nobody asks for it, and the bytes are overwritten.
 func TestMemoryDropsTheAnswerOfATombstone(t *testing.T) {
 	m, ticks := newMemory(t, store.MemoryConfig{})

@@ -11,16 +11,15 @@ import (
 type state uint8
 
 const (
-	stateLive      state = iota + 1 // a token nobody redeemed
-	stateReplay                     // a token that was, with its value, for the attempt that did
-	stateSpent                      // a token that was, without its value
-	stateMark                       // Once
-	stateRecord                     // Records
-	stateLimit                      // Limiter
-	stateBegun                      // a call in flight
-	stateTaken                      // one in flight whose owner took over from another one
-	stateKept                       // a call with its answer
-	stateTombstone                  // a call whose ttl is over
+	stateLive   state = iota + 1 // a token nobody redeemed
+	stateReplay                  // a token that was, with its value, for the attempt that did
+	stateSpent                   // a token that was, or a call whose ttl is over: without its value
+	stateMark                    // Once
+	stateRecord                  // Records
+	stateLimit                   // Limiter
+	stateBegun                   // a call in flight
+	stateTaken                   // one in flight whose owner took over from another one
+	stateKept                    // a call with its answer
 )
 
 const minIndexSlots = 16
@@ -187,19 +186,16 @@ func (s *shard) expire(h handle, now int64) {
 		return
 	}
 	_, i := s.find(r.class(), r.digest(), s.hash(r.class(), r.digest()))
-	end, after := r.end(), stateTombstone
+	end := r.end()
 	if end <= now {
 		s.remove(h, i)
 		return
-	}
-	if r.state() == stateReplay {
-		after = stateSpent
 	}
 	// The replay window is over, or the time that an answer is kept: the value goes, the digest stays.
 	h = s.move(h, i, 0, 0)
 	r = s.slab.record(h)
 	clear(r.attempt())
-	r.setState(after)
+	r.setState(stateSpent)
 	r.setDue(end)
 	s.wheel.add(&s.slab, h)
 }

@@ -333,6 +333,18 @@ func TestRedisForeignRecordOfACall(t *testing.T) {
 		}
 		s.Do("DEL", key)
 	})
+	// One whose time is over, in the millisecond in which its key is still there, is as good as none.
+	over := newCall(r)
+	over.wantOwner(t, "begin", attempt(1))
+	for key := range s.Dump() {
+		key = strings.TrimPrefix(key, "0/")
+		s.Do("SET", key, s.Do("GET", key).(string)[:49]+strings.Repeat("0", 45), "KEEPTTL")
+	}
+	wantError(t, "finish", over.finish(t.Context(), attempt(1), "v"), store.ErrLost)
+	must(t, over.abandon(t.Context(), attempt(2)))
+	over.other().wantOwner(t, "begin", attempt(2))
+	s.Do("FLUSHALL")
+
 	c := newCall(r)
 	c.wantOwner(t, "begin", attempt(1))
 	for key := range s.Dump() {
