@@ -30,7 +30,7 @@ func TestGrantRoundTrip(t *testing.T) {
 		copy(g.SessionHash[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "session"))
 		data, err := g.MarshalBinary()
 		if err != nil {
-			t.Skip("not encodable") // a string of invalid UTF-8
+			return // not encodable: a string of invalid UTF-8
 		}
 		var back policy.Grant
 		if err := back.UnmarshalBinary(data); err != nil || back != g {
