@@ -536,7 +536,7 @@ func TestRedisStopped(t *testing.T) {
 
 func TestRedisPoolExhausted(t *testing.T) {
 	s := testredis.Start(t)
-	r := newRedis(t, store.RedisConfig{Addresses: []string{s.Addr}, PoolSize: 1, Timeout: 20 * time.Millisecond})
+	r := newRedis(t, store.RedisConfig{Addresses: []string{s.Addr}, PoolSize: 1, Timeout: 250 * time.Millisecond})
 	release, err := r.HoldConnection(t.Context())
 	must(t, err)
 	wantReason(t, "no connection", r.Once(t.Context(), store.KindEnvelope, digest(), time.Hour), store.ReasonPool)
