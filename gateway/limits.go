@@ -132,7 +132,7 @@ func (s *slotSet) named(in map[string]*slots, name string, gauge prometheus.Gaug
 	return slot
 }
 
-// held are the slots that one exchange holds, given back together.
+// held are the slots that one exchange holds, the process' own first.
 type held struct {
 	taken [3]*slots
 	n     int
@@ -147,9 +147,10 @@ func (h *held) take(s *slots) bool {
 	return true
 }
 
-func (h *held) release() {
-	for _, s := range h.taken[:h.n] {
-		s.give()
+// keep gives all but the first n back.
+func (h *held) keep(n int) {
+	for h.n > n {
+		h.n--
+		h.taken[h.n].give()
 	}
-	h.n = 0
 }

@@ -48,7 +48,7 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 		return
 	}
 	call, result, err := x.stages(ctx)
-	x.done() // nothing that is held is needed for the record, which waits for a disk
+	x.settle()
 	if err != nil {
 		x.refuse(ctx, failureOf(err), out)
 		return
@@ -118,14 +118,21 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	return call, result, err
 }
 
-// done gives back what the exchange held, once.
-func (x *running) done() {
+// settle gives back what others wait for: the places with partner, issuer and vault. The record that follows waits for a
+// disk, and needs none of them; the place in the process is kept, so that a disk that hangs does not gather exchanges.
+func (x *running) settle() {
 	if x.verdict != nil {
 		x.verdict(errNotCalled)
 		x.verdict = nil
 	}
 	x.slot.Release()
-	x.held.release()
+	x.held.keep(1)
+}
+
+// done gives back all that the exchange held.
+func (x *running) done() {
+	x.settle()
+	x.held.keep(0)
 }
 
 // admit reserves a place here: whoever is turned away because of load has spent nothing [18].
