@@ -253,6 +253,16 @@ func (t *tester) card(part string) string {
 
 func (t *tester) session() (*sandbox.Session, error) { return sandbox.NewSession(t.public) }
 
+// begin is what a cardholder's call begins with: an unbound token, and a session.
+func (t *tester) begin(ctx context.Context) (string, *sandbox.Session, error) {
+	token, err := t.mint(ctx, "")
+	if err != nil {
+		return "", nil, err
+	}
+	s, err := t.session()
+	return token, s, err
+}
+
 func bearing(token string, s *sandbox.Session) map[string]string {
 	return map[string]string{"Authorization": "Bearer " + token, "sessionid": s.ID()}
 }
@@ -281,11 +291,7 @@ type details struct {
 }
 
 func (t *tester) reveals(ctx context.Context) error {
-	token, err := t.mint(ctx, "")
-	if err != nil {
-		return err
-	}
-	s, err := t.session()
+	token, s, err := t.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -324,11 +330,7 @@ func opens(s *sandbox.Session, v sandbox.Sealed, want, what string) error {
 }
 
 func (t *tester) refusesAlike(ctx context.Context) error {
-	s, err := t.session()
-	if err != nil {
-		return err
-	}
-	spent, err := t.mint(ctx, "")
+	spent, s, err := t.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -356,11 +358,7 @@ func (t *tester) refusesAlike(ctx context.Context) error {
 
 // pin reads the card's PIN.
 func (t *tester) pin(ctx context.Context) (string, error) {
-	token, err := t.mint(ctx, "")
-	if err != nil {
-		return "", err
-	}
-	s, err := t.session()
+	token, s, err := t.begin(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -379,11 +377,7 @@ func (t *tester) pin(ctx context.Context) (string, error) {
 
 // setPIN sets the card's PIN and returns what it sent.
 func (t *tester) setPIN(ctx context.Context, pin string, status int) (request, error) {
-	token, err := t.mint(ctx, "")
-	if err != nil {
-		return request{}, err
-	}
-	s, err := t.session()
+	token, s, err := t.begin(ctx)
 	if err != nil {
 		return request{}, err
 	}
@@ -465,11 +459,7 @@ func (t *tester) keepsBounds(ctx context.Context) error {
 }
 
 func (t *tester) refusesSessions(ctx context.Context) error {
-	s, err := t.session()
-	if err != nil {
-		return err
-	}
-	token, err := t.mint(ctx, "")
+	token, s, err := t.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -501,11 +491,7 @@ func (t *tester) refusesSessions(ctx context.Context) error {
 }
 
 func (t *tester) knowsNoOtherCard(ctx context.Context) error {
-	token, err := t.mint(ctx, "")
-	if err != nil {
-		return err
-	}
-	s, err := t.session()
+	token, s, err := t.begin(ctx)
 	if err != nil {
 		return err
 	}

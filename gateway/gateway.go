@@ -89,7 +89,7 @@ type Route struct {
 	Operations  []policy.Operation // what this route offers of the face; empty is all
 	Environment string
 
-	// Issuer is nil for a route that only mints.
+	// Issuer is whose cards the route is about. A mint is about them too, though nothing is sent for it.
 	Issuer *Issuer
 
 	// ClientKeys open the callers' session preambles.

@@ -113,6 +113,12 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.mark = x.request.Received
 	x.peer, _ = r.Context().Value(peerKey{}).(*peer)
 	defer p.recovered(w, x)
+	if left := x.strange(); left > 0 { // counted, not recorded: a record is what is being protected
+		w.Header().Set("Connection", "close")
+		x.fail(x.limited("unproven", left), &out)
+		writeResponse(w, id, &out)
+		return
+	}
 	var err error
 	if *body, err = readBody(r, (*body)[:0], min(ep.MaxBody, p.st.limits.BodyBytes)); err != nil {
 		w.Header().Set("Connection", "close") // what is left of the body is not read

@@ -225,7 +225,11 @@ func TestUnproven(t *testing.T) {
 		h.expect("turned away", c, detailsCall(card, token, s.ID()),
 			want{status: 429, body: gnosis("Too many requests"), retryAfter: true, outcome: "limited"})
 	}
-	if h.metric("cardstile_limited_total", "limit", "unproven") != 2 {
+	large := h.setPINCall(card, spent, s, "9153")
+	large.body = strings.Repeat("x", 1<<20)
+	h.expect("turned away, with a body that nobody reads", c, large,
+		want{status: 429, body: gnosis("Too many requests"), retryAfter: true, outcome: "limited"})
+	if h.metric("cardstile_limited_total", "limit", "unproven") != 3 {
 		t.Error("not counted")
 	}
 }

@@ -43,10 +43,6 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	defer cancel()
 	defer x.done()
 
-	if left := x.strange(); left > 0 {
-		x.fail(x.limited("unproven", left), out) // counted, not recorded: a record is what is being protected
-		return
-	}
 	call, result, err := x.stages(ctx)
 	x.settle()
 	if err != nil {
