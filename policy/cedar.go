@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
@@ -66,9 +67,9 @@ type EngineConfig struct {
 // new one. The zero Engine denies everything.
 type Engine struct {
 	actions  [numActions]compiled
-	entities map[types.EntityUID]types.Entity // what does not depend on a request
-	issuers  map[string]string                // id → environment; nil: not checked
-	proofs   [numProofSets]types.Record
+	entities map[types.EntityUID]types.Entity           // what does not depend on a request
+	issuers  map[string]string                          // id → environment; nil: not checked
+	proofs   [numProofSets]atomic.Pointer[types.Record] // by what was proven, each made when it is first met
 }
 
 // action is an index into the tables below. The names are the schema's.
@@ -78,9 +79,25 @@ const (
 	actionCardRevealPAN action = iota
 	actionCardRevealCVC
 	actionCardProfile
+	actionCardStatus
+	actionCardMode
+	actionCardProvision
+	actionCardLink
 	actionPINReveal
 	actionPINSet
+	actionForward
+	actionForwardRevealPAN
+	actionForwardRevealCVC
+	actionForwardRevealAccount
+	actionForwardSubmitPAN
+	actionForwardSubmitCVC
+	actionForwardSubmitAccount
 	actionTokenMint
+	actionChallengeMint
+	actionSessionMint
+	actionSessionRefresh
+	actionSessionRevoke
+	actionSessionCheck
 	numActions
 )
 
@@ -93,21 +110,58 @@ var actionTable = [numActions]struct {
 	actionCardRevealPAN: {"card.reveal.pan", CardReveal, FieldPAN},
 	actionCardRevealCVC: {"card.reveal.cvc", CardReveal, FieldCVC},
 	actionCardProfile:   {"card.profile", CardProfile, ""},
+	actionCardStatus:    {"card.status", CardStatus, ""},
+	actionCardMode:      {"card.mode", CardMode, ""},
+	actionCardProvision: {"card.provision", CardProvision, ""},
+	actionCardLink:      {"card.link", CardLink, ""},
 	actionPINReveal:     {"pin.reveal", PINReveal, FieldPIN},
 	actionPINSet:        {"pin.set", PINSet, FieldPIN},
-	actionTokenMint:     {"token.mint", TokenMint, ""},
+
+	actionForward:              {"forward", Forward, ""},
+	actionForwardRevealPAN:     {"forward.reveal.pan", ForwardReveal, FieldPAN},
+	actionForwardRevealCVC:     {"forward.reveal.cvc", ForwardReveal, FieldCVC},
+	actionForwardRevealAccount: {"forward.reveal.account", ForwardReveal, FieldAccount},
+	actionForwardSubmitPAN:     {"forward.submit.pan", ForwardSubmit, FieldPAN},
+	actionForwardSubmitCVC:     {"forward.submit.cvc", ForwardSubmit, FieldCVC},
+	actionForwardSubmitAccount: {"forward.submit.account", ForwardSubmit, FieldAccount},
+
+	actionTokenMint:      {"token.mint", TokenMint, ""},
+	actionChallengeMint:  {"challenge.mint", ChallengeMint, ""},
+	actionSessionMint:    {"session.mint", SessionMint, ""},
+	actionSessionRefresh: {"session.refresh", SessionRefresh, ""},
+	actionSessionRevoke:  {"session.revoke", SessionRevoke, ""},
+	actionSessionCheck:   {"session.check", SessionCheck, ""},
 }
 
-// The answers of actionsOf, made once.
-var (
-	decidePAN     = []action{actionCardRevealPAN}
-	decideCVC     = []action{actionCardRevealCVC}
-	decidePANCVC  = []action{actionCardRevealPAN, actionCardRevealCVC}
-	decideProfile = []action{actionCardProfile}
-	decidePINGet  = []action{actionPINReveal}
-	decidePINSet  = []action{actionPINSet}
-	decideMint    = []action{actionTokenMint}
-)
+// decisions are the answers of actionsOf: for each operation, by the fields that are asked for, the actions to decide.
+// What is not in it is no request.
+var decisions = func() map[Operation]map[fieldSet][]action {
+	all := map[Operation]map[fieldSet][]action{}
+	byField := map[Operation][]action{}
+	for a, entry := range actionTable {
+		byField[entry.operation] = append(byField[entry.operation], action(a))
+	}
+	for operation, actions := range byField {
+		all[operation] = map[fieldSet][]action{}
+		if field := setOf(actionTable[actions[0]].field); len(actions) == 1 { // the field, if any, is implied
+			all[operation][0] = actions
+			all[operation][field] = actions
+			continue
+		}
+		for subset := 1; subset < 1<<len(actions); subset++ {
+			var fields fieldSet
+			var asked []action
+			for i, a := range actions {
+				if subset&(1<<i) != 0 {
+					fields |= setOf(actionTable[a].field)
+					asked = append(asked, a)
+				}
+			}
+			all[operation][fields] = asked
+		}
+	}
+	return all
+}()
 
 // actionsOf returns the decisions that a request asks for, or nil where its
 // operation is unknown or its fields do not belong to it.
@@ -120,23 +174,7 @@ func actionsOf(r *Request) []action {
 		}
 		fields |= one
 	}
-	switch {
-	case r.Operation == CardReveal && fields == fieldSetPAN:
-		return decidePAN
-	case r.Operation == CardReveal && fields == fieldSetCVC:
-		return decideCVC
-	case r.Operation == CardReveal && fields == fieldSetPAN|fieldSetCVC:
-		return decidePANCVC
-	case r.Operation == CardProfile && fields == 0:
-		return decideProfile
-	case r.Operation == PINReveal && fields|fieldSetPIN == fieldSetPIN:
-		return decidePINGet
-	case r.Operation == PINSet && fields|fieldSetPIN == fieldSetPIN:
-		return decidePINSet
-	case r.Operation == TokenMint && fields == 0:
-		return decideMint
-	}
-	return nil
+	return decisions[r.Operation][fields]
 }
 
 // compiled is one action with the policies that speak of it, in the order of
@@ -188,9 +226,6 @@ func NewEngine(config EngineConfig) (*Engine, error) {
 	e := &Engine{entities: make(map[types.EntityUID]types.Entity)}
 	e.index(loader.rules, published)
 	e.know(config)
-	for set := range e.proofs {
-		e.proofs[set] = proofSet(set).record()
-	}
 	return e, nil
 }
 
@@ -493,7 +528,7 @@ type view struct {
 	context   types.RecordMap
 }
 
-var views = sync.Pool{New: func() any { return &view{context: make(types.RecordMap, 8)} }}
+var views = sync.Pool{New: func() any { return &view{context: make(types.RecordMap, 10)} }}
 
 func (v *view) release() {
 	clear(v.context)
@@ -517,7 +552,9 @@ func (v *view) of(e *Engine, r *Request) {
 		v.user = types.NewEntityUID(typeUser, types.String(r.User))
 		v.context["user"] = v.user
 	}
-	v.context["proofs"] = e.proofs[proofsOf(r)]
+	v.context["proofs"] = e.proofRecord(proofsOf(r))
+	v.context["assurance"] = types.String(assuranceOf(r.Proofs))
+	v.context["call"] = types.String(r.Call)
 	v.context["face"] = types.String(r.Face)
 	v.context["environment"] = types.String(r.Environment)
 	v.context["time"] = types.NewDatetime(r.Time)
@@ -588,36 +625,65 @@ const (
 	provenBoundToken
 	provenCookie
 	provenAPIKey
+	provenJWT
+	provenRefresh
+	provenPublicKey
+	provenSignature
+	provenWallet
+	provenPasskey
 	numProofSets = 1 << iota
 )
+
+// provenKinds is what each kind adds to the set.
+var provenKinds = map[Kind]proofSet{
+	KindCertificate: provenCertificate,
+	KindToken:       provenToken,
+	KindCookie:      provenCookie,
+	KindAPIKey:      provenAPIKey,
+	KindJWT:         provenJWT,
+	KindRefresh:     provenRefresh,
+	KindPublicKey:   provenPublicKey,
+	KindSignature:   provenSignature,
+	KindWallet:      provenWallet,
+	KindPasskey:     provenPasskey,
+}
 
 func proofsOf(r *Request) proofSet {
 	var set proofSet
 	for i := range r.Proofs {
-		switch proof := &r.Proofs[i]; proof.Kind {
-		case KindCertificate:
-			set |= provenCertificate
-		case KindToken:
-			set |= provenToken
-			if proof.Grant.Bound() {
-				set |= provenBoundToken
-			}
-		case KindCookie:
-			set |= provenCookie
-		case KindAPIKey:
-			set |= provenAPIKey
+		proof := &r.Proofs[i]
+		set |= provenKinds[proof.Kind]
+		if proof.Kind == KindToken && proof.Grant.Bound() {
+			set |= provenBoundToken
 		}
 	}
 	return set
 }
 
-// record is the schema's Proofs.
+// proofRecord is the schema's Proofs, made once for each set.
+func (e *Engine) proofRecord(s proofSet) types.Record {
+	if known := e.proofs[s].Load(); known != nil {
+		return *known
+	}
+	made := s.record()
+	e.proofs[s].Store(&made)
+	return made
+}
+
+// record makes the schema's Proofs.
 func (s proofSet) record() types.Record {
+	has := func(one proofSet) types.Boolean { return s&one != 0 }
 	return types.NewRecord(types.RecordMap{
-		"certificate": types.Boolean(s&provenCertificate != 0),
-		"token":       types.Boolean(s&provenToken != 0),
-		"bound_token": types.Boolean(s&provenBoundToken != 0),
-		"cookie":      types.Boolean(s&provenCookie != 0),
-		"api_key":     types.Boolean(s&provenAPIKey != 0),
+		"certificate": has(provenCertificate),
+		"token":       has(provenToken),
+		"bound_token": has(provenBoundToken),
+		"cookie":      has(provenCookie),
+		"api_key":     has(provenAPIKey),
+		"jwt":         has(provenJWT),
+		"refresh":     has(provenRefresh),
+		"public_key":  has(provenPublicKey),
+		"signature":   has(provenSignature),
+		"wallet":      has(provenWallet),
+		"passkey":     has(provenPasskey),
 	})
 }

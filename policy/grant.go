@@ -25,6 +25,10 @@ type Grant struct {
 	MintedAt    int64  // Unix milliseconds, by the gateway's clock
 	Face        string // the face that minted it, and that may redeem it
 	Audience    string // for kinds that name one; "" otherwise
+
+	// Nonce is what a proof that comes with the token must give (Bridge: the
+	// HMAC over the client's secret and time); zero: none is asked for.
+	Nonce [32]byte
 }
 
 // Bound reports whether the token was bound at mint to operation and card, so
@@ -50,10 +54,12 @@ func (g *Grant) opens(r *Request) bool {
 // The encoding of a grant, version 1:
 //
 //	byte     version, 1
-//	byte     flags: 1 certificate present, 2 session hash present
+//	byte     flags: 1 certificate present, 2 session hash present, 4 nonce
+//	         present
 //	8 bytes  MintedAt, big endian, positive
 //	[32]     certificate, if present; never all zero
 //	[32]     session hash, if present; never all zero
+//	[32]     nonce, if present; never all zero
 //	strings  partner, user, operation, card, origin, environment, face,
 //	         audience: each two bytes of length, big endian, and that many
 //	         bytes of UTF-8
@@ -63,9 +69,10 @@ const (
 	grantVersion         = 1
 	grantHasCertificate  = 1 << 0
 	grantHasSessionHash  = 1 << 1
+	grantHasNonce        = 1 << 2
 	grantMaxStringBytes  = 1 << 10
 	grantFixedBytes      = 1 + 1 + 8
-	grantPresentFlagMask = grantHasCertificate | grantHasSessionHash
+	grantPresentFlagMask = grantHasCertificate | grantHasSessionHash | grantHasNonce
 )
 
 // errGrant is every way in which bytes are not a grant.
@@ -91,6 +98,9 @@ func (g *Grant) AppendBinary(dst []byte) ([]byte, error) {
 	if g.SessionHash != [32]byte{} {
 		flags |= grantHasSessionHash
 	}
+	if g.Nonce != [32]byte{} {
+		flags |= grantHasNonce
+	}
 	dst = append(dst, grantVersion, flags)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(g.MintedAt))
 	if flags&grantHasCertificate != 0 {
@@ -98,6 +108,9 @@ func (g *Grant) AppendBinary(dst []byte) ([]byte, error) {
 	}
 	if flags&grantHasSessionHash != 0 {
 		dst = append(dst, g.SessionHash[:]...)
+	}
+	if flags&grantHasNonce != 0 {
+		dst = append(dst, g.Nonce[:]...)
 	}
 	for _, text := range g.texts() {
 		if len(*text) > grantMaxStringBytes || !utf8.ValidString(*text) {
@@ -139,7 +152,7 @@ func (g *Grant) decode(data []byte) error {
 	for _, hash := range []struct {
 		flag byte
 		to   *[32]byte
-	}{{grantHasCertificate, &g.Certificate}, {grantHasSessionHash, &g.SessionHash}} {
+	}{{grantHasCertificate, &g.Certificate}, {grantHasSessionHash, &g.SessionHash}, {grantHasNonce, &g.Nonce}} {
 		if flags&hash.flag == 0 {
 			continue
 		}

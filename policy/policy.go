@@ -18,36 +18,69 @@ type Operation string
 
 // The operations. The zero Operation is none, and is denied.
 const (
-	CardReveal  Operation = "card.reveal"  // card number and security code, each its own decision
-	CardProfile Operation = "card.profile" // what is no secret about a card
-	PINReveal   Operation = "pin.reveal"
-	PINSet      Operation = "pin.set"
-	TokenMint   Operation = "token.mint"
+	CardReveal    Operation = "card.reveal"    // card number and security code, each its own decision
+	CardProfile   Operation = "card.profile"   // what is no secret about a card
+	CardStatus    Operation = "card.status"    // freeze, unfreeze, cancel
+	CardMode      Operation = "card.mode"      // how purchases are settled, as the user chose
+	CardProvision Operation = "card.provision" // what puts a card into a wallet
+	CardLink      Operation = "card.link"      // bind a card to the account that signed for it
+	PINReveal     Operation = "pin.reveal"
+	PINSet        Operation = "pin.set"
+
+	Forward       Operation = "forward"        // a call of the issuer's API, carried as it is but for its declared fields
+	ForwardReveal Operation = "forward.reveal" // declared fields of its answer, each its own decision
+	ForwardSubmit Operation = "forward.submit" // declared fields of its request, likewise
+
+	TokenMint      Operation = "token.mint"      // a single-use token
+	ChallengeMint  Operation = "challenge.mint"  // something to sign, once
+	SessionMint    Operation = "session.mint"    // a reusable credential: an access token, a login
+	SessionRefresh Operation = "session.refresh" // the next one in its place
+	SessionRevoke  Operation = "session.revoke"
+	SessionCheck   Operation = "session.check" // whether it is good
 )
 
 // Operations lists them all.
 func Operations() []Operation {
-	return []Operation{CardReveal, CardProfile, PINReveal, PINSet, TokenMint}
+	return []Operation{
+		CardReveal, CardProfile, CardStatus, CardMode, CardProvision, CardLink, PINReveal, PINSet, Forward, ForwardReveal, ForwardSubmit,
+		TokenMint, ChallengeMint, SessionMint, SessionRefresh, SessionRevoke, SessionCheck,
+	}
 }
 
 // TouchesCard reports whether the operation needs a card, and so an owner of
 // that card.
 func (o Operation) TouchesCard() bool {
 	switch o {
-	case CardReveal, CardProfile, PINReveal, PINSet:
+	case CardReveal, CardProfile, CardStatus, CardMode, CardProvision, CardLink, PINReveal, PINSet:
 		return true
 	}
 	return false
 }
+
+// Mints reports whether the operation is about a credential of ours: it has no
+// issuer leg, and where it names a card it only binds to it.
+func (o Operation) Mints() bool {
+	switch o {
+	case TokenMint, ChallengeMint, SessionMint, SessionRefresh, SessionRevoke, SessionCheck:
+		return true
+	}
+	return false
+}
+
+// Changes reports whether the operation changes something at the issuer, so
+// that it is recorded before and after [17]. Whether a Forward does is said by
+// its method.
+func (o Operation) Changes() bool { return o == PINSet || o == CardStatus || o == ForwardSubmit }
 
 // Field is a sensitive value with a decision of its own [14].
 type Field string
 
 // The fields. FieldPIN belongs to PINReveal and PINSet, which imply it.
 const (
-	FieldPAN Field = "pan"
-	FieldCVC Field = "cvc"
-	FieldPIN Field = "pin"
+	FieldPAN     Field = "pan"
+	FieldCVC     Field = "cvc"
+	FieldPIN     Field = "pin"
+	FieldAccount Field = "account" // an account number, which may be a card's: of forwarded calls
 )
 
 // Values of Request.UnboundTokens [1]. The zero value is WithUserProof.
@@ -61,9 +94,11 @@ const (
 // about it before the decision. It is only read.
 type Request struct {
 	Operation Operation
-	Fields    []Field  // for CardReveal: FieldPAN, FieldCVC or both; otherwise left empty
+	Fields    []Field  // for CardReveal, ForwardReveal and ForwardSubmit: which; otherwise left empty
 	Partner   *Partner // nil: anonymous
 	User      string   // the user that the proofs name; "" where none is proven
+	Named     string   // the user that the partner names; nobody proved them, so they only narrow [2]
+	Call      string   // of a forwarded call: method and path, as the route declares them
 	Card      *Holding // the directory's answer; nil where there is none, or no card is touched
 	Issuer    string   // of the route
 	Face      string   // of the route
@@ -263,7 +298,16 @@ func (p *Proof) fits(r *Request) bool {
 		if p.Partner == "" {
 			return false
 		}
-	case KindCookie:
+	case KindPublicKey, KindSignature, KindRefresh:
+		if p.Partner == "" || p.Account == "" {
+			return false
+		}
+	case KindJWT:
+		// Ours name an account of a partner, or a user.
+		if (p.Partner == "" || p.Account == "") && p.User == "" {
+			return false
+		}
+	case KindCookie, KindWallet, KindPasskey:
 		if p.User == "" {
 			return false
 		}
@@ -289,7 +333,7 @@ func (e *Engine) held(r *Request) *Denied {
 		return nil
 	case r.Card == nil || r.Card.Card == "" || r.Card.Issuer != r.Issuer:
 		return &Denied{Reason: DeniedUnknownCard}
-	case !r.Card.heldBy(r.Partner, r.User):
+	case !r.Card.heldBy(r.Partner, r.User) || !r.Card.heldBy(r.Partner, r.Named):
 		return &Denied{Reason: DeniedNotHolder}
 	case r.Card.Environment != r.Environment:
 		return &Denied{Reason: DeniedEnvironment, Detail: "the card's"}
@@ -307,8 +351,8 @@ func (e *Engine) redeemable(r *Request) *Denied {
 		if proof.Kind != KindToken {
 			continue
 		}
-		if r.Operation == TokenMint {
-			return &Denied{Reason: DeniedProof, Detail: "a token does not mint tokens"}
+		if r.Operation.Mints() {
+			return &Denied{Reason: DeniedProof, Detail: "a token does not mint"}
 		}
 		if !proof.Grant.opens(r) {
 			return &Denied{Reason: DeniedBound}
@@ -325,7 +369,7 @@ func (e *Engine) redeemable(r *Request) *Denied {
 }
 
 // bindingLabel begins what is hashed. Another encoding takes another label.
-const bindingLabel = "cardstile permit v1"
+const bindingLabel = "cardstile permit v2"
 
 // bind hashes the decision: each value with its length in four bytes before it,
 // so that no two decisions have one encoding.
@@ -340,7 +384,7 @@ func bind(r *Request, fields fieldSet, rule string) [sha256.Size]byte {
 	var buffer [512]byte
 	message := buffer[:0]
 	for _, value := range [...]string{
-		bindingLabel, r.Exchange, partner, r.User, string(r.Operation), card, r.Issuer, fields.String(), rule,
+		bindingLabel, r.Exchange, partner, r.User, string(r.Operation), card, r.Issuer, fields.String(), rule, r.Named, r.Call,
 	} {
 		message = binary.BigEndian.AppendUint32(message, uint32(len(value)))
 		message = append(message, value...)
@@ -355,16 +399,17 @@ const (
 	fieldSetPAN fieldSet = 1 << iota
 	fieldSetCVC
 	fieldSetPIN
+	fieldSetAccount
 )
 
+// fieldOrder is the order of the bits.
+var fieldOrder = [...]Field{FieldPAN, FieldCVC, FieldPIN, FieldAccount}
+
 func setOf(field Field) fieldSet {
-	switch field {
-	case FieldPAN:
-		return fieldSetPAN
-	case FieldCVC:
-		return fieldSetCVC
-	case FieldPIN:
-		return fieldSetPIN
+	for i, f := range fieldOrder {
+		if f == field {
+			return 1 << i
+		}
 	}
 	return 0
 }
@@ -375,6 +420,20 @@ func (s fieldSet) has(field Field) bool {
 }
 
 // String lists the fields, in one order.
-func (s fieldSet) String() string {
-	return [...]string{"", "pan", "cvc", "pan,cvc", "pin", "pan,pin", "cvc,pin", "pan,cvc,pin"}[s&7]
-}
+func (s fieldSet) String() string { return fieldNames[s&(1<<len(fieldOrder)-1)] }
+
+// fieldNames is the text of each set.
+var fieldNames = func() (names [1 << len(fieldOrder)]string) {
+	for set := range names {
+		for i, f := range fieldOrder {
+			switch {
+			case set&(1<<i) == 0:
+			case names[set] == "":
+				names[set] = string(f)
+			default:
+				names[set] += "," + string(f)
+			}
+		}
+	}
+	return names
+}()

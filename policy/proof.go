@@ -16,6 +16,41 @@ type Proof struct {
 
 	// Grant is what a redeemed token stands for, for KindToken.
 	Grant *Grant
+
+	// Account is the service account of the partner that the credential
+	// belongs to; "" where it names none.
+	Account string
+
+	// Weak is of a KindJWT that was minted for a public key alone.
+	Weak bool
+
+	// ID tells the credential from others of its kind, for limits: the id of
+	// a key, never a part of a secret. "" is a credential that is used once.
+	ID string
+}
+
+// Assurance is how much the proofs of an exchange are worth together: as much
+// as the best of them.
+type Assurance string
+
+// The levels. Policies compare them with ==.
+const (
+	AssuranceNone Assurance = "none" // anonymous
+	AssuranceLow  Assurance = "low"  // a public key, which anybody may have [23]
+	AssuranceHigh Assurance = "high" // a secret or a private key was used
+)
+
+func assuranceOf(proofs []Proof) Assurance {
+	found := AssuranceNone
+	for i := range proofs {
+		switch p := &proofs[i]; {
+		case p.Kind == KindPublicKey, p.Kind == KindJWT && p.Weak, p.Kind == KindRefresh && p.Weak:
+			found = AssuranceLow
+		default:
+			return AssuranceHigh
+		}
+	}
+	return found
 }
 
 // provesUser reports whether the proof speaks for the cardholder by itself. A
