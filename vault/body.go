@@ -11,10 +11,13 @@ import (
 	"github.com/cardstile/cardstile/vault/internal/secret"
 )
 
-// What callers of a Body treat differently. Neither is wrapped around anything that quotes a body.
+// What callers of a Body treat differently. None is wrapped around anything that quotes a body.
 var (
 	// ErrBody says that a body is not what its shape wants: too long, not strict JSON, nested too deep.
 	ErrBody = errors.New("malformed body")
+	// ErrBodyTooLarge says that a body is longer than its shape allows. It is an [ErrBody] too: who answers the two
+	// differently asks for this one first.
+	ErrBodyTooLarge = fmt.Errorf("%w: too large", ErrBody)
 	// ErrMember says that a member of a body is not there, is not what it was declared to be, or was not declared.
 	ErrMember = errors.New("no such member, or not what it must be")
 )
@@ -41,19 +44,25 @@ type span struct {
 // NewBody takes ownership of raw and reads it once: the caller touches it no more, and it is zeroed, up to its capacity,
 // by Close, or here where NewBody fails. The error is [ErrBody], with where it went wrong and nothing of what stood there.
 func NewBody(raw []byte, shape *Shape) (*Body, error) {
-	b := &Body{shape: shape, raw: secret.From(raw)}
+	b := unread(raw, shape)
 	if len(raw) > shape.maxBytes {
 		b.Close()
-		return nil, fmt.Errorf("%w: longer than %d bytes", ErrBody, shape.maxBytes)
-	}
-	if b.found = b.few[:]; len(shape.members) > len(b.few) {
-		b.found = make([]span, len(shape.members))
+		return nil, shape.tooLarge()
 	}
 	if err := walk(raw, shape.root, shape.maxDepth, b); err != nil {
 		b.Close()
 		return nil, err
 	}
 	return b, nil
+}
+
+// unread is a Body in which no member was found.
+func unread(raw []byte, shape *Shape) *Body {
+	b := &Body{shape: shape, raw: secret.From(raw)}
+	if b.found = b.few[:]; len(shape.members) > len(b.few) {
+		b.found = make([]span, len(shape.members))
+	}
+	return b
 }
 
 // visit implements visitor.
@@ -66,6 +75,12 @@ func (b *Body) visit(v *visited) error {
 
 // Len is the length of the body in bytes, 0 once closed.
 func (b *Body) Len() int { return b.raw.Len() }
+
+// Empty reports whether it is a body of zero bytes, as [ReadBody] makes of a message that has none. It has no members.
+func (b *Body) Empty() bool {
+	raw := b.raw.Bytes()
+	return raw != nil && len(raw) == 0
+}
 
 // Close zeroes the body. Handles to its fields are good for nothing afterwards. It may be called twice and on nil.
 func (b *Body) Close() {

@@ -37,17 +37,25 @@ var (
 // Digest is SHA-256 of the canonical form, for signatures. A digest of a body that holds a card number says which number
 // it was, to who tries them all: it is not kept. What is kept is [Body.MAC].
 //
-// It fails with [ErrBody] where the body has no such form.
+// It fails with [ErrBody] where the body has no such form. An empty body has both: no bytes, and no values.
 func (b *Body) Digest(c Canon) (digest [32]byte, err error) {
 	raw := b.raw.Bytes()
 	if raw == nil {
 		return digest, errClosed
 	}
+	return c.digest(raw, b.shape.maxDepth)
+}
+
+// digest is SHA-256 of the canonical form of a document, or of nothing.
+func (c Canon) digest(document []byte, maxDepth int) (digest [32]byte, err error) {
 	switch c {
 	case CanonRaw:
-		return sha256.Sum256(raw), nil
+		return sha256.Sum256(document), nil
 	case CanonSortedValues:
-		text, err := sortedValues(raw, b.shape.maxDepth)
+		if len(document) == 0 {
+			return sha256.Sum256(nil), nil
+		}
+		text, err := sortedValues(document, maxDepth)
 		if err != nil {
 			return digest, err
 		}
