@@ -15,28 +15,24 @@ import (
 type answer struct {
 	status int
 	body   map[string]any
+	header map[string]string // beside those of every answer
 }
 
-func success(body map[string]any) *answer { return &answer{http.StatusOK, body} }
-
-// failure is Rain's error shape.
-func failure(status int, kind, message string) *answer {
-	return &answer{status, map[string]any{"error": kind, "message": message}}
-}
+func success(body map[string]any) *answer { return &answer{status: http.StatusOK, body: body} }
 
 // optional lists, for FaultMissingField, the field that each kind of answer loses.
 var optional = []string{"encryptedCvc", "encryptedPin", "expirationMonth", "lastName", "timeBasedSecret"}
 
-// deliver sends the answer as the fault has it. It waits no longer than the caller or, for a fault, until closed.
-func (a *answer) deliver(w http.ResponseWriter, req *http.Request, f Fault, closed <-chan struct{}) {
+// deliver sends the answer as the fault has it. It waits no longer than the caller or, for a fault, until Shutdown.
+func (i *issuer) deliver(w http.ResponseWriter, req *http.Request, a *answer, f Fault) {
 	switch f.kind {
 	case faultHang:
-		wait(req, nil, closed)
+		wait(req, nil, i.closed)
 		panic(http.ErrAbortHandler)
 	case faultSlow:
 		t := time.NewTimer(f.delay)
 		defer t.Stop()
-		wait(req, t.C, closed)
+		wait(req, t.C, i.closed)
 	case faultDisconnect:
 		panic(http.ErrAbortHandler)
 	case faultRedirect:
@@ -56,7 +52,10 @@ func (a *answer) deliver(w http.ResponseWriter, req *http.Request, f Fault, clos
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("X-Request-Id", randomHex(16))
-	h.Set("Set-Cookie", "rain_affinity="+randomHex(8)+"; Path=/; HttpOnly")
+	h.Set("Set-Cookie", i.name+"_affinity="+randomHex(8)+"; Path=/; HttpOnly")
+	for name, value := range a.header {
+		h.Set(name, value)
+	}
 	if f.kind == faultWrongContentType {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 	}

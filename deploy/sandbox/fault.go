@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"net/http"
 	"time"
 )
 
@@ -10,9 +11,10 @@ import (
 // A fault spoils the answer, not the effect: when the answer to a PIN that is being set is held back, cut off or garbled, the PIN has been
 // set. Only Fault500 and FaultPANInError refuse before anything happens.
 type Fault struct {
-	kind  faultKind
-	delay time.Duration
-	call  Call
+	kind   faultKind
+	delay  time.Duration
+	header string
+	call   Call
 }
 
 type faultKind uint8
@@ -34,6 +36,8 @@ const (
 	faultPANInError
 	faultNullPIN
 	faultEmptyBody
+	faultPANInMember
+	faultPANInHeader
 )
 
 // The faults. They are values that nothing changes.
@@ -67,10 +71,15 @@ var (
 	FaultNullPIN = Fault{kind: faultNullPIN}
 	// FaultEmptyBody answers the right status without a body, which the contract allows for a PIN that was set and for nothing else.
 	FaultEmptyBody = Fault{kind: faultEmptyBody}
+	// FaultPANInMember adds to an answer of status 200 the member "processor", which no contract has: {"trace":"authorized card <number>"}.
+	FaultPANInMember = Fault{kind: faultPANInMember}
 )
 
 // FaultSlow answers rightly after d.
 func FaultSlow(d time.Duration) Fault { return Fault{kind: faultSlow, delay: d} }
+
+// FaultPANInHeader answers rightly, with the card number as the value of a header field of this name.
+func FaultPANInHeader(name string) Fault { return Fault{kind: faultPANInHeader, header: name} }
 
 // On returns the fault, restricted to one call.
 func (f Fault) On(call Call) Fault {
@@ -86,14 +95,24 @@ func (f Fault) applies(call Call) bool {
 // hugeBytes is the padding of FaultHugeBody.
 const hugeBytes = 16 << 20
 
-// refusal is the answer of the faults that stand in for the call: nothing is done.
-func (f Fault) refusal(c Card) *answer {
+// refusal is the answer of the faults that stand in for the call, in the issuer's error shape: nothing is done. Nil for the other faults.
+func (f Fault) refusal(c Card, failure func(status int, message string) *answer) *answer {
 	switch f.kind {
 	case fault500:
-		return failure(500, "InternalServerError", "Something went wrong")
+		return failure(500, "")
 	case faultPANInError:
-		return failure(500, "InternalServerError", fmt.Sprintf("processor refused card %s with code %s", c.PAN, c.CVC))
+		return failure(500, fmt.Sprintf("processor refused card %s with code %s", c.PAN, c.CVC))
 	default:
 		return nil
+	}
+}
+
+// leak puts the card number where the fault has it. The answer's body is the caller's own.
+func (f Fault) leak(a *answer, c Card) {
+	switch {
+	case f.kind == faultPANInMember && a.status == http.StatusOK:
+		a.body["processor"] = map[string]any{"trace": "authorized card " + c.PAN}
+	case f.kind == faultPANInHeader:
+		a.header = map[string]string{f.header: c.PAN}
 	}
 }

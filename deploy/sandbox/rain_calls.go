@@ -1,20 +1,12 @@
 package sandbox
 
 import (
-	"bytes"
+	"cmp"
 	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/json"
-	"errors"
-	"io"
 	"mime"
 	"net/http"
-	"slices"
 	"strings"
 )
-
-// Call names a call of the issuer's API.
-type Call string
 
 // The calls of Rain.
 const (
@@ -25,90 +17,61 @@ const (
 	CallSetPIN    Call = "set pin"   // PUT /issuing/cards/{id}/pin
 	CallProcessor Call = "processor" // GET /issuing/cards/{id}/processorDetails
 	CallUser      Call = "user"      // GET /issuing/users/{id}
-	CallOther     Call = "other"     // everything that the API does not have
 )
 
-// rainCalls is the API: under each path the calls by method. The id is the third segment of each path.
-var rainCalls = map[string]map[string]struct {
-	call Call
-	do   func(*Rain, request) *answer
-}{
-	"cards": {
-		"GET":   {CallCard, (*Rain).getCard},
-		"PATCH": {CallUpdate, (*Rain).patchCard},
-	},
-	"cards/secrets": {"GET": {CallSecrets, (*Rain).getSecrets}},
-	"cards/pin": {
-		"GET": {CallPIN, (*Rain).getPIN},
-		"PUT": {CallSetPIN, (*Rain).putPIN},
-	},
-	"cards/processorDetails": {"GET": {CallProcessor, (*Rain).getProcessor}},
-	"users":                  {"GET": {CallUser, (*Rain).getUser}},
+var rainCalls = []endpoint[*Rain]{
+	{"GET", "/issuing/cards/{}", CallCard, (*Rain).getCard},
+	{"PATCH", "/issuing/cards/{}", CallUpdate, (*Rain).patchCard},
+	{"GET", "/issuing/cards/{}/secrets", CallSecrets, (*Rain).getSecrets},
+	{"GET", "/issuing/cards/{}/pin", CallPIN, (*Rain).getPIN},
+	{"PUT", "/issuing/cards/{}/pin", CallSetPIN, (*Rain).putPIN},
+	{"GET", "/issuing/cards/{}/processorDetails", CallProcessor, (*Rain).getProcessor},
+	{"GET", "/issuing/users/{}", CallUser, (*Rain).getUser},
 }
 
-// request is an authenticated request for something that exists.
-type request struct {
-	*http.Request
-	id   string
-	card Card // zero for a user's
-	body []byte
+// rainErrors are the kinds of errors by status, each with its usual message.
+var rainErrors = map[int]struct{ kind, message string }{
+	400: {"BadRequestError", "Bad request"},
+	401: {"UnauthorizedError", "Unauthorized"},
+	404: {"NotFoundError", "Not Found"},
+	405: {"MethodNotAllowedError", "Method not allowed"},
+	406: {"NotAcceptableError", "Not acceptable"},
+	413: {"PayloadTooLargeError", "Payload too large"},
+	415: {"UnsupportedMediaTypeError", "Unsupported media type"},
+	500: {"InternalServerError", "Something went wrong"},
 }
 
-// serve answers one request: count and note it, then authenticate, find the call, carry it out, and deliver the answer as well as the fault
-// lets it.
-func (r *Rain) serve(w http.ResponseWriter, req *http.Request) {
-	body, err := io.ReadAll(io.LimitReader(req.Body, maxBodyBytes+1))
-	segments := strings.Split(strings.TrimPrefix(req.URL.Path, "/"), "/")
-	kind, id := "", ""
-	if len(segments) >= 3 && segments[0] == "issuing" {
-		kind, id = strings.Join(slices.Delete(slices.Clone(segments[1:]), 1, 2), "/"), segments[2]
-	}
-	methods := rainCalls[kind]
-	found, ok := methods[req.Method]
-	if !ok {
-		found.call = CallOther
-	}
-	r.observer.request(req, body[:min(len(body), maxBodyBytes)])
-	r.observer.call(found.call)
+func (r *Rain) failure(status int, message string) *answer {
+	e := rainErrors[status]
+	return &answer{status: status, body: map[string]any{"error": e.kind, "message": cmp.Or(message, e.message)}}
+}
 
-	refuse := func(a *answer) { a.deliver(w, req, Fault{}, r.closed) }
-	_, isUser := r.users[id]
-	card, isCard := r.card(id)
-	switch {
-	case err != nil:
-		refuse(failure(400, "BadRequestError", "Bad request"))
-	case len(body) > maxBodyBytes:
-		refuse(failure(413, "PayloadTooLargeError", "Payload too large"))
-	case !r.authentic(req):
-		refuse(failure(401, "UnauthorizedError", "Unauthorized"))
-	case methods == nil:
-		refuse(failure(404, "NotFoundError", "Not Found"))
-	case !ok:
-		refuse(failure(405, "MethodNotAllowedError", "Method not allowed"))
-	case !accepts(req):
-		refuse(failure(406, "NotAcceptableError", "Not acceptable"))
-	case !isJSON(req, len(body) > 0):
-		refuse(failure(415, "UnsupportedMediaTypeError", "Unsupported media type"))
-	case found.call == CallUser && !isUser, found.call != CallUser && !isCard:
-		refuse(failure(404, "NotFoundError", "Not Found"))
-	default:
-		fault := r.fault(id, found.call)
-		a := fault.refusal(card)
-		if a == nil {
-			a = found.do(r, request{Request: req, id: id, card: card, body: body})
+// route authenticates, finds what the call is for, and carries it out.
+func (r *Rain) route(req *http.Request) (Call, respond) {
+	e, ids, known := find(rainCalls, req)
+	return e.call, func(body []byte) (*answer, Fault) {
+		switch {
+		case !isKey(req.Header, "Api-Key", r.apiKey):
+			return r.failure(401, ""), Fault{}
+		case !known:
+			return r.failure(404, ""), Fault{}
+		case e.call == CallOther:
+			return r.failure(405, ""), Fault{}
+		case !accepts(req):
+			return r.failure(406, ""), Fault{}
+		case !isJSON(req, len(body) > 0):
+			return r.failure(415, ""), Fault{}
 		}
-		a.deliver(w, req, fault, r.closed)
+		id := ids[0]
+		_, isUser := r.users[id]
+		card, isCard := r.card(id)
+		if e.call == CallUser && !isUser || e.call != CallUser && !isCard {
+			return r.failure(404, ""), Fault{}
+		}
+		return r.perform(e.call, card, func() *answer {
+			return e.do(r, request{Request: req, id: id, card: card, body: body})
+		}, id)
 	}
-}
-
-// authentic compares the API key in constant time. Fails closed: exactly one header field.
-func (r *Rain) authentic(req *http.Request) bool {
-	keys := req.Header.Values("Api-Key")
-	if len(keys) != 1 {
-		return false
-	}
-	got := sha256.Sum256([]byte(keys[0]))
-	return subtle.ConstantTimeCompare(got[:], r.apiKey[:]) == 1
 }
 
 // accepts reports whether the caller takes JSON; no Accept at all takes everything (RFC 9110, section 12.5.1).
@@ -125,16 +88,6 @@ func accepts(req *http.Request) bool {
 	return false
 }
 
-// isJSON reports whether the Content-Type is JSON. Rain's clients state one with every request; without a body it may be absent.
-func isJSON(req *http.Request, required bool) bool {
-	stated := req.Header.Values("Content-Type")
-	if len(stated) == 0 {
-		return !required
-	}
-	t, _, err := mime.ParseMediaType(stated[0])
-	return len(stated) == 1 && err == nil && t == "application/json"
-}
-
 // session opens the session of a request; nil where the header SessionId is absent, there twice, or cannot be opened.
 func (r *Rain) session(req request) *Session {
 	ids := req.Header.Values("SessionId")
@@ -148,7 +101,7 @@ func (r *Rain) session(req request) *Session {
 	return s
 }
 
-func badSession() *answer { return failure(400, "BadRequestError", "Invalid session id") }
+func (r *Rain) badSession() *answer { return r.failure(400, "Invalid session id") }
 
 func (r *Rain) getCard(req request) *answer { return success(cardBody(req.card)) }
 
@@ -159,7 +112,7 @@ func (r *Rain) patchCard(req request) *answer {
 		Limit  *Limit  `json:"limit"`
 	}
 	if err := decode(req.body, &change); err != nil || change.ID != nil && *change.ID != req.id {
-		return failure(400, "BadRequestError", "Bad request")
+		return r.failure(400, "")
 	}
 	next := req.card
 	if change.Status != nil {
@@ -170,13 +123,13 @@ func (r *Rain) patchCard(req request) *answer {
 	}
 	// check takes an empty status or limit for its default, so these are asked here.
 	if next.Status == "" || next.Limit == (Limit{}) {
-		return failure(400, "BadRequestError", "Bad request")
+		return r.failure(400, "")
 	}
 	if _, err := next.check(); err != nil {
-		return failure(400, "BadRequestError", "Bad request")
+		return r.failure(400, "")
 	}
 	if req.card.Status == "canceled" {
-		return failure(400, "BadRequestError", "Card is canceled")
+		return r.failure(400, "Card is canceled")
 	}
 	return success(cardBody(r.update(req.id, func(c *Card) {
 		if change.Status != nil {
@@ -203,7 +156,7 @@ func cardBody(c Card) map[string]any {
 func (r *Rain) getSecrets(req request) *answer {
 	s := r.session(req)
 	if s == nil {
-		return badSession()
+		return r.badSession()
 	}
 	return success(map[string]any{"encryptedPan": s.Seal(req.card.PAN), "encryptedCvc": s.Seal(req.card.CVC)})
 }
@@ -211,13 +164,13 @@ func (r *Rain) getSecrets(req request) *answer {
 func (r *Rain) getPIN(req request) *answer {
 	s := r.session(req)
 	if s == nil {
-		return badSession()
+		return r.badSession()
 	}
 	if req.card.PIN == "" {
-		if r.fault(req.id, CallPIN).kind == faultNullPIN {
+		if r.fault(CallPIN, req.id).kind == faultNullPIN {
 			return success(map[string]any{"encryptedPin": nil})
 		}
-		return failure(400, "BadRequestError", "Failed to get PIN, card does not have PIN set")
+		return r.failure(400, "Failed to get PIN, card does not have PIN set")
 	}
 	return success(map[string]any{"encryptedPin": s.Seal(pinBlock(req.card.PIN))})
 }
@@ -225,20 +178,20 @@ func (r *Rain) getPIN(req request) *answer {
 func (r *Rain) putPIN(req request) *answer {
 	s := r.session(req)
 	if s == nil {
-		return badSession()
+		return r.badSession()
 	}
 	var in struct {
 		PIN *Sealed `json:"encryptedPin"`
 	}
 	if err := decode(req.body, &in); err != nil || in.PIN == nil {
-		return failure(400, "BadRequestError", "Bad request")
+		return r.failure(400, "")
 	}
 	pin, err := s.OpenPIN(*in.PIN)
 	if err != nil {
-		return failure(400, "BadRequestError", "Invalid encrypted PIN")
+		return r.failure(400, "Invalid encrypted PIN")
 	}
 	if weak(pin) {
-		return failure(400, "BadRequestError", "Weak PIN")
+		return r.failure(400, "Weak PIN")
 	}
 	r.update(req.id, func(c *Card) { c.PIN = pin })
 	return success(map[string]any{})
@@ -256,17 +209,4 @@ func (r *Rain) getUser(req request) *answer {
 		"id": u.ID, "firstName": u.FirstName, "lastName": u.LastName, "email": u.Email, "isActive": true,
 		"phoneCountryCode": "1", "phoneNumber": "5555550100", "applicationStatus": "approved", "applicationReason": "",
 	})
-}
-
-// decode reads one JSON object with no unknown keys and nothing behind it.
-func decode(body []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one value")
-	}
-	return nil
 }

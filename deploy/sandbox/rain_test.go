@@ -49,13 +49,11 @@ var testKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return key
 })
 
-// issuer is a running sandbox and a client of it.
+// issuer is a running sandbox of Rain and a caller of it.
 type issuer struct {
 	*sandbox.Rain
-	t      *testing.T
-	url    string
-	card   sandbox.Card
-	client *http.Client
+	*caller
+	card sandbox.Card
 }
 
 func config() sandbox.RainConfig {
@@ -75,73 +73,8 @@ func start(t *testing.T, c sandbox.RainConfig) *issuer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- r.Serve(ln) }()
-	transport := &http.Transport{DisableCompression: true}
-	i := &issuer{Rain: r, t: t, url: "http://" + ln.Addr().String(), card: c.Cards[0]}
-	if c.TLS != nil {
-		roots := x509.NewCertPool()
-		roots.AddCert(c.TLS.Certificates[0].Leaf)
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: "issuer.example.com"}
-		transport.ForceAttemptHTTP2 = true
-		i.url = "https://" + ln.Addr().String()
-	}
-	i.client = &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	t.Cleanup(func() {
-		transport.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		if err := r.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return i
-}
-
-func (i *issuer) request(method, path, body string, header ...string) *http.Request {
-	i.t.Helper()
-	req, err := http.NewRequest(method, i.url+path, strings.NewReader(body))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	req.Header.Set("Api-Key", apiKey)
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Content-Type", "application/json")
-	for ; len(header) > 1; header = header[2:] {
-		req.Header.Del(header[0])
-		if header[1] != "" {
-			req.Header.Set(header[0], header[1])
-		}
-	}
-	return req
-}
-
-// call returns the status and the object that was answered.
-func (i *issuer) call(method, path, body string, header ...string) (int, map[string]any) {
-	i.t.Helper()
-	res, err := i.client.Do(i.request(method, path, body, header...))
-	if err != nil {
-		i.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if got := res.Header.Get("Content-Type"); got != "application/json; charset=utf-8" {
-		i.t.Errorf("%s %s: content type %q", method, path, got)
-	}
-	var out map[string]any
-	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
-		i.t.Fatalf("%s %s: %v", method, path, err)
-	}
-	return res.StatusCode, out
+	header := []string{"Api-Key", apiKey, "Accept", "application/json", "Content-Type", "application/json"}
+	return &issuer{Rain: r, caller: listen(t, r, c.TLS, header...), card: c.Cards[0]}
 }
 
 // refused asserts an error answer in the issuer's shape.
@@ -370,78 +303,30 @@ func TestSessionHeaderInAnyCase(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	i := start(t, config())
-	get := func(path string) (*http.Response, []byte, error) {
-		res, err := i.client.Do(i.request("GET", path, "", "SessionId", session(t).ID()))
-		if err != nil {
-			return nil, nil, err
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		return res, body, err
-	}
-	for name, c := range map[string]struct {
-		fault sandbox.Fault
-		path  string
-		holds func(res *http.Response, body []byte, err error) bool
-	}{
-		"500": {sandbox.Fault500, secretsPath, func(res *http.Response, body []byte, _ error) bool {
-			return res.StatusCode == 500 && json.Valid(body)
-		}},
-		"malformed": {sandbox.FaultMalformedJSON, secretsPath, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && err == nil && !json.Valid(body)
-		}},
-		"missing CVC": {sandbox.FaultMissingField, secretsPath, func(res *http.Response, body []byte, _ error) bool {
-			return res.StatusCode == 200 && bytes.Contains(body, []byte("encryptedPan")) && !bytes.Contains(body, []byte("encryptedCvc"))
-		}},
-		"missing PIN": {sandbox.FaultMissingField, pinPath, func(res *http.Response, body []byte, _ error) bool {
-			return res.StatusCode == 200 && string(body) == "{}"
-		}},
-		"missing month": {sandbox.FaultMissingField, cardPath, func(res *http.Response, body []byte, _ error) bool {
-			return res.StatusCode == 200 && bytes.Contains(body, []byte("expirationYear")) && !bytes.Contains(body, []byte("expirationMonth"))
-		}},
-		"huge": {sandbox.FaultHugeBody, secretsPath, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && res.ContentLength < 0 && err == nil && len(body) > 16<<20 && json.Valid(body)
-		}},
-		"truncated": {sandbox.FaultTruncatedBody, secretsPath, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && errors.Is(err, io.ErrUnexpectedEOF) && int64(len(body)) == res.ContentLength/2
-		}},
-		"content type": {sandbox.FaultWrongContentType, secretsPath, func(res *http.Response, body []byte, _ error) bool {
-			return res.StatusCode == 200 && res.Header.Get("Content-Type") == "text/html; charset=utf-8" && json.Valid(body)
-		}},
-		"disconnect": {sandbox.FaultDisconnect, secretsPath, func(res *http.Response, _ []byte, err error) bool {
-			return res == nil && err != nil
-		}},
-		"redirect": {sandbox.FaultRedirect, secretsPath, func(res *http.Response, _ []byte, _ error) bool {
-			return res.StatusCode == 307 && res.Header.Get("Location") == "/redirected"
-		}},
-		"card number in error": {sandbox.FaultPANInError, secretsPath, func(res *http.Response, body []byte, _ error) bool {
-			return res.StatusCode == 500 && bytes.Contains(body, []byte(i.card.PAN)) && bytes.Contains(body, []byte(i.card.CVC)) && json.Valid(body)
-		}},
-		"empty": {sandbox.FaultEmptyBody, secretsPath, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && len(body) == 0 && err == nil
-		}},
-		"slow": {sandbox.FaultSlow(time.Millisecond), secretsPath, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && json.Valid(body) && err == nil
-		}},
-		"on another call": {sandbox.Fault500.On(sandbox.CallPIN), secretsPath, func(res *http.Response, _ []byte, _ error) bool {
-			return res.StatusCode == 200
-		}},
-		"on this call": {sandbox.Fault500.On(sandbox.CallPIN), pinPath, func(res *http.Response, _ []byte, _ error) bool {
-			return res.StatusCode == 500
-		}},
-	} {
-		i.SetFault(cardID, c.fault)
-		if res, body, err := get(c.path); !c.holds(res, body, err) {
-			t.Errorf("%s: %v, %d bytes, %v", name, res, len(body), err)
-		}
-	}
-	i.SetFault(cardID, sandbox.Fault{})
-	if res, _, err := get(secretsPath); err != nil || res.StatusCode != 200 {
-		t.Errorf("after the faults: %v, %v", res, err)
-	}
+	faulty(t, i, i.caller, i.card, cardID, sandbox.CallSecrets, secretsPath, "SessionId", session(t).ID())
 	i.SetFault(userID, sandbox.Fault500)
-	if res, _, err := get("/issuing/users/" + userID); err != nil || res.StatusCode != 500 {
+	if res, _, err := i.get("/issuing/users/" + userID); err != nil || res.StatusCode != 500 {
 		t.Errorf("fault of a user: %v, %v", res, err)
+	}
+}
+
+func TestMissingField(t *testing.T) {
+	i := start(t, config())
+	i.SetFault(cardID, sandbox.FaultMissingField)
+	i.SetFault(userID, sandbox.FaultMissingField)
+	for path, fields := range map[string][2]string{
+		secretsPath:                    {"encryptedCvc", "encryptedPan"},
+		pinPath:                        {"encryptedPin", ""},
+		cardPath:                       {"expirationMonth", "expirationYear"},
+		cardPath + "/processorDetails": {"timeBasedSecret", "processorCardId"},
+		"/issuing/users/" + userID:     {"lastName", "firstName"},
+	} {
+		status, out := i.call("GET", path, "", "SessionId", session(t).ID())
+		_, missing := out[fields[0]]
+		_, kept := out[fields[1]]
+		if status != 200 || missing || !kept && fields[1] != "" {
+			t.Errorf("%s: %d %v", path, status, out)
+		}
 	}
 }
 
