@@ -47,7 +47,7 @@ func NewBody(raw []byte, shape *Shape) (*Body, error) {
 	b := unread(raw, shape)
 	if len(raw) > shape.maxBytes {
 		b.Close()
-		return nil, shape.tooLarge()
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrBodyTooLarge, shape.maxBytes)
 	}
 	if err := walk(raw, shape.root, shape.maxDepth, b); err != nil {
 		b.Close()

@@ -18,7 +18,7 @@ const (
 // A message of zero bytes is an empty Body: see [Body.Empty]. What is longer than the shape allows is [ErrBodyTooLarge],
 // after one byte too many. Errors of the reader are wrapped and are no [ErrBody]; all others are NewBody's.
 func ReadBody(r io.Reader, announced int64, shape *Shape) (*Body, error) {
-	raw, err := readAll(r, announced, shape)
+	raw, err := readAll(r, announced, shape.maxBytes)
 	if err != nil {
 		clear(raw[:cap(raw)])
 		return nil, err
@@ -29,31 +29,28 @@ func ReadBody(r io.Reader, announced int64, shape *Shape) (*Body, error) {
 	return NewBody(raw, shape)
 }
 
-// readAll gives what it read with an error too, for the caller to zero. The memory has never more than a byte beyond
-// what the shape allows.
-func readAll(r io.Reader, announced int64, shape *Shape) ([]byte, error) {
-	room := min(max(announced, leastRoom), mostRoom, int64(shape.maxBytes)) + 1 // one to see the end, or too much, in
+// readAll reads to the end, or one byte more than most. It gives what it read with an error too, for the caller to zero.
+func readAll(r io.Reader, announced int64, most int) ([]byte, error) {
+	room := min(max(announced, leastRoom), mostRoom, int64(most)) + 1 // one to see the end, or too much, in
 	p := make([]byte, 0, room)
 	for {
 		n, err := r.Read(p[len(p):cap(p)])
 		p = p[:len(p)+n]
 		switch {
-		case len(p) > shape.maxBytes:
-			return p, shape.tooLarge()
-		case err == io.EOF:
+		case len(p) > most, err == io.EOF:
 			return p, nil
 		case err != nil:
 			return p, fmt.Errorf("read body: %w", err)
 		case len(p) == cap(p):
-			p = grow(p, shape.maxBytes+1)
+			p = grow(p, most+1)
 		}
 	}
 }
 
-// grow moves p to twice the room, at most the given one, and zeroes where it was: a reader may have used all of it.
+// grow moves a full p to twice the room, or to most bytes, and zeroes where it was.
 func grow(p []byte, most int) []byte {
 	larger := make([]byte, len(p), min(2*cap(p), most))
 	copy(larger, p)
-	clear(p[:cap(p)])
+	clear(p)
 	return larger
 }
