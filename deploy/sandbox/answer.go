@@ -21,7 +21,10 @@ type answer struct {
 func success(body map[string]any) *answer { return &answer{status: http.StatusOK, body: body} }
 
 // optional lists, for FaultMissingField, the field that each kind of answer loses.
-var optional = []string{"encryptedCvc", "encryptedPin", "expirationMonth", "lastName", "timeBasedSecret"}
+var optional = []string{
+	"encryptedCvc", "encryptedPin", "expirationMonth", "lastName", "timeBasedSecret", // Rain
+	"card_details", "card_security_code", "ephemeral_key", // Bridge
+}
 
 // deliver sends the answer as the fault has it. It waits no longer than the caller or, for a fault, until Shutdown.
 func (i *issuer) deliver(w http.ResponseWriter, req *http.Request, a *answer, f Fault) {

@@ -24,9 +24,9 @@ type Card struct {
 	ExpiryYear string `json:"expiry_year"`
 	// PIN is 4 to 12 digits; "" means that none is set.
 	PIN string `json:"pin,omitempty"`
-	// UserID names the cardholder among the issuer's users. May be empty.
+	// UserID names the cardholder among the issuer's users or customers. May be empty where the issuer does not require it.
 	UserID string `json:"user_id,omitempty"`
-	// Status is "active" (also where it is empty), "locked", "canceled" or "notActivated".
+	// Status is "active" (also where it is empty), "locked", "canceled" or "notActivated", in Rain's words. Bridge answers its own.
 	Status string `json:"status,omitempty"`
 	// Limit is the spending limit. Zero means 10 000.00 per seven days.
 	Limit Limit `json:"limit,omitzero"`
@@ -54,6 +54,11 @@ func (c Card) Format(s fmt.State, _ rune) { fmt.Fprintf(s, "sandbox card %q", c.
 
 // last4 returns the last four digits of the card number.
 func (c Card) last4() string { return c.PAN[len(c.PAN)-4:] }
+
+// monthYear returns the expiry as MM/YY.
+func (c Card) monthYear() string {
+	return ("0" + c.ExpiryMonth)[len(c.ExpiryMonth)-1:] + "/" + c.ExpiryYear[2:]
+}
 
 // testBIN begins every random card number: the range of the best-known test card, which no issuer uses for a customer's.
 const testBIN = "411111"

@@ -82,6 +82,13 @@ func isKey(h http.Header, name string, want [sha256.Size]byte) bool {
 	return ok && subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
+// bearer returns the token of a request that authenticates with one (RFC 6750, section 2.1).
+func bearer(h http.Header) (string, bool) {
+	value, _ := one(h, "Authorization")
+	scheme, token, _ := strings.Cut(value, " ")
+	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
 // isJSON reports whether the Content-Type is JSON. Where there is no body, it may be absent.
 func isJSON(req *http.Request, required bool) bool {
 	stated := req.Header.Values("Content-Type")
