@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -27,10 +29,23 @@ import (
 //	    users: [ada]                 # left out: no user proof opens it
 //	    environment: test
 //	users:
-//	  - {id: ada, partner: gp-demo, issuer: rain, issuer_user: u-1}   # issuer_user left out: the same id
+//	  - id: ada
+//	    partner: gp-demo
+//	    issuer: rain
+//	    issuer_user: u-1             # left out: the same id
+//	    account: 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed   # left out: the user's id, where that is an address
+//	    passkeys:                    # left out: none
+//	      - id: zp-EDtllmVgM0UD7x7syMGM_UPYQQa_3Mwiuccqoor0
+//	        public_key: MCowBQYDK2VwAyEAROBt3TMcNqjcZnurUryuY0hskWql4znmrOuqhJNL+DI=
 //
 // A user that a card names must be listed, with a partner and the issuer of
 // that card: otherwise no exchange could ever be theirs.
+//
+// An account's mixed-case letters are its checksum (ERC-55); all upper or all
+// lower case has none. A passkey's id is its credential id in base64url without
+// padding, as browsers give it, and belongs to one user. Its public key is the
+// SubjectPublicKeyInfo in base64, on one line: what getPublicKey returns of an
+// AuthenticatorAttestationResponse (WebAuthn Level 3, section 5.2.1.1).
 type File struct {
 	name  string
 	cards map[string]*policy.Holding
@@ -115,8 +130,15 @@ type (
 		Partner    text `yaml:"partner"`
 		Issuer     text `yaml:"issuer"`
 		IssuerUser text `yaml:"issuer_user"`
+		Account    text `yaml:"account"`
+
+		Passkeys []passkeyForm `yaml:"passkeys"`
 
 		line int
+	}
+	passkeyForm struct {
+		ID        text `yaml:"id"`
+		PublicKey text `yaml:"public_key"`
 	}
 )
 
@@ -241,7 +263,7 @@ func yamlProblems(name string, err error) error {
 // reader checks the form and fills the directory.
 type reader struct {
 	*File
-	lines    map[string]int // "card "+id, "user "+id → where it stands
+	lines    map[string]int // "card "+id, "user "+id, "passkey "+id → where it stands
 	problems []problem
 }
 
@@ -301,9 +323,11 @@ func (r *reader) configured(kind string, t text, line int) {
 
 // claim checks an id and that it is the first of its kind.
 func (r *reader) claim(what string, id text, line int) bool {
-	if !r.require("id of a "+what, id, line) {
-		return false
-	}
+	return r.require("id of a "+what, id, line) && r.first(what, id)
+}
+
+// first checks that an id is the first of its kind.
+func (r *reader) first(what string, id text) bool {
 	key := what + " " + id.string
 	if first, taken := r.lines[key]; taken {
 		r.problem(id.line, "%s %q is listed already, on line %d", what, id.string, first)
@@ -325,7 +349,76 @@ func (r *reader) user(form *userForm) {
 	r.require("issuer_user", form.IssuerUser, form.line)
 	r.users[form.ID.string] = &policy.User{
 		ID: form.ID.string, Partner: form.Partner.string, Issuer: form.Issuer.string, IssuerUser: form.IssuerUser.string,
+		Account: r.account(form), Passkeys: r.passkeys(form),
 	}
+}
+
+// account is the user's account in its one spelling, or "".
+func (r *reader) account(form *userForm) string {
+	t := form.Account
+	if t.line == 0 {
+		if address, ok := policy.ParseAddress(form.ID.string); ok {
+			return address.String()
+		}
+		return ""
+	}
+	address, ok := policy.ParseAddress(t.string)
+	if !ok {
+		r.problem(t.line, "account must be 0x and 40 hexadecimal digits")
+		return ""
+	}
+	digits, checked := t.string[2:], address.String()
+	if t.string != checked && digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) {
+		r.problem(t.line, "account has a wrong checksum in its upper and lower case letters (ERC-55)")
+	}
+	return checked
+}
+
+// Bounds of passkeys. Credential ids have at most 1023 bytes (WebAuthn Level 3,
+// section 4).
+const (
+	maxPasskeys           = 32
+	maxPasskeyIDBytes     = 1023
+	maxPublicKeyTextBytes = 1024
+)
+
+func (r *reader) passkeys(form *userForm) []policy.Passkey {
+	if len(form.Passkeys) > maxPasskeys {
+		r.problem(form.line, "more than %d passkeys", maxPasskeys)
+		return nil
+	}
+	var passkeys []policy.Passkey
+	for _, p := range form.Passkeys {
+		line := max(p.ID.line, p.PublicKey.line, form.line)
+		id, err := base64.RawURLEncoding.Strict().DecodeString(p.ID.string)
+		switch {
+		case p.ID.string == "":
+			r.problem(line, "id of a passkey is missing")
+		case err != nil || len(id) > maxPasskeyIDBytes || strings.ContainsAny(p.ID.string, "\r\n"):
+			r.problem(p.ID.line, "id of a passkey must be 1 to %d bytes in base64url without padding", maxPasskeyIDBytes)
+		case r.first("passkey", p.ID):
+			passkeys = append(passkeys, policy.Passkey{ID: p.ID.string, PublicKey: r.publicKey(p.PublicKey, line)})
+		}
+	}
+	return passkeys
+}
+
+// publicKey decodes a passkey's key, and checks that it is one.
+func (r *reader) publicKey(t text, line int) []byte {
+	line = max(t.line, line)
+	if t.string == "" {
+		r.problem(line, "public_key of a passkey is missing")
+		return nil
+	}
+	der, err := base64.StdEncoding.Strict().DecodeString(t.string)
+	if err != nil || len(t.string) > maxPublicKeyTextBytes || strings.ContainsAny(t.string, "\r\n") {
+		r.problem(line, "public_key must be base64 on one line")
+		return nil
+	}
+	if _, err := (&policy.Passkey{PublicKey: der}).Key(); err != nil {
+		r.problem(line, "public_key: %v", err)
+	}
+	return der
 }
 
 func (r *reader) card(form *cardForm) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/holder"
 )
 
@@ -69,6 +70,56 @@ func TestFileAnswers(t *testing.T) {
 	}
 }
 
+// passkeys is the form of users who sign by themselves. The passkeys are of WebAuthn Level 3's test vectors, sections
+// 16.2 and 16.11; the account is of ERC-55's.
+const passkeys = `cards:
+  - {id: c, issuer: rain, partners: [p], users: [ada], environment: test}
+users:
+  - id: ada
+    partner: p
+    issuer: rain
+    account: 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+    passkeys:
+      - id: -R85HbTJsv3g6nAYnLo_tj9Xm6YSKzOtlP8-wzAIS-Q
+        public_key: MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEr++hb5fKmy0j64bMtkCY0g25CFYGLrJJwzqbZy8m32GTCla4ei/KZjNLA0WKv4eXF8Esxo7XMpCvLiZkeWuSIA==
+      - {id: zp-EDtllmVgM0UD7x7syMGM_UPYQQa_3Mwiuccqoor0, public_key: MCowBQYDK2VwAyEAROBt3TMcNqjcZnurUryuY0hskWql4znmrOuqhJNL+DI=}
+  - {id: 0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed, partner: p, issuer: rain}
+  - {id: 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359, partner: p, issuer: rain, account: "0x5AAEB6053F3E94C9B9A09F33669435E7EF1BEAED"}
+`
+
+func TestUsersWhoSign(t *testing.T) {
+	f, err := holder.LoadFile(write(t, passkeys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]struct {
+		passkeys int
+		account  string
+	}{
+		"ada": {2, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
+		"0x5aaeb6053f3e94c9b9a09f33669435e7ef1beaed": {0, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
+		"0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359": {0, "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"},
+	} {
+		user, err := f.User(t.Context(), id)
+		if err != nil || user.Account != want.account || len(user.Passkeys) != want.passkeys {
+			t.Errorf("%+v, %v", user, err)
+			continue
+		}
+		for i, passkey := range user.Passkeys {
+			if _, err := passkey.Key(); err != nil || passkey.ID != []string{"-R85HbTJsv3g6nAYnLo_tj9Xm6YSKzOtlP8-wzAIS-Q", "zp-EDtllmVgM0UD7x7syMGM_UPYQQa_3Mwiuccqoor0"}[i] {
+				t.Errorf("passkey %d: %s, %v", i, passkey.ID, err)
+			}
+		}
+	}
+	f, err = holder.LoadFile(write(t, good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if user, err := f.User(t.Context(), "ada"); err != nil || user.Account != "" || user.Passkeys != nil {
+		t.Errorf("%+v, %v", user, err)
+	}
+}
+
 func TestZeroFileKnowsNobody(t *testing.T) {
 	var f holder.File
 	if card, err := f.Card(t.Context(), ""); !errors.Is(err, holder.ErrNoCard) || card != nil {
@@ -104,6 +155,8 @@ func TestValidate(t *testing.T) {
 
 func TestFilesThatDoNotLoad(t *testing.T) {
 	const card = "\n  - {id: c, issuer: rain, partners: [p], environment: test"
+	const user = "cards:" + card + "}\nusers:\n  - {id: u, partner: p, issuer: rain, "
+	const key = ", public_key: MCowBQYDK2VwAyEAROBt3TMcNqjcZnurUryuY0hskWql4znmrOuqhJNL+DI="
 	for name, test := range map[string]struct {
 		text string
 		want []string // each with the line
@@ -136,6 +189,23 @@ func TestFilesThatDoNotLoad(t *testing.T) {
 		"look-alike partner": {"cards:\n  - {id: a, issuer: rain, partners: [gp-dеmo], environment: test}", []string{":2: partner has a space or a character outside ASCII"}},
 		"long id":            {"cards:\n  - {id: " + strings.Repeat("a", 257) + ", issuer: rain, partners: [p], environment: test}", []string{":2: id of a card is longer"}},
 		"user of nobody":     {"cards:" + card + "}\nusers:\n  - {id: u}", []string{":4: partner is missing", ":4: issuer is missing"}},
+		"account":            {user + "account: 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe}", []string{":4: account must be 0x and 40"}},
+		"no account":         {user + "account: ''}", []string{":4: account must be 0x and 40"}},
+		"account's checksum": {user + "account: 0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed}", []string{":4: account has a wrong checksum"}},
+		"passkey of nothing": {user + "passkeys: [{}]}", []string{":4: id of a passkey is missing"}},
+		"passkey, no key":    {user + "passkeys: [{id: AA}]}", []string{":4: public_key of a passkey is missing"}},
+		"passkey, more":      {user + "passkeys: [{id: AA, name: x" + key + "}]}", []string{":4: field name not found"}},
+		"passkey's line":     {user + "passkeys: [\n{id: AA,\npublic_key: AA==}]}", []string{":6: public_key: want a P-256"}},
+		"passkey's id, ends": {user + "passkeys: [{id: AB" + key + "}]}", []string{":4: id of a passkey must be"}},
+		"passkey's id, pad":  {user + "passkeys: [{id: 'AA==' " + key + "}]}", []string{":4: id of a passkey must be"}},
+		"passkey's id, line": {user + "passkeys: [{id: \"AA\\n\" " + key + "}]}", []string{":4: id of a passkey must be"}},
+		"passkey's id, long": {user + "passkeys: [{id: " + strings.Repeat("AAAA", 342) + key + "}]}", []string{":4: id of a passkey must be"}},
+		"passkey twice":      {user + "passkeys: [{id: AA" + key + "},\n{id: AA" + key + "}]}", []string{`:5: passkey "AA" is listed already, on line 4`}},
+		"passkey of two":     {user + "passkeys: [{id: AA" + key + "}]}\n  - {id: v, partner: p, issuer: rain, passkeys: [{id: AA" + key + "}]}", []string{`:5: passkey "AA" is listed already, on line 4`}},
+		"too many passkeys":  {user + "passkeys: [" + strings.Repeat("{id: AA"+key+"},", 33) + "]}", []string{":4: more than 32 passkeys"}},
+		"passkey, no base64": {user + "passkeys: [{id: AA" + key + "=}]}", []string{":4: public_key must be base64"}},
+		"passkey, two lines": {user + "passkeys: [{id: AA, public_key: \"MCowBQYDK2VwAyEA\\nROBt3TMcNqjcZnurUryuY0hskWql4znmrOuqhJNL+DI=\"}]}", []string{":4: public_key must be base64"}},
+		"passkey, other key": {user + "passkeys: [{id: AA, public_key: MCowBQYDK2VuAyEAROBt3TMcNqjcZnurUryuY0hskWql4znmrOuqhJNL+DI=}]}", []string{":4: public_key: want a P-256"}},
 		"all of it, sorted":  {"cards:\n  - {id: c, issuer: rain, partners: [p], environment: x}\nusers:\n  - {id: u, partner: p}", []string{":2: environment", ":4: issuer is missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -160,10 +230,11 @@ func TestFilesThatDoNotLoad(t *testing.T) {
 }
 
 // FuzzFile: what loads is consistent: a card has a partner and an environment,
-// and a user and a card that name each other have partner and issuer in
-// common.
+// a user and a card that name each other have partner and issuer in common,
+// accounts have their one spelling, and a passkey has a key and one user.
 func FuzzFile(f *testing.F) {
 	f.Add(good)
+	f.Add(passkeys)
 	f.Add("cards:\n  - &a {id: c, issuer: rain, partners: [p], environment: test}\n  - {<<: *a, id: d}\n")
 	f.Add("cards: [{id: c, issuer: i, partners: [p], users: [u], environment: test}]\nusers: [{id: u, partner: p, issuer: i}]")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -186,7 +257,18 @@ func FuzzFile(f *testing.F) {
 				}
 			}
 		}
+		owners := map[string]string{}
 		for id, user := range users {
+			if address, ok := policy.ParseAddress(user.Account); ok != (user.Account != "") || ok && address.String() != user.Account {
+				t.Fatalf("account %q", user.Account)
+			}
+			for _, passkey := range user.Passkeys {
+				_, err := passkey.Key()
+				if owner, taken := owners[passkey.ID]; taken || err != nil {
+					t.Fatalf("passkey %q of %q and %q: %v", passkey.ID, id, owner, err)
+				}
+				owners[passkey.ID] = id
+			}
 			if id == "" || user.ID != id || user.Partner == "" || user.IssuerUser == "" {
 				t.Fatalf("%q: %+v", id, user)
 			}
