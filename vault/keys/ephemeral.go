@@ -8,7 +8,7 @@ import (
 )
 
 // Ephemeral makes a symmetric key that lives as long as the process: what was sealed or digested with it is lost at a
-// restart, which fails closed. It is for one instance with a store in memory.
+// restart, which fails closed. It is for one instance with a store in memory. Of use jwt it is a key of HS256.
 func Ephemeral(id string, use Use) (*Key, error) {
 	if _, err := ParseUse(string(use)); err != nil || use.rsa() {
 		return nil, fmt.Errorf("ephemeral key %q: not for use %q", id, use)

@@ -1,6 +1,10 @@
 package keys
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -12,8 +16,8 @@ import (
 // CPU; 3072 bits take three times as long.
 const DefaultRSABits = 2048
 
-// Generate makes the content of a key file, as kind "pem" loads it: PKCS #8 for the RSA uses, 32 random bytes otherwise.
-// bits is for the RSA uses: a multiple of 256 from 2048 to 8192, 0 for [DefaultRSABits]; symmetric keys take 0 or 256.
+// Generate makes the content of a key file, as kind "pem" loads it: PKCS #8 for the RSA uses, 32 random bytes otherwise,
+// which for the use jwt is a key of HS256: see [GenerateJWT] for the others. bits is for the RSA uses: a multiple of 256 from 2048 to 8192, 0 for [DefaultRSABits]; symmetric keys take 0 or 256.
 // The caller zeroes what it gets, and writes it with mode 0600.
 func Generate(use Use, bits int) ([]byte, error) {
 	if _, err := ParseUse(string(use)); err != nil {
@@ -31,6 +35,39 @@ func Generate(use Use, bits int) ([]byte, error) {
 	return pem.EncodeToMemory(block), nil
 }
 
+// GenerateJWT makes the content of a key file for the use jwt and one of its algorithms: [Generate]'s for HS256, PKCS #8
+// for the others, RSA of 2048 bits for RS256. The caller zeroes what it gets, and writes it with mode 0600.
+func GenerateJWT(algorithm string) ([]byte, error) {
+	if algorithm == HS256 {
+		return Generate(UseJWT, 0)
+	}
+	block, err := generateSigner(algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("generate key for %s: %w", UseJWT, err)
+	}
+	defer clear(block.Bytes)
+	return pem.EncodeToMemory(block), nil
+}
+
+func generateSigner(algorithm string) (*pem.Block, error) {
+	var key crypto.Signer
+	var err error
+	switch algorithm {
+	case ES256:
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case EdDSA:
+		_, key, err = ed25519.GenerateKey(rand.Reader)
+	case RS256:
+		return generateRSA(UseJWT, 0)
+	default:
+		return nil, fmt.Errorf("unknown algorithm %q: known are %s", algorithm, joined(Algorithms()))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return pkcs8(key)
+}
+
 func generateRSA(_ Use, bits int) (*pem.Block, error) {
 	if bits == 0 {
 		bits = DefaultRSABits
@@ -42,6 +79,10 @@ func generateRSA(_ Use, bits int) (*pem.Block, error) {
 	if err != nil {
 		return nil, err
 	}
+	return pkcs8(key)
+}
+
+func pkcs8(key crypto.Signer) (*pem.Block, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, err

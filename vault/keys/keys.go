@@ -1,6 +1,6 @@
 // Package keys answers: where does a key come from, and what may be done with it?
 //
-// A key is loaded once, for one use, and offers operations: decrypt, MAC, seal. Bytes of private and symmetric keys
+// A key is loaded once, for one use, and offers operations: decrypt, MAC, seal, sign. Bytes of private and symmetric keys
 // never leave the package. A provider is one file and one line in the kinds table.
 package keys
 
@@ -22,14 +22,14 @@ import (
 // Use is the one thing that a key is for [27]. A key of one use refuses the operations of another.
 type Use string
 
-// The uses. Session and issuer keys are RSA; all others are symmetric.
+// The uses. Session and issuer keys are RSA, those for JWTs of one of four algorithms; all others are symmetric.
 const (
 	UseSession Use = "session" // private: clients encrypt their session keys to it
 	UseIssuer  Use = "issuer"  // commonly public: we encrypt session keys to it
 	UseStorage Use = "storage" // seals what the store keeps
 	UseDigest  Use = "digest"  // keyed digests of tokens and references
 	UseCookie  Use = "cookie"  // signed cookies of the exa face
-	UseJWT     Use = "jwt"     // HS256
+	UseJWT     Use = "jwt"     // signs access tokens, see [Key.JWT]
 	UseAudit   Use = "audit"   // the chain of audit records
 )
 
@@ -72,7 +72,8 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // Load reads a key and checks that its content fits its use. Errors name key and file and quote no content.
 //
 // Session keys must be private and at least 2048 bits; issuer keys may be either half, at least 1024 bits, and the
-// caller applies [MinBits]. An RSA modulus of more than 8192 bits is refused.
+// caller applies [MinBits]. An RSA modulus of more than 8192 bits is refused. Keys of use jwt are symmetric or private,
+// and their kind of key is their algorithm: see [Key.JWT].
 func Load(c Config) (*Key, error) {
 	if !idPattern.MatchString(c.ID) {
 		return nil, errors.New("load key: id must be 1 to 64 letters, digits, '.', '_' or '-', not starting with a mark")
@@ -121,6 +122,7 @@ type material struct {
 	private   *rsa.PrivateKey
 	public    *rsa.PublicKey
 	symmetric *secret.Buffer
+	signer    crypto.Signer // of use jwt: *rsa.PrivateKey, *ecdsa.PrivateKey on P-256, or ed25519.PrivateKey
 }
 
 func newKey(c Config, m *material, plain bool) *Key {
@@ -145,7 +147,7 @@ func (k *Key) Private() bool { return !k.publicOnly() }
 
 func (k *Key) publicOnly() bool {
 	m := k.material.Get()
-	return m.private == nil && m.symmetric == nil
+	return m.private == nil && m.symmetric == nil && m.signer == nil
 }
 
 // Tag is the first three bytes of SHA-256 of the id: it says in a sealed or stored value which key of a ring made it.
@@ -155,11 +157,11 @@ func (k *Key) Tag() [3]byte {
 	return [3]byte(sum[:])
 }
 
-// Public is the public half of an RSA key, not to be changed; nil for a symmetric one.
+// Public is the public half of a session or issuer key, not to be changed; nil for a key of another use.
 func (k *Key) Public() *rsa.PublicKey { return k.material.Get().public }
 
 // Decrypter returns RSA decryption with the private half, for [rsa.OAEPOptions] only: PKCS #1 v1.5 is refused.
-// The value gives no access to the key. It is an error for symmetric and for public keys.
+// The value gives no access to the key. It is an error for keys of other uses than session and issuer, and for public ones.
 func (k *Key) Decrypter() (crypto.Decrypter, error) {
 	if !k.use.rsa() {
 		return nil, k.wrongUse("decrypt")

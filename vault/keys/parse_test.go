@@ -2,6 +2,10 @@ package keys
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
@@ -20,7 +24,7 @@ import (
 // refusals are all that parse may say: constant texts, so that no content is quoted.
 var refusals = []error{
 	errNotPEM, errBlocks, errIsAge, errEncrypted, errType, errHeaders, errUseHeader, errLength, errShortText,
-	errPrivateRSA, errPublicRSA, errPublicHere, errSessionBits, errFewBits, errManyBits, errExponent,
+	errPrivateRSA, errPublicRSA, errSigner, errPublicHere, errSessionBits, errFewBits, errManyBits, errExponent,
 }
 
 // generated holds a key file for each use. The RSA key is a published one: a fuzzing process starts at once, and
@@ -55,12 +59,29 @@ var generated = sync.OnceValue(func() map[Use][]byte {
 	return out
 })
 
+// generatedJWT holds a key file for each algorithm of the use jwt; the RSA key is generated's.
+var generatedJWT = sync.OnceValue(func() map[string][]byte {
+	out := map[string][]byte{RS256: generated()[UseSession]}
+	for _, algorithm := range []string{HS256, ES256, EdDSA} {
+		content, err := GenerateJWT(algorithm)
+		if err != nil {
+			panic(err)
+		}
+		out[algorithm] = content
+	}
+	return out
+})
+
 // written is the key file that m would have come from.
 func written(t *testing.T, use Use, m *material) []byte {
 	t.Helper()
 	switch {
-	case m.private != nil:
-		der, err := x509.MarshalPKCS8PrivateKey(m.private)
+	case m.private != nil, m.signer != nil:
+		var private any = m.signer
+		if m.private != nil {
+			private = m.private
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(private)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,6 +102,8 @@ func same(a, b *material) bool {
 	switch {
 	case a.private != nil:
 		return a.private.Equal(b.private)
+	case a.signer != nil:
+		return b.signer != nil && a.signer.(interface{ Equal(crypto.PrivateKey) bool }).Equal(b.signer)
 	case a.public != nil:
 		return b.private == nil && a.public.Equal(b.public)
 	}
@@ -92,6 +115,9 @@ func same(a, b *material) bool {
 func FuzzParse(f *testing.F) {
 	for i, use := range uses {
 		f.Add(uint8(i), generated()[use])
+	}
+	for _, content := range generatedJWT() {
+		f.Add(uint8(5), content) // UseJWT
 	}
 	m, err := parse(UseSession, generated()[UseSession])
 	if err != nil {
@@ -119,7 +145,7 @@ func FuzzParse(f *testing.F) {
 		if use == UseSession && (m.private == nil || m.private.N.BitLen() < minSessionBits) {
 			t.Fatal("a session key that is public or short")
 		}
-		if use.rsa() != (m.public != nil) || use.rsa() == (m.symmetric != nil) {
+		if use.rsa() != (m.public != nil) || use.rsa() == (m.symmetric != nil || m.signer != nil) || m.signer != nil && (use != UseJWT || m.symmetric != nil) {
 			t.Fatal("a key that does not fit its use")
 		}
 	})
@@ -187,6 +213,33 @@ func TestNothingPrintsAKey(t *testing.T) {
 			values[name] = append(values[name], h, *h, r, *r, struct{ h MAC }{*h})
 			sub, _ := k.derive("l")
 			secrets[name] = append(secrets[name], sub.Bytes())
+		}
+	}
+	for algorithm, content := range generatedJWT() {
+		m, err := parse(UseJWT, content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := newKey(Config{ID: "k", Use: UseJWT}, m, true)
+		j, err := k.JWT()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values[algorithm] = []any{k, *k, struct{ k Key }{*k}, j, *j, struct{ J *JWTKey }{j}, struct{ j *JWTKey }{j}, struct{ j JWTKey }{*j}, []JWTKey{*j}}
+		switch key := m.signer.(type) {
+		case nil:
+			sub, _ := k.derive(labelJWT)
+			secrets[algorithm] = [][]byte{m.symmetric.Bytes(), sub.Bytes()}
+		case *rsa.PrivateKey:
+			secrets[algorithm] = [][]byte{key.D.Bytes(), key.Primes[0].Bytes(), key.Primes[1].Bytes()}
+		case *ecdsa.PrivateKey:
+			scalar, err := key.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			secrets[algorithm] = [][]byte{scalar}
+		case ed25519.PrivateKey:
+			secrets[algorithm] = [][]byte{key.Seed()}
 		}
 	}
 	for name, list := range values {

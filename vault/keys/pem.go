@@ -49,6 +49,7 @@ var (
 	errShortText   = errors.New("text of less than 32 bytes")
 	errPrivateRSA  = errors.New("not an RSA private key in PKCS #8 or PKCS #1")
 	errPublicRSA   = errors.New("not an RSA public key in SPKI or PKCS #1")
+	errSigner      = errors.New("not an EC P-256, Ed25519 or RSA private key in PKCS #8")
 	errPublicHere  = errors.New("this is a public key: a private one is wanted")
 	errSessionBits = errors.New("RSA key of less than 2048 bits")
 	errFewBits     = errors.New("RSA key of less than 1024 bits")
@@ -83,8 +84,11 @@ func parse(use Use, content []byte) (*material, error) {
 		return nil, err
 	}
 	defer clear(block.Bytes)
-	if use.rsa() {
+	switch {
+	case use.rsa():
 		return parseRSA(use, block)
+	case use == UseJWT && block.Type != typeSymmetric:
+		return parseSigner(block)
 	}
 	return parseSymmetric(use, block)
 }
@@ -144,10 +148,7 @@ func parsePrivate(use Use, block *pem.Block) (*material, error) {
 	} else {
 		private, _ = x509.ParsePKCS1PrivateKey(block.Bytes)
 	}
-	if private == nil || len(private.Primes) != 2 || private.Validate() != nil {
-		return nil, errPrivateRSA
-	}
-	if err := checkRSA(&private.PublicKey); err != nil {
+	if err := checkPrivate(private); err != nil {
 		return nil, err
 	}
 	if use == UseSession && private.N.BitLen() < minSessionBits {
@@ -155,6 +156,13 @@ func parsePrivate(use Use, block *pem.Block) (*material, error) {
 	}
 	private.Precompute()
 	return &material{private: private, public: &private.PublicKey}, nil
+}
+
+func checkPrivate(private *rsa.PrivateKey) error {
+	if private == nil || len(private.Primes) != 2 || private.Validate() != nil {
+		return errPrivateRSA
+	}
+	return checkRSA(&private.PublicKey)
 }
 
 // onlyBlock returns the one PEM block of content. Nothing but white space and a byte order mark may stand around it,

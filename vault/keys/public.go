@@ -1,22 +1,35 @@
 package keys
 
 import (
+	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 )
 
-// PublicPEM returns the public half of an RSA key as SPKI, PEM type "PUBLIC KEY" (RFC 7468, section 13).
+// PublicPEM returns the public half of a key as SPKI, PEM type "PUBLIC KEY" (RFC 7468, section 13). It is an error for a
+// symmetric key.
 func PublicPEM(k *Key) ([]byte, error) {
-	if k == nil || k.Public() == nil {
+	if k == nil || k.half() == nil {
 		return nil, fmt.Errorf("%v: it has no public half", k)
 	}
-	der, err := x509.MarshalPKIXPublicKey(k.Public())
+	der, err := x509.MarshalPKIXPublicKey(k.half())
 	if err != nil {
 		return nil, fmt.Errorf("key %q: encode public half: %w", k.id, err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: typeSPKI, Bytes: der}), nil
+}
+
+// half is the public half of a key of any use, nil where there is none.
+func (k *Key) half() crypto.PublicKey {
+	switch m := k.material.Get(); {
+	case m.signer != nil:
+		return m.signer.Public()
+	case m.public != nil:
+		return m.public
+	}
+	return nil
 }
 
 // ParsePublicPEM reads an RSA public key, SPKI or PKCS #1, of 1024 to 8192 bits; the caller applies [MinBits].
