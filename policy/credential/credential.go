@@ -23,10 +23,20 @@ type Prover interface {
 	Prove(ctx context.Context, c policy.Credential) (policy.Proof, error)
 }
 
-// Redeemer proves a credential by using it up. The attempt is drawn by the
-// gateway, once per exchange [9].
+// Redeemer proves a credential by using it up.
 type Redeemer interface {
-	Redeem(ctx context.Context, c policy.Credential, attempt store.Attempt) (policy.Proof, error)
+	Redeem(ctx context.Context, c policy.Credential, r Redemption) (policy.Proof, error)
+}
+
+// Redemption is one try to use a credential up.
+type Redemption struct {
+	Attempt store.Attempt // drawn by the gateway, once per exchange [9]
+	Nonce   [32]byte      // what the proof beside the credential gives; zero: there is none
+
+	// Keep leaves the credential as it is where the nonce is wrong, and says
+	// that it is unknown; it must have been minted so. Otherwise a wrong nonce
+	// uses it up.
+	Keep bool
 }
 
 // Traits say how a kind is handled and what its proof names.

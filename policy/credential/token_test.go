@@ -19,8 +19,8 @@ import (
 )
 
 var (
-	first  = store.Attempt{1}
-	second = store.Attempt{2}
+	first  = credential.Redemption{Attempt: store.Attempt{1}}
+	second = credential.Redemption{Attempt: store.Attempt{2}}
 )
 
 func grant() policy.Grant {
@@ -47,7 +47,7 @@ func tokens(t testing.TB, config credential.TokensConfig) *credential.Tokens {
 
 func mint(t testing.TB, c *credential.Tokens, g policy.Grant) policy.Credential {
 	t.Helper()
-	text, _, err := c.Mint(t.Context(), g, time.Minute)
+	text, _, err := c.Mint(t.Context(), g, credential.Minting{TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func mint(t testing.TB, c *credential.Tokens, g policy.Grant) policy.Credential 
 func TestTokenIsRedeemedOnce(t *testing.T) {
 	at := newClock()
 	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
-	text, expires, err := c.Mint(t.Context(), grant(), time.Minute)
+	text, expires, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,13 +116,13 @@ func TestTokensWithoutStore(t *testing.T) {
 	s.err = errDown
 	proof, err := c.Redeem(t.Context(), presented, first)
 	unavailable(t, proof, err)
-	text, expires, err := c.Mint(t.Context(), grant(), time.Minute)
+	text, expires, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute})
 	unavailable(t, policy.Proof{}, err)
 	if text != "" || !expires.IsZero() {
 		t.Errorf("a token beside a failure: %q until %s", text, expires)
 	}
 	s.err = store.ErrExists
-	if text, _, err := c.Mint(t.Context(), grant(), time.Minute); !errors.Is(err, store.ErrExists) || text != "" {
+	if text, _, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute}); !errors.Is(err, store.ErrExists) || text != "" {
 		t.Errorf("Mint = %q, %v", text, err)
 	}
 }
@@ -131,12 +131,12 @@ func TestMintRefusesWhatItCannotKeep(t *testing.T) {
 	at := newClock()
 	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
 	for name, g := range map[string]policy.Grant{"zero": {}, "too long": {Partner: "p", Card: strings.Repeat("x", 2000)}} {
-		if text, _, err := c.Mint(t.Context(), g, time.Minute); err == nil || text != "" {
+		if text, _, err := c.Mint(t.Context(), g, credential.Minting{TTL: time.Minute}); err == nil || text != "" {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
 	}
 	for _, ttl := range []time.Duration{0, -time.Second} {
-		if text, _, err := c.Mint(t.Context(), grant(), ttl); err == nil || text != "" {
+		if text, _, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: ttl}); err == nil || text != "" {
 			t.Errorf("ttl %s: %q, %v", ttl, text, err)
 		}
 	}
@@ -295,7 +295,7 @@ func TestOneOfManyRacersWins(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 200 {
 		all.Go(func() {
-			_, err := c.Redeem(t.Context(), presented, store.Attempt{1, byte(i)})
+			_, err := c.Redeem(t.Context(), presented, credential.Redemption{Attempt: store.Attempt{1, byte(i)}})
 			if r, ok := errors.AsType[*policy.Refused](err); ok && r.Reason == policy.RefusedSpent {
 				spent.Add(1)
 			} else if err == nil {
@@ -377,6 +377,368 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
+// bridgeNonce is a grant's, and a redemption's.
+var bridgeNonce = [32]byte{1, 31: 2}
+
+func nonced() policy.Grant {
+	g := grant()
+	g.Nonce = bridgeNonce
+	return g
+}
+
+// giving is a redemption of its own that gives a nonce.
+func giving(attempt byte, nonce [32]byte, keep bool) credential.Redemption {
+	return credential.Redemption{Attempt: store.Attempt{attempt}, Nonce: nonce, Keep: keep}
+}
+
+// wrongNonces are the zero one, and each that differs in one bit.
+func wrongNonces(right [32]byte) [][32]byte {
+	all := make([][32]byte, 1, 257)
+	for bit := range 256 {
+		changed := right
+		changed[bit/8] ^= 1 << (bit % 8)
+		all = append(all, changed)
+	}
+	return all
+}
+
+// TestWrongNonceBurns: whatever the redemption gives, the token is spent.
+func TestWrongNonceBurns(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	burns := func(g policy.Grant, wrong [32]byte) {
+		t.Helper()
+		presented := mint(t, c, g)
+		proof, err := c.Redeem(t.Context(), presented, giving(1, wrong, false))
+		refused(t, proof, err, policy.KindToken, policy.RefusedBound, presented.Value())
+		proof, err = c.Redeem(t.Context(), presented, giving(2, g.Nonce, false))
+		refused(t, proof, err, policy.KindToken, policy.RefusedSpent)
+	}
+	for _, wrong := range wrongNonces(bridgeNonce) {
+		burns(nonced(), wrong)
+	}
+	burns(grant(), bridgeNonce) // a proof that nobody asked for
+	proof, err := c.Redeem(t.Context(), mint(t, c, nonced()), giving(1, bridgeNonce, false))
+	if err != nil || proof.Grant.Nonce != bridgeNonce {
+		t.Errorf("the right one: %+v, %v", proof, err)
+	}
+}
+
+// TestKeptTokenSurvivesWrongNonces: none of them burns it, the right one
+// redeems it once.
+func TestKeptTokenSurvivesWrongNonces(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	for name, g := range map[string]policy.Grant{"with a nonce": nonced(), "without": grant()} {
+		text, _, err := c.Mint(t.Context(), g, credential.Minting{TTL: time.Minute, Keep: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		presented := policy.NewCredential(policy.KindToken, text)
+		for _, wrong := range wrongNonces(g.Nonce) {
+			if wrong == g.Nonce {
+				continue
+			}
+			proof, err := c.Redeem(t.Context(), presented, giving(1, wrong, true))
+			refused(t, proof, err, policy.KindToken, policy.RefusedUnknown, text)
+		}
+		proof, err := c.Redeem(t.Context(), presented, giving(1, g.Nonce, false)) // of the other order
+		refused(t, proof, err, policy.KindToken, policy.RefusedUnknown, text)
+		if proof, err := c.Redeem(t.Context(), presented, giving(1, g.Nonce, true)); err != nil || proof.Grant.Nonce != g.Nonce {
+			t.Errorf("%s: %+v, %v", name, proof, err)
+		}
+		proof, err = c.Redeem(t.Context(), presented, giving(2, g.Nonce, true))
+		refused(t, proof, err, policy.KindToken, policy.RefusedSpent, text)
+	}
+	// Nor is one of the other order found with Keep.
+	presented := mint(t, c, nonced())
+	proof, err := c.Redeem(t.Context(), presented, giving(1, bridgeNonce, true))
+	refused(t, proof, err, policy.KindToken, policy.RefusedUnknown)
+	if _, err := c.Redeem(t.Context(), presented, giving(1, bridgeNonce, false)); err != nil {
+		t.Errorf("it was touched: %v", err)
+	}
+}
+
+// TestKeptNonceIsCompared: a grant in the right place that asks for another
+// nonce, as nobody can put there without our keys.
+func TestKeptNonceIsCompared(t *testing.T) {
+	s, seals := newTampered(), newSealer(t, "storage")
+	c := tokens(t, credential.TokensConfig{Store: s, Grants: seals})
+	text, _, err := c.Mint(t.Context(), nonced(), credential.Minting{TTL: time.Minute, Keep: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest, _ := s.only(t)
+	other := nonced()
+	other.Nonce[0]++
+	other.MintedAt = 1
+	plain, err := other.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.values[digest], err = seals.Seal(nil, append([]byte("cardstile token grant v1"), digest[:]...), plain); err != nil {
+		t.Fatal(err)
+	}
+	proof, err := c.Redeem(t.Context(), policy.NewCredential(policy.KindToken, text), giving(1, bridgeNonce, true))
+	refused(t, proof, err, policy.KindToken, policy.RefusedBound, text)
+}
+
+// TestOneOfManyRightNoncesWins: while wrong ones are tried beside them.
+func TestOneOfManyRightNoncesWins(t *testing.T) {
+	at := newClock()
+	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
+	text, _, err := c.Mint(t.Context(), nonced(), credential.Minting{TTL: time.Minute, Keep: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	presented := policy.NewCredential(policy.KindToken, text)
+	var won, lost atomic.Int64
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			_, err := c.Redeem(t.Context(), presented, giving(byte(1+i), bridgeNonce, true))
+			if r, ok := errors.AsType[*policy.Refused](err); ok && r.Reason == policy.RefusedSpent {
+				lost.Add(1)
+			} else if err == nil {
+				won.Add(1)
+			}
+		})
+		all.Go(func() {
+			if _, err := c.Redeem(t.Context(), presented, giving(byte(1+i), [32]byte{byte(1 + i)}, true)); err == nil {
+				t.Error("redeemed with a wrong nonce")
+			}
+		})
+	}
+	all.Wait()
+	if won.Load() != 1 || lost.Load() != 99 {
+		t.Errorf("%d won, %d were told it is spent", won.Load(), lost.Load())
+	}
+}
+
+// labelled is a ring's keys under a label of their own, as the vault derives
+// them: with the same tags.
+type labelled struct {
+	ring
+	label string
+}
+
+func (l labelled) under(k *hmacKey) *hmacKey {
+	if k == nil {
+		return nil
+	}
+	return &hmacKey{k.MAC(nil, []byte(l.label))}
+}
+
+func (l labelled) Primary() (tag [3]byte, mac *hmacKey) {
+	tag, k := l.ring.Primary()
+	return tag, l.under(k)
+}
+
+func (l labelled) ByTag(tag [3]byte) *hmacKey { return l.under(l.ring.ByTag(tag)) }
+
+// seeded are tokens with seeds, under some keys.
+func seeded(t testing.TB, config credential.TokensConfig, keys ...*hmacKey) *credential.Tokens {
+	t.Helper()
+	config.Digests = credential.Ring(labelled{keys, "token"})
+	config.Seeds = credential.Ring(labelled{keys, "token seed"})
+	return tokens(t, config)
+}
+
+func newSeed(t testing.TB, c *credential.Tokens, context string) credential.Seed {
+	t.Helper()
+	seed, err := c.NewSeed([]byte(context))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seed
+}
+
+// kept is the seed as it comes back from where it was kept.
+func kept(t testing.TB, seed credential.Seed, context string) credential.Seed {
+	t.Helper()
+	data, err := seed.AppendBinary([]byte("x"))
+	if err != nil || len(data) != 37 || len(context) > 5 && bytes.Contains(data, []byte(context)) {
+		t.Fatalf("encoded as %x, %v", data, err)
+	}
+	back, err := credential.ParseSeed(data[1:], []byte(context))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return back
+}
+
+// TestSeededMintIsToldAgain [8].
+func TestSeededMintIsToldAgain(t *testing.T) {
+	at := newClock()
+	key := newKey("2026")
+	c := seeded(t, credential.TokensConfig{Store: memory(t, at), Now: at.now, Partners: []string{"gp-demo"}}, key)
+	seed := newSeed(t, c, "key, body")
+	text, expires, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute, Seed: &seed})
+	if err != nil || !expires.Equal(at.now().Add(time.Minute)) {
+		t.Fatalf("%q until %s, %v", text, expires, err)
+	}
+	presented := policy.NewCredential(policy.KindToken, text)
+	if len(text) != 52 || c.Partner(presented) != "gp-demo" {
+		t.Errorf("%q is not like other tokens", text)
+	}
+	again := func(of *credential.Tokens) {
+		t.Helper()
+		if got, err := of.Again("gp-demo", kept(t, seed, "key, body")); err != nil || got != text {
+			t.Errorf("told again as %q, %v", got, err)
+		}
+	}
+	again(c)
+	again(seeded(t, credential.TokensConfig{Store: newTampered()}, newKey("2027"), key)) // after rotation, and without the store
+	if _, err := c.Redeem(t.Context(), presented, first); err != nil {
+		t.Fatal(err)
+	}
+	again(c)
+	proof, err := c.Redeem(t.Context(), presented, second)
+	refused(t, proof, err, policy.KindToken, policy.RefusedSpent)
+	if got, err := seeded(t, credential.TokensConfig{Store: newTampered()}, newKey("2027")).Again("gp-demo", seed); err == nil || got != "" {
+		t.Errorf("after its key was retired: %q, %v", got, err)
+	}
+}
+
+// TestSeededMintCanBeRepeated: it changes nothing, be the token live or spent.
+func TestSeededMintCanBeRepeated(t *testing.T) {
+	at := newClock()
+	c := seeded(t, credential.TokensConfig{Store: memory(t, at), Now: at.now}, newKey("2026"))
+	for name, keep := range map[string]bool{"burns": false, "keeps": true} {
+		seed := newSeed(t, c, name)
+		m := credential.Minting{TTL: time.Minute, Keep: keep, Seed: &seed}
+		text, _, err := c.Mint(t.Context(), nonced(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := nonced()
+		other.Card = "card-2"
+		if got, _, err := c.Mint(t.Context(), other, m); err != nil || got != text {
+			t.Fatalf("%s: again %q, %v; want %q", name, got, err, text)
+		}
+		presented := policy.NewCredential(policy.KindToken, text)
+		if proof, err := c.Redeem(t.Context(), presented, giving(1, bridgeNonce, keep)); err != nil || proof.Grant.Card != "card-1" {
+			t.Errorf("%s: %+v, %v; want the first grant", name, proof, err)
+		}
+		if got, _, err := c.Mint(t.Context(), nonced(), m); err != nil || got != text {
+			t.Errorf("%s: of a spent token %q, %v", name, got, err)
+		}
+		proof, err := c.Redeem(t.Context(), presented, giving(2, bridgeNonce, keep))
+		refused(t, proof, err, policy.KindToken, policy.RefusedSpent)
+	}
+}
+
+// TestSeedsAreOfOneTokenEach: partner, context, salt and key make another one.
+func TestSeedsAreOfOneTokenEach(t *testing.T) {
+	config := credential.TokensConfig{Store: newTampered()}
+	c := seeded(t, config, newKey("2026"))
+	seed := newSeed(t, c, "context")
+	texts := map[string]string{}
+	told := func(name string, c *credential.Tokens, partner string, seed credential.Seed) {
+		t.Helper()
+		text, err := c.Again(partner, seed)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		secret := text[10:] // neither tag nor hint
+		if first, taken := texts[secret]; taken {
+			t.Errorf("%s and %s have one secret", name, first)
+		}
+		texts[secret] = name
+	}
+	told("the first", c, "p", seed)
+	told("another partner", c, "q", seed)
+	told("another context", c, "p", kept(t, seed, "Context"))
+	told("no context", c, "p", kept(t, seed, ""))
+	told("the border moved", c, "pc", kept(t, seed, "ontext"))
+	told("a length in the context", c, "p", kept(t, seed, "\x00\x00\x00\x01c"))
+	told("a length in the partner", c, "p\x00\x00\x00\x05", kept(t, seed, "c"))
+	told("another salt", c, "p", newSeed(t, c, "context"))
+	told("another key", seeded(t, config, newKey("2027")), "p", newSeed(t, seeded(t, config, newKey("2027")), "context"))
+	told("the digest's label", tokens(t, credential.TokensConfig{
+		Store: newTampered(), Digests: credential.Ring(labelled{ring{newKey("2026")}, "token"}),
+		Seeds: credential.Ring(labelled{ring{newKey("2026")}, "token"}),
+	}), "p", seed)
+
+	context := []byte("context")
+	mine, err := c.NewSeed(context)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := c.Again("p", mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	context[0] = 'C'
+	if after, err := c.Again("p", mine); err != nil || after != before {
+		t.Errorf("the seed changed with the caller's bytes: %q, %v", after, err)
+	}
+}
+
+func TestSeedsThatMintNothing(t *testing.T) {
+	s := newTampered()
+	c := seeded(t, credential.TokensConfig{Store: s}, newKey("2026"))
+	seed, without := newSeed(t, c, ""), tokens(t, credential.TokensConfig{Store: s})
+	for name, test := range map[string]struct {
+		tokens *credential.Tokens
+		seed   credential.Seed
+	}{"no keys for seeds": {without, seed}, "zero seed": {c, credential.Seed{}}} {
+		if text, _, err := test.tokens.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute, Seed: &test.seed}); err == nil || text != "" {
+			t.Errorf("%s: minted %q, %v", name, text, err)
+		}
+		if text, err := test.tokens.Again("p", test.seed); err == nil || text != "" {
+			t.Errorf("%s: told again %q, %v", name, text, err)
+		}
+	}
+	if seed, err := without.NewSeed(nil); err == nil {
+		t.Errorf("a seed without keys: %+v", seed)
+	}
+	if s.asked != 0 {
+		t.Error("the store was asked")
+	}
+	s.err = store.ErrExists
+	if text, _, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute}); !errors.Is(err, store.ErrExists) || text != "" {
+		t.Errorf("without a seed, where there is one already: %q, %v", text, err)
+	}
+	s.err = errDown
+	text, _, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute, Seed: &seed})
+	unavailable(t, policy.Proof{}, err)
+	if text != "" {
+		t.Errorf("a token beside a failure: %q", text)
+	}
+	if c, err := credential.NewTokens(credential.TokensConfig{
+		Store: s, Grants: newSealer(t, "k"), Digests: credential.Ring(ring{newKey("a")}), Seeds: credential.Ring(ring{newKey("b")}),
+	}); err == nil || c != nil {
+		t.Errorf("seeds of other keys: %v, %v", c, err)
+	}
+}
+
+// FuzzSeed: what is read is written to the same bytes.
+func FuzzSeed(f *testing.F) {
+	c := seeded(f, credential.TokensConfig{Store: newTampered()}, newKey("2026"))
+	seed := newSeed(f, c, "context")
+	data, err := seed.AppendBinary(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add(data[:35])
+	f.Add(append(bytes.Clone(data), 0))
+	f.Add(append([]byte{2}, data[1:]...))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		seed, err := credential.ParseSeed(data, nil)
+		if (err == nil) != (len(data) == 36 && data[0] == 1) {
+			t.Fatalf("%x: %v", data, err)
+		}
+		if err != nil {
+			return
+		}
+		if again, err := seed.AppendBinary(nil); err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%x is written as %x, %v", data, again, err)
+		}
+	})
+}
+
 // BenchmarkToken is what every exchange of the gnosispay face pays: half of
 // them mint, the others redeem.
 func BenchmarkToken(b *testing.B) {
@@ -390,7 +752,7 @@ func BenchmarkToken(b *testing.B) {
 			c := tokens(b, credential.TokensConfig{Store: m})
 			b.ReportAllocs()
 			for b.Loop() {
-				text, _, err := c.Mint(b.Context(), grant(), time.Minute)
+				text, _, err := c.Mint(b.Context(), grant(), credential.Minting{TTL: time.Minute})
 				if err != nil {
 					b.Fatal(err)
 				}
