@@ -21,11 +21,18 @@ func failureOf(err error) *exchange.Failure {
 	}
 	var refused *policy.Refused
 	if errors.As(err, &refused) {
-		return &exchange.Failure{Kind: exchange.Unauthorized, Reason: string(refused.Kind) + "_" + refused.Reason, Err: err}
+		return &exchange.Failure{Kind: refusedKind(refused), Reason: string(refused.Kind) + "_" + refused.Reason, Err: err}
 	}
 	var denied *policy.Denied
 	if errors.As(err, &denied) {
 		return &exchange.Failure{Kind: deniedKinds[denied.Reason], Reason: "denied_" + denied.Reason, Rule: denied.Rule, Err: err}
+	}
+	if errors.Is(err, issuer.ErrGuard) {
+		kind := exchange.IssuerFailed
+		if errors.Is(err, errOutcomeUnknown) { // the change was made; what was answered to it is not released
+			kind = exchange.OutcomeUnknown
+		}
+		return &exchange.Failure{Kind: kind, Reason: "egress_guard", Err: err}
 	}
 	for _, row := range failures {
 		if errors.Is(err, row.err) {
@@ -51,6 +58,7 @@ var failures = []struct {
 	{issuer.ErrLost, exchange.IssuerFailed, "issuer_lost"},
 	{issuer.ErrTooLarge, exchange.IssuerFailed, "issuer_too_large"},
 	{issuer.ErrNoCard, exchange.NotFound, "issuer_no_card"},
+	{issuer.ErrSet, exchange.AlreadySet, "issuer_already_set"},
 	{issuer.ErrRefused, exchange.IssuerFailed, "issuer_refused"},
 	{issuer.ErrFailed, exchange.IssuerFailed, "issuer_failed"},
 	{issuer.ErrAnswer, exchange.IssuerFailed, "issuer_answer"},
@@ -67,15 +75,26 @@ var failures = []struct {
 	{store.ErrFenced, exchange.Internal, "store_fenced"},
 	{store.ErrExists, exchange.Internal, "store_exists"},
 	{store.ErrInvalid, exchange.Internal, "store_invalid"},
-	{store.ErrInFlight, exchange.Internal, "store_in_flight"},
-	{store.ErrOtherBody, exchange.Internal, "store_other_body"},
-	{store.ErrTombstone, exchange.Internal, "store_tombstone"},
+	{store.ErrInFlight, exchange.InFlight, "idempotency_in_flight"},
+	{store.ErrOtherBody, exchange.OtherBody, "idempotency_other_body"},
+	{store.ErrTombstone, exchange.KeyExpired, "idempotency_key_expired"},
 	{store.ErrLost, exchange.Internal, "store_lost"},
 	{vault.ErrBinding, exchange.Internal, "no_permit"},
 	// Whose body it is, the caller's or the issuer's, is known where it is read, and said there.
 	{vault.ErrBody, exchange.Internal, "clear_body"},
 	{vault.ErrMember, exchange.Internal, "clear_member"},
 	{vault.ErrSplice, exchange.Internal, "clear_splice"},
+}
+
+// refusedKind: a challenge and what was signed for it fail in words of their own, all else alike.
+func refusedKind(r *policy.Refused) exchange.Kind {
+	switch r.Kind {
+	case policy.KindChallenge:
+		return exchange.ChallengeUnknown
+	case policy.KindWallet, policy.KindPasskey:
+		return exchange.BadSignature
+	}
+	return exchange.Unauthorized
 }
 
 // deniedKinds: somebody else's card looks like one that does not exist, and a token that is good for something else like

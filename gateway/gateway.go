@@ -65,6 +65,12 @@ type Config struct {
 	// keys after it) the digests under which write envelopes stand in the store.
 	CardDigest      policy.MAC
 	EnvelopeDigests []policy.MAC
+
+	// APIKeys prove partners by API keys; nil where none are configured.
+	APIKeys credential.Prover
+
+	// Answers seals what is kept of idempotent calls, Kept what we keep of a card: its mode and its link.
+	Answers, Kept credential.SealRing
 }
 
 // Listener is where callers come in.
@@ -98,8 +104,24 @@ type Route struct {
 	// Partner is the partner of a face whose callers bring none [27].
 	Partner string
 
-	// Cookies prove users of faces that have them.
+	// Cookies prove users of faces that have them, and are what a user's login gives.
 	Cookies *credential.Cookies
+
+	// Accounts are the service accounts of faces that have them, AccessTokens and Refresh what their login gives. An
+	// AccessTokens without a Refresh proves what was minted elsewhere.
+	Accounts     *credential.Accounts
+	AccessTokens AccessTokens
+	Refresh      *credential.RefreshTokens
+
+	// Challenges are what users sign.
+	Challenges *Challenges
+
+	// Origins are the browser origins that may call, exactly as browsers send them.
+	Origins []string
+
+	// KeepOnWrongProof leaves a single-use key as it is where the proof beside it is wrong. A mint and a redemption of one key
+	// stand on routes that say the same.
+	KeepOnWrongProof bool
 
 	UnboundTokens string // of policy.Request [1]
 	PIN           face.PINMode

@@ -22,6 +22,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/audit"
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
+	"github.com/cardstile/cardstile/vault"
 )
 
 // This file is the only one that knows net/http's server: it turns its requests into exchange.Request and writes
@@ -95,9 +96,12 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := newID()
 
 	ep := p.methods[r.Method]
+	if ep == nil && p.preflight(w, r, id) {
+		return
+	}
 	if ep == nil { // HEAD is none of ours: it would spend a token for nothing
 		any := p.any()
-		any.route.Face.Fail(exchange.MethodNotAllowed, &out)
+		any.Fail(exchange.MethodNotAllowed, exchange.Place{}, &out)
 		any.outcomes[exchange.MethodNotAllowed].Inc()
 		out.Allow = p.allow
 		writeResponse(w, id, &out)
@@ -106,11 +110,12 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &running{
 		g: p.g, st: p.st, l: p.l, ep: ep, trace: traceOf(r.Header.Get("Traceparent")),
 		request: exchange.Request{
-			ID: id, Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header,
+			ID: id, Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Origin: one(r.Header, "Origin"),
 			Address: addrPort(r.RemoteAddr), Received: time.Now(), Param: r.PathValue,
 		},
 	}
 	x.mark = x.request.Received
+	ep.cors(w.Header(), x.request.Origin)
 	x.peer, _ = r.Context().Value(peerKey{}).(*peer)
 	defer p.recovered(w, x)
 	if left := x.strange(); left > 0 { // counted, not recorded: a record is what is being protected
@@ -119,12 +124,10 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeResponse(w, id, &out)
 		return
 	}
-	var err error
-	if *body, err = readBody(r, (*body)[:0], min(ep.MaxBody, p.st.limits.BodyBytes)); err != nil {
+	if err := x.read(r, body); err != nil {
 		w.Header().Set("Connection", "close") // what is left of the body is not read
 		x.refuse(r.Context(), bodyFailure(err, ep), &out)
 	} else {
-		x.request.Body = *body
 		x.exchange(r.Context(), &out)
 	}
 	writeResponse(w, id, &out)
@@ -155,12 +158,31 @@ func (p *path) recovered(w http.ResponseWriter, x *running) {
 	}
 	p.g.services.Log.Error("panic", zap.String("exchange", x.request.ID), zap.String("type", fmt.Sprintf("%T", value)), zap.String("stack", string(debug.Stack())))
 	out := exchange.Response{}
+	defer x.done()
 	kind := exchange.Internal
 	if x.phase == audit.PhaseOutcome { // a change may have been sent [17]
 		kind = exchange.OutcomeUnknown
 	}
 	x.refuse(context.Background(), exchange.Fail(kind, "panic"), &out)
 	writeResponse(w, x.request.ID, &out)
+}
+
+// read reads the request's body: into buf, or where the endpoint has a shape for it, inside the vault.
+func (x *running) read(r *http.Request, buf *[]byte) (err error) {
+	max := min(x.ep.MaxBody, x.st.limits.BodyBytes)
+	if x.ep.Shape == nil {
+		*buf, err = readBody(r, (*buf)[:0], max)
+		x.request.Body = *buf
+		return err
+	}
+	if r.ContentLength > int64(max) {
+		return errBodyTooLarge
+	}
+	x.request.Clear, err = vault.ReadBody(http.MaxBytesReader(nil, r.Body, int64(max)), r.ContentLength, x.ep.Shape)
+	if tooLong := (*http.MaxBytesError)(nil); errors.As(err, &tooLong) || errors.Is(err, vault.ErrBodyTooLarge) {
+		return errBodyTooLarge
+	}
+	return err
 }
 
 var errBodyTooLarge = errors.New("request body too large")
@@ -197,6 +219,9 @@ func bodyFailure(err error, ep *endpoint) *exchange.Failure {
 		}
 		return exchange.Fail(exchange.TooLarge, "body_too_large")
 	}
+	if errors.Is(err, vault.ErrBody) {
+		return &exchange.Failure{Kind: exchange.BadRequest, At: exchange.Place{In: "body"}, Reason: "body", Err: err}
+	}
 	return exchange.Fail(exchange.BadRequest, "body_incomplete")
 }
 
@@ -214,8 +239,21 @@ func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
 	h["X-Request-Id"] = []string{id}
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = noSniff
-	h["Content-Type"] = types[out.ContentType]
-	h["Content-Length"] = []string{strconv.Itoa(len(out.Body))}
+	if known := types[out.ContentType]; known != nil {
+		h["Content-Type"] = known
+	} else if out.ContentType != "" {
+		h["Content-Type"] = []string{out.ContentType}
+	}
+	length := len(out.Body)
+	if out.Clear != nil {
+		length = out.Clear.Len()
+	}
+	if out.Status != http.StatusNoContent {
+		h["Content-Length"] = []string{strconv.Itoa(length)}
+	}
+	for _, field := range out.Header {
+		h[field.Name] = append(h[field.Name], field.Value)
+	}
 	if out.RetryAfter > 0 {
 		h["Retry-After"] = []string{strconv.Itoa(out.RetryAfter)}
 	}
@@ -223,7 +261,13 @@ func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
 		h["Allow"] = []string{out.Allow}
 	}
 	w.WriteHeader(out.Status)
-	w.Write(out.Body) // whoever does not take an answer has lost it; there is nobody left to tell
+	// Whoever does not take an answer has lost it; there is nobody left to tell.
+	if out.Clear != nil {
+		out.Clear.WriteTo(w) //nolint:errcheck
+		out.Clear.Destroy()
+		return
+	}
+	w.Write(out.Body) //nolint:errcheck
 }
 
 // newID returns 128 random bits in hex: a request id.

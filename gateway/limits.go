@@ -15,6 +15,9 @@ type Limits struct {
 	// Partner and Card are rates of exchanges that were permitted; zero is no limit.
 	Partner policy.Rate
 	Card    policy.Rate
+	// Credential is the rate of each credential that can be shown again, counted when it has been proven and before anything
+	// is spent; zero is no limit.
+	Credential policy.Rate
 	// PINReveal and PINSet are rates of what is done to the PIN of one card [14].
 	PINReveal, PINSet policy.Rate
 	// FailedOpens is the rate of session preambles that do not open, per partner, user and card [18].

@@ -50,6 +50,8 @@ type metrics struct {
 	issuerCircuit     *prometheus.GaugeVec
 	shed              *prometheus.CounterVec
 	limited           *prometheus.CounterVec
+	preflights        *prometheus.CounterVec
+	egressBlocked     *prometheus.CounterVec
 	inFlight          *prometheus.GaugeVec
 	expiry            *prometheus.GaugeVec
 	reloads           *prometheus.CounterVec
@@ -80,6 +82,8 @@ func newMetrics() *metrics {
 		issuerCircuit:     gauge("cardstile_issuer_open_circuit", "1 while an issuer is not called because it kept failing.", "issuer"),
 		shed:              counter("cardstile_shed_total", "Exchanges turned away because of load; nothing was spent.", "limit"),
 		limited:           counter("cardstile_limited_total", "Exchanges beyond a rate limit.", "limit"),
+		preflights:        counter("cardstile_preflights_total", "CORS preflights, by whether the page's origin may call.", "face", "result"),
+		egressBlocked:     counter("cardstile_egress_blocked_total", "Answers of issuers that held a card number where none was declared. Nothing of them was released.", "issuer"),
 		inFlight:          gauge("cardstile_in_flight", "Exchanges in flight, as each limit counts them.", "limit"),
 		expiry:            gauge("cardstile_certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix seconds.", "listener", "kind"),
 		reloads:           counter("cardstile_config_reloads_total", "Reloads of the configuration.", "result"),
@@ -108,7 +112,7 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused,
-		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.inFlight, m.expiry, m.reloads, m.lastReload,
+		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cardstile_ready", Help: "1 while answers can be released."}, g.readiness),
 	}
 }

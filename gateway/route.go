@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/tls"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -59,6 +60,7 @@ type route struct {
 	Route
 	issuer   *slots // in-flight exchanges at the issuer
 	software bool   // whether its PINs are handled in software
+	clear    bool   // whether its clients' leg is in clear
 }
 
 // endpoint is one method of one path on one route, with its metrics resolved.
@@ -76,6 +78,7 @@ type path struct {
 	g       *Gateway
 	st      *state
 	l       *listenerState
+	index   int // of the first route that has it
 	methods map[string]*endpoint
 	allow   string
 }
@@ -104,20 +107,38 @@ func (g *Gateway) compile(c Config) (*state, error) {
 	}
 	paths := map[string]*path{}
 	for i := range c.Routes {
-		if err := g.compileRoute(st, &c.Routes[i], paths); err != nil {
+		if err := g.compileRoute(st, i, &c.Routes[i], paths); err != nil {
 			return nil, &RouteError{i, err}
 		}
 	}
 	for name, l := range st.listeners {
-		l.mux.HandleFunc("/", g.noRoute)
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), func(key string) bool { return key == name+" /" }) {
+			l.mux.HandleFunc("/", g.noRoute)
+		}
 		for key, p := range paths {
 			if on, pattern, _ := strings.Cut(key, " "); on == name {
-				l.mux.Handle(pattern, p)
-				l.mux.Handle(pattern+"/{$}", p) // some clients add a slash; a redirect would break them
+				if err := register(l.mux, pattern, p); err != nil {
+					return nil, &RouteError{p.index, err}
+				}
 			}
 		}
 	}
 	return st, nil
+}
+
+// register puts a path on a listener, and the same with a slash at its end: some clients add one, and a redirect would break
+// them. Paths that a request could match alike are an error.
+func register(mux *http.ServeMux, pattern string, p *path) (err error) {
+	defer func() {
+		if conflict := recover(); conflict != nil { // ServeMux panics, with both patterns in its words
+			err = fmt.Errorf("path %s cannot be told apart from another one", pattern)
+		}
+	}()
+	mux.Handle(pattern, p)
+	if !strings.HasSuffix(pattern, "/") && !strings.HasSuffix(pattern, "/{$}") && !strings.HasSuffix(pattern, "...}") {
+		mux.Handle(pattern+"/{$}", p)
+	}
+	return nil
 }
 
 // enforce puts in force what lies outside a state and outlives it: bounds and gauges.
@@ -133,12 +154,12 @@ func (g *Gateway) enforce(st *state) {
 	g.metrics.certificates(st.config.Listeners)
 }
 
-func (g *Gateway) compileRoute(st *state, r *Route, paths map[string]*path) error {
+func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]*path) error {
 	l := st.listeners[r.Listener]
 	if l == nil {
 		return fmt.Errorf("route %s: unknown listener %q", r.Name, r.Listener)
 	}
-	rt := &route{Route: *r, software: r.PIN == face.PINSoftware}
+	rt := &route{Route: *r, software: r.PIN == face.PINSoftware, clear: r.ClientKeys != nil && r.ClientKeys.InClear()}
 	if r.Issuer != nil {
 		rt.issuer = g.slots.issuer(r.Issuer.Name)
 		st.bounds[rt.issuer] = r.Issuer.concurrent(st.limits)
@@ -157,7 +178,7 @@ func (g *Gateway) compileRoute(st *state, r *Route, paths map[string]*path) erro
 		key := r.Listener + " " + e.Pattern
 		p := paths[key]
 		if p == nil {
-			p = &path{g: g, st: st, l: l, methods: map[string]*endpoint{}}
+			p = &path{g: g, st: st, l: l, index: index, methods: map[string]*endpoint{}}
 			paths[key] = p
 		}
 		if other := p.methods[e.Method]; other != nil {
@@ -193,7 +214,7 @@ func (rt *route) offers(operations []policy.Operation) bool {
 // carries reports why the route's issuer cannot do the operations.
 func (rt *route) carries(operations []policy.Operation) error {
 	for _, op := range operations {
-		if isMint(op) {
+		if op.Mints() || own(op) {
 			continue
 		}
 		if rt.Issuer == nil {
@@ -211,6 +232,9 @@ func (g *Gateway) compileEndpoint(rt *route, e face.Endpoint) *endpoint {
 	if ep.Status == 0 {
 		ep.Status = http.StatusOK
 	}
+	if ep.Fail == nil {
+		ep.Fail = rt.Face.Fail
+	}
 	operation := string(e.Operations[0])
 	for kind := range ep.outcomes {
 		if exchange.Kind(kind) == exchange.NoRoute {
@@ -220,17 +244,9 @@ func (g *Gateway) compileEndpoint(rt *route, e face.Endpoint) *endpoint {
 	}
 	ep.done = g.metrics.exchanges.WithLabelValues(rt.Name, operation, "done")
 	ep.duration = g.metrics.duration.WithLabelValues(rt.Name, operation)
-	for _, op := range e.Operations {
-		ep.names = append(ep.names, string(op))
-	}
+	ep.names = nameAll(e.Operations)
 	return ep
 }
-
-// isMint reports whether an operation ends after stage 5: it makes a credential and has no issuer leg.
-func isMint(op policy.Operation) bool { return op == policy.TokenMint }
-
-// changes reports whether an operation changes something at the issuer, so that it is recorded before and after [17].
-func changes(op policy.Operation) bool { return op == policy.PINSet }
 
 // retire ends what a replaced configuration holds on to. Exchanges that still run under it end undisturbed.
 func (st *state) retire() {

@@ -1,10 +1,11 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,15 +29,18 @@ type running struct {
 	request exchange.Request
 	trace   trace
 
-	held    held
-	slot    *vault.Slot
-	verdict func(error) // tells the issuer's circuit breaker what became of the place it gave
-	event   audit.Event // filled along the way
-	phase   audit.Phase // of the last record: an outcome where an intent was recorded
-	mark    time.Time   // when the present stage began
+	held       held
+	slot       *vault.Slot
+	session    *vault.Session // closed when the exchange is done: its answer may be in it
+	verdict    func(error)    // tells the issuer's circuit breaker what became of the place it gave
+	idempotent idempotent
+	rate       rateHeaders
+	event      audit.Event // filled along the way
+	phase      audit.Phase // of the last record: an outcome where an intent was recorded
+	mark       time.Time   // when the present stage began
 }
 
-// exchange is the way of a request. Each stage's result is the next one's argument, and the answer is rendered after the
+// exchange is the way of a request. Each stage's result is the next one's argument, and the answer is released after the
 // record of it is durable. The handshake, stage 1, is in tls.go.
 func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	ctx, cancel := context.WithTimeout(ctx, x.st.limits.Exchange)
@@ -44,21 +48,53 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 	defer x.done()
 
 	call, result, err := x.stages(ctx)
+	if err == nil {
+		err = x.render(call, result, out) // 8
+	}
 	x.settle()
 	if err != nil {
 		x.refuse(ctx, failureOf(err), out)
 		return
 	}
-	x.event.Result, x.event.Status = audit.ResultDone, x.ep.Status
-	if err := x.record(ctx, x.phase); err != nil { // 8
+	x.keep(ctx, result, out, nil)
+	x.event.Result, x.event.Status = x.resultOf(out.Status), out.Status
+	if err := x.record(ctx, x.phase); err != nil { // 9
 		x.fail(x.unrecorded(), out)
 		return
 	}
-	out.Status = x.ep.Status
-	x.ep.Render(call, result, out) // 9
-	x.stage(stageRender)
+	x.rate.write(out)
 	x.ep.done.Inc()
 	x.ep.duration.Observe(time.Since(x.request.Received).Seconds())
+}
+
+// render composes the answer, in memory. What belongs into it in clear is put in by the vault.
+func (x *running) render(call *exchange.Call, result *exchange.Result, out *exchange.Response) error {
+	if kept := x.idempotent.kept; kept != nil && result == nil {
+		out.Status, out.ContentType, out.Body = kept.status, kept.contentType, append(out.Body[:0], kept.body...)
+		return nil
+	}
+	out.Status = x.ep.Status
+	x.ep.Render(call, result, out)
+	if len(out.Splices) > 0 {
+		var err error
+		if out.Clear, err = x.session.Render(out.Body, out.Splices); err != nil {
+			return err
+		}
+	}
+	x.stage(stageRender)
+	return nil
+}
+
+// resultOf is what the audit log calls an answer: of a forward that changes something, an issuer's 5xx leaves open whether
+// it did (RFC 9110 section 15.6), and its 4xx refuses.
+func (x *running) resultOf(status int) audit.Result {
+	switch {
+	case x.phase != audit.PhaseOutcome || status < 400:
+		return audit.ResultDone
+	case status >= 500:
+		return audit.ResultUnknown
+	}
+	return audit.ResultRefused
 }
 
 // strange is how long the caller's address is turned away for, because it proved nothing too often. Whoever has a verified
@@ -83,6 +119,9 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	}
 	x.called(call)
 	x.stage(stageParse)
+	if err := x.origin(); err != nil {
+		return nil, nil, err
+	}
 	proven, err := x.prove(ctx, call) // 4
 	if err != nil {
 		return nil, nil, err
@@ -93,23 +132,25 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 		return nil, nil, err
 	}
 	x.stage(stageDecide)
+	if x.idempotent.replays() {
+		result, err := x.replay(proven)
+		return call, result, err
+	}
 	if call.Has(policy.PINSet) {
 		if err := x.acceptEnvelope(ctx, call); err != nil {
 			return nil, nil, err
 		}
 	}
-	if isMint(call.Operations[0]) {
-		result, err := x.mint(ctx, call, proven, decided)
+	if call.Operations[0].Mints() {
+		result, err := mints[call.Operations[0]](x, ctx, call, proven, decided)
 		x.stage(stageMint)
 		return call, result, err
 	}
-	session, err := x.open(ctx, call, proven, decided) // 6
-	if err != nil {
+	if x.session, err = x.open(ctx, call, proven, decided); err != nil { // 6
 		return nil, nil, err
 	}
-	defer session.Close()
 	x.stage(stageOpen)
-	result, err := x.perform(ctx, call, proven, decided, session) // 7
+	result, err := x.perform(ctx, call, proven, decided) // 7
 	x.stage(stageIssuer)
 	return call, result, err
 }
@@ -125,9 +166,11 @@ func (x *running) settle() {
 	x.held.keep(1)
 }
 
-// done gives back all that the exchange held.
+// done gives back all that the exchange held. What was to leave in clear is in the answer by now.
 func (x *running) done() {
 	x.settle()
+	x.session.Close()
+	x.request.Clear.Close()
 	x.held.keep(0)
 }
 
@@ -142,150 +185,6 @@ func (x *running) admit() error {
 func (x *running) shed(limit string) error {
 	x.g.metrics.shed.WithLabelValues(limit).Inc()
 	return &exchange.Failure{Kind: exchange.Unavailable, Reason: "shed_" + limit, RetryAfter: 1}
-}
-
-// proven is what stage 4 found out.
-type proven struct {
-	partner *policy.Partner // nil is anonymous
-	user    string
-	proofs  []policy.Proof
-}
-
-// prove proves the reusable credentials first, then reserves what the exchange will need, and only then redeems what can
-// be redeemed once.
-func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error) {
-	var p proven
-	if x.l.ClientCAs != nil {
-		if err := x.proveCertificate(ctx, &p); err != nil {
-			return proven{}, err
-		}
-	}
-	rt := x.ep.route
-	if rt.Partner != "" {
-		p.partner = x.st.config.Partners.ByID(rt.Partner)
-	}
-	for _, c := range call.Credentials {
-		if c.Kind != policy.KindCookie {
-			continue
-		}
-		if rt.Cookies == nil {
-			return proven{}, exchange.Fail(exchange.Unauthorized, "no_cookie_key")
-		}
-		proof, err := rt.Cookies.Prove(ctx, c)
-		if err != nil {
-			return proven{}, err
-		}
-		p.add(proof)
-		x.event.User, x.event.Partner = proof.User, rt.Partner
-	}
-	if err := x.reserve(call, &p); err != nil {
-		return proven{}, err
-	}
-	for _, c := range call.Credentials {
-		if c.Kind != policy.KindToken {
-			continue
-		}
-		if err := x.redeem(ctx, c, &p); err != nil {
-			return proven{}, err
-		}
-	}
-	return p, nil
-}
-
-func (p *proven) add(proof policy.Proof) {
-	p.proofs = append(p.proofs, proof)
-	if p.user == "" {
-		p.user = proof.User
-	}
-}
-
-// proveCertificate finds the partner of the connection's certificate. A verified certificate of nobody we know is
-// forbidden: its handshake was good.
-func (x *running) proveCertificate(ctx context.Context, p *proven) error {
-	if x.peer == nil { // the connection is older than the configuration that requires one
-		return exchange.Fail(exchange.Forbidden, "no_certificate")
-	}
-	x.event.Certificate = x.peer.fingerprint
-	j := x.peer.judged(ctx, x.st, x.l.ClientCAs, x.request.Received)
-	if j.err != nil {
-		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
-	}
-	x.event.Partner = j.partner.ID
-	p.partner = j.partner
-	p.add(j.proof)
-	return nil
-}
-
-// reserve takes what the exchange will need, after what can be proven cheaply and before anything is spent: the partner's
-// slot, one at the issuer, a place with its circuit breaker, and a place in the queue for the one RSA operation.
-func (x *running) reserve(call *exchange.Call, p *proven) error {
-	if known := x.st.partners[x.expected(call, p)]; known != nil && !x.held.take(known.slots) {
-		return x.shed("partner")
-	}
-	rt := x.ep.route
-	if rt.issuer == nil || isMint(call.Operations[0]) {
-		return nil
-	}
-	if !x.held.take(rt.issuer) {
-		return x.shed("issuer")
-	}
-	var ok bool
-	if x.verdict, ok = rt.Issuer.allow(x.g.metrics); !ok {
-		return x.shed("circuit")
-	}
-	if !call.Preamble.Present() {
-		return nil
-	}
-	var err error
-	if x.slot, err = x.g.services.Vault.Reserve(); err != nil {
-		return x.shed("rsa")
-	}
-	return nil
-}
-
-// expected is the partner that the exchange will be about: proven already, or named by a token that is still to be
-// redeemed. Nothing but a share of the load depends on it.
-func (x *running) expected(call *exchange.Call, p *proven) string {
-	if p.partner != nil {
-		return p.partner.ID
-	}
-	for _, c := range call.Credentials {
-		if c.Kind == policy.KindToken {
-			return x.st.config.Tokens.Partner(c)
-		}
-	}
-	return ""
-}
-
-// redeem uses a token up. The attempt id is drawn here and never taken from the wire [9].
-func (x *running) redeem(ctx context.Context, c policy.Credential, p *proven) error {
-	var attempt store.Attempt
-	rand.Read(attempt[:])
-	proof, err := x.st.config.Tokens.Redeem(ctx, c, attempt)
-	if err == nil {
-		x.g.metrics.redeemed.Inc()
-		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
-		err = x.belongs(proof.Grant, p)
-	}
-	var refused *policy.Refused
-	if errors.As(err, &refused) {
-		x.g.metrics.refused.WithLabelValues(refused.Reason).Inc()
-	}
-	if err != nil {
-		return err
-	}
-	p.add(proof)
-	return nil
-}
-
-// belongs finds the partner whose token it is: switched on, and the one whose certificate is there, where one is.
-func (x *running) belongs(grant *policy.Grant, p *proven) error {
-	partner := x.st.config.Partners.ByID(grant.Partner)
-	if partner == nil || partner.Disabled || p.partner != nil && p.partner.ID != partner.ID {
-		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
-	}
-	p.partner = partner
-	return nil
 }
 
 // acceptEnvelope accepts a write envelope once in 24 hours, so that a captured PIN set cannot be replayed under another
@@ -313,9 +212,35 @@ type decided struct {
 	binding []byte          // of all permits, in order
 	pan     bool
 	cvc     bool
+	reveal  []policy.Field // declared fields of a forward's answer
 }
 
 var revealFields = []policy.Field{policy.FieldPAN, policy.FieldCVC}
+
+// fieldsOf are the fields that an operation of a call is about, each decided by itself.
+func fieldsOf(call *exchange.Call, op policy.Operation) []policy.Field {
+	switch op {
+	case policy.CardReveal:
+		return revealFields
+	case policy.ForwardReveal:
+		return declared(call.Forward.Call.Fields)
+	case policy.ForwardSubmit:
+		return declared(call.Forward.Call.Submit)
+	}
+	return nil
+}
+
+// declared lists the fields among members, each once.
+func declared(members map[string]vault.Field) []policy.Field {
+	var fields []policy.Field
+	for _, f := range members {
+		if field := policy.Field(f.String()); !slices.Contains(fields, field) {
+			fields = append(fields, field)
+		}
+	}
+	slices.Sort(fields)
+	return fields
+}
 
 // decide asks the holder directory whose the card is and the rules whether each operation may be done, and counts what
 // is permitted against the limits.
@@ -326,18 +251,21 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 	}
 	rt := x.ep.route
 	r := policy.Request{
-		Partner: p.partner, User: p.user, Card: d.holding, Issuer: rt.issuerName(), Face: rt.Name, Proofs: p.proofs,
+		Partner: p.partner, User: p.user, Named: call.User, Card: d.holding, Issuer: rt.issuerName(), Face: rt.Name, Proofs: p.proofs,
 		Environment: rt.Environment, Address: x.request.Address, Time: x.request.Received, Exchange: x.request.ID,
-		SessionHash: call.SessionHash, UnboundTokens: rt.UnboundTokens,
+		SessionHash: call.SessionHash, UnboundTokens: rt.UnboundTokens, Origin: x.request.Origin,
 	}
-	if call.Card != "" && d.holding == nil && isMint(call.Operations[0]) {
+	if call.Forward != nil {
+		r.Call = call.Forward.Call.Name
+	}
+	if call.Card != "" && d.holding == nil && call.Operations[0].Mints() {
 		return decided{}, &policy.Denied{Reason: policy.DeniedUnknownCard} // a token is not bound to a card that is not there
 	}
+	if err := x.bound(call, p); err != nil {
+		return decided{}, err
+	}
 	for _, op := range call.Operations {
-		r.Operation, r.Fields = op, nil
-		if op == policy.CardReveal {
-			r.Fields = revealFields
-		}
+		r.Operation, r.Fields = op, fieldsOf(call, op)
 		permit, err := x.st.config.Engine.Decide(&r)
 		if err != nil {
 			return decided{}, x.denied(err)
@@ -346,8 +274,32 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 		d.binding = append(d.binding, permit.Binding()...)
 		d.pan = d.pan || permit.Allows(policy.FieldPAN)
 		d.cvc = d.cvc || permit.Allows(policy.FieldCVC)
+		if op == policy.ForwardReveal {
+			d.reveal = slices.DeleteFunc(r.Fields, func(f policy.Field) bool { return !permit.Allows(f) })
+		}
+		if op == policy.ForwardSubmit && slices.ContainsFunc(r.Fields, func(f policy.Field) bool { return !permit.Allows(f) }) {
+			return decided{}, exchange.Fail(exchange.Forbidden, "denied_field")
+		}
 	}
 	return d, x.count(ctx, call, p, d)
+}
+
+// bound holds the declared parameters of a forward's path to whom the exchange is for [3]. Another's is like one that is not
+// there.
+func (x *running) bound(call *exchange.Call, p proven) error {
+	if call.Forward == nil {
+		return nil
+	}
+	for name, to := range call.Forward.Call.Bind {
+		own := p.account
+		if to == "partner" && p.partner != nil {
+			own = p.partner.ID
+		}
+		if own == "" || x.request.Param(name) != own {
+			return exchange.Fail(exchange.NotFound, "path_of_another")
+		}
+	}
+	return nil
 }
 
 // ruled notes a rule that permitted; several are joined.
@@ -376,16 +328,19 @@ func (x *running) denied(err error) error {
 func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (decided, error) {
 	var d decided
 	directory, reference := x.st.config.Holders, call.Card
-	if p.user != "" {
-		user, err := directory.User(ctx, p.user)
+	if who := cmp.Or(p.user, call.User); who != "" {
+		user, err := directory.User(ctx, who)
 		switch {
 		case errors.Is(err, holder.ErrNoUser) || err == nil && user.Issuer != x.ep.route.issuerName():
-			return d, exchange.Fail(exchange.NoAccount, "no_account")
+			return d, x.noUser(call, p)
 		case err != nil:
 			return d, fmt.Errorf("%w: %w", errDirectory, err)
 		}
+		if call.User != "" && (p.partner == nil || user.Partner != p.partner.ID) {
+			return d, x.noUser(call, p)
+		}
 		d.user = user
-		if reference == "" && len(user.Cards) > 0 {
+		if reference == "" && len(user.Cards) > 0 && touchesCard(call.Operations) {
 			reference = user.Cards[0]
 		}
 	}
@@ -404,6 +359,22 @@ func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (deci
 	return d, nil
 }
 
+// noUser is what is said of a user that the directory does not know for this issuer and partner. One whom the partner named is
+// like a card that is not there [23].
+func (x *running) noUser(call *exchange.Call, p proven) error {
+	if p.user == "" {
+		return &policy.Denied{Reason: policy.DeniedUnknownCard}
+	}
+	if call.Operations[0] == policy.SessionMint {
+		return exchange.Fail(exchange.CredentialUnknown, "no_credential")
+	}
+	return exchange.Fail(exchange.NoAccount, "no_account")
+}
+
+func touchesCard(operations []policy.Operation) bool {
+	return slices.ContainsFunc(operations, policy.Operation.TouchesCard)
+}
+
 var errDirectory = errors.New("holder directory cannot answer")
 
 // count takes a place in the limits per partner, per card, and per card for what is done to its PIN [14].
@@ -415,7 +386,7 @@ func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d de
 			}
 		}
 	}
-	if d.holding == nil || isMint(call.Operations[0]) {
+	if d.holding == nil || call.Operations[0].Mints() {
 		return nil
 	}
 	for _, l := range []struct {
@@ -442,6 +413,7 @@ func (x *running) limit(ctx context.Context, name string, digest store.Digest, r
 	if err != nil {
 		return err
 	}
+	x.rate.note(name, rate, taken, time.Now())
 	if !taken.OK {
 		return x.limited(name, taken.RetryAfter)
 	}
@@ -463,30 +435,12 @@ func limitDigest(mac policy.MAC, name, id string) (d store.Digest) {
 // seconds rounds up: who comes back in time must not come too early.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// mint makes a token that stands for the partner, its certificate, and what the call binds it to.
-func (x *running) mint(ctx context.Context, call *exchange.Call, p proven, d decided) (*exchange.Result, error) {
-	grant := policy.Grant{
-		Partner: p.partner.ID, Certificate: x.event.Certificate, User: p.user,
-		Operation: call.Bind.Operation, Card: call.Bind.Card, SessionHash: call.Bind.SessionHash,
-		Environment: x.ep.route.Environment, MintedAt: x.request.Received.UnixMilli(), Face: x.ep.route.Name,
-	}
-	token, expires, err := x.st.config.Tokens.Mint(ctx, grant, tokenTTL)
-	if err != nil {
-		return nil, err
-	}
-	x.g.metrics.minted.Inc()
-	return &exchange.Result{Token: token, Expires: expires}, nil
-}
-
-// tokenTTL is the life of an ephemeral token. Source: Gnosis Pay, POST /api/v1/ephemeral-token.
-const tokenTTL = time.Minute
-
-// open makes the session of the exchange, or none where nothing sealed crosses.
+// open makes the session of the exchange, or none where nothing sealed or in clear crosses.
 func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d decided) (*vault.Session, error) {
-	if !call.Preamble.Present() {
-		return nil, nil
-	}
 	rt := x.ep.route
+	if !call.Preamble.Present() {
+		return x.openClear(ctx, call, d)
+	}
 	if !rt.software && (call.Has(policy.PINSet) || call.Has(policy.PINReveal)) {
 		return x.g.services.Vault.Blind(d.binding, call.Preamble)
 	}
@@ -502,6 +456,23 @@ func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d dec
 		}
 	}
 	return session, err
+}
+
+// openClear makes the session of a call without a preamble: of a client whose leg is in clear, or of none at all, whose fields are
+// masked or refused [12, 13].
+func (x *running) openClear(ctx context.Context, call *exchange.Call, d decided) (*vault.Session, error) {
+	rt := x.ep.route
+	o := vault.Opening{Binding: d.binding}
+	switch f := call.Forward; {
+	case rt.clear && (call.Has(policy.CardReveal) || call.Has(policy.PINReveal)):
+		o.Client = rt.ClientKeys
+	case f != nil && f.Call.Without == exchange.WithoutClear && len(f.Call.Fields)+len(f.Call.Submit) > 0:
+		o.Client = vault.InsecureClearClient()
+	case f == nil || len(f.Call.Fields) == 0:
+		return nil, nil
+	}
+	o.Issuer = rt.Issuer.SessionKey
+	return x.g.services.Vault.Open(ctx, o)
 }
 
 // countFailedOpen limits who sends preambles that do not open: each costs an RSA operation, and each is a question to our
@@ -528,9 +499,9 @@ func offender(p proven, d decided) string {
 	return partner + "\x00" + p.user + "\x00" + card
 }
 
-// perform has the issuer do it. What changes something is recorded as intended before the issuer is called [17].
-func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d decided, session *vault.Session) (*exchange.Result, error) {
-	if changes(call.Operations[0]) {
+// perform has the issuer do it, and does what is ours to do. What changes something is recorded as intended before that [17].
+func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d decided) (*exchange.Result, error) {
+	if x.changes(call) {
 		// A caller that hangs up now does not leave it open whether the change was made.
 		deadline, _ := ctx.Deadline()
 		var cancel context.CancelFunc
@@ -540,15 +511,36 @@ func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d 
 			return nil, exchange.Fail(exchange.Unavailable, "audit")
 		}
 		x.phase = audit.PhaseOutcome
+		x.idempotent.effect = true
 	}
-	c := issuer.Call{
-		Operations: call.Operations, PAN: d.pan, CVC: d.cvc, Reference: d.holding.Card, Card: d.holding.IssuerCard,
-		Session: session, PIN: call.PIN,
+	result := &exchange.Result{}
+	if asksIssuer(call.Operations) {
+		c := issuer.Call{
+			Operations: call.Operations, PAN: d.pan, CVC: d.cvc, Session: x.session, PIN: call.PIN, Status: call.Status,
+			Forward: call.Forward, Reveal: d.reveal, IdempotencyKey: call.IdempotencyKey,
+		}
+		if d.holding != nil {
+			c.Reference, c.Card = d.holding.Card, d.holding.IssuerCard
+		}
+		if d.user != nil {
+			c.User = d.user.IssuerUser
+		}
+		var err error
+		if result, err = x.ep.route.Issuer.do(ctx, x, p, &c); err != nil {
+			return nil, err
+		}
 	}
-	if d.user != nil {
-		c.User = d.user.IssuerUser
-	}
-	return x.ep.route.Issuer.do(ctx, x, p.partner, &c)
+	return result, x.own(ctx, call, p, d, result)
+}
+
+// changes reports whether a call changes something, at the issuer or here.
+func (x *running) changes(call *exchange.Call) bool {
+	return slices.ContainsFunc(call.Operations, policy.Operation.Changes) || call.Forward != nil && call.Forward.Call.Changes
+}
+
+// asksIssuer reports whether a call needs the issuer: mints, and what we keep ourselves, do not.
+func asksIssuer(operations []policy.Operation) bool {
+	return slices.ContainsFunc(operations, func(op policy.Operation) bool { return !op.Mints() && !own(op) })
 }
 
 // record writes the event and returns when it is durable. A caller that has gone away is recorded all the same.
@@ -571,6 +563,7 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 	if x.event.Exchange == "" {
 		x.describe()
 	}
+	out.Reset()
 	x.event.Result, x.event.Reason = resultOf(f.Kind), f.Reason
 	if x.phase == audit.PhaseOutcome && x.event.Result == audit.ResultFailed {
 		x.event.Result = audit.ResultRefused // what may have happened all the same is unknown, and has its own kind [17]
@@ -581,7 +574,8 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 	if f.Rule != "" {
 		x.event.Rule = f.Rule
 	}
-	x.ep.route.Face.Fail(f.Kind, out)
+	x.ep.Fail(f.Kind, f.At, out)
+	x.keep(ctx, nil, out, f)
 	x.event.Status = out.Status
 	x.log(f)
 	if err := x.record(ctx, x.phase); err != nil {
@@ -601,7 +595,9 @@ func (x *running) unrecorded() *exchange.Failure {
 
 // fail answers a failure in the face's shape.
 func (x *running) fail(f *exchange.Failure, out *exchange.Response) {
-	x.ep.route.Face.Fail(f.Kind, out)
+	out.Reset()
+	x.ep.Fail(f.Kind, f.At, out)
+	x.rate.write(out)
 	switch f.Kind {
 	case exchange.LimitReached:
 		out.RetryAfter = max(f.RetryAfter, 1)
@@ -641,8 +637,11 @@ func (x *running) describe() {
 
 // called fills in what the call adds to it.
 func (x *running) called(call *exchange.Call) {
-	if len(call.Operations) != len(x.ep.names) {
-		x.event.Operations = x.ep.names[:len(call.Operations)]
+	if !slices.Equal(call.Operations, x.ep.Operations) {
+		x.event.Operations = nameAll(call.Operations)
+	}
+	if call.Forward != nil {
+		x.event.Call = call.Forward.Call.Name
 	}
 	if call.Card != "" { // who asks for cards that are not there, or not theirs, shows too
 		x.st.config.CardDigest.MAC(x.event.Card[:0], []byte(call.Card))
@@ -651,6 +650,15 @@ func (x *running) called(call *exchange.Call) {
 		x.event.Legacy = x.ep.route.Legacy
 		x.event.Software = x.ep.route.software && (call.Has(policy.PINSet) || call.Has(policy.PINReveal))
 	}
+}
+
+// nameAll are the names of operations, for the audit event.
+func nameAll(operations []policy.Operation) []string {
+	names := make([]string, len(operations))
+	for i, op := range operations {
+		names[i] = string(op)
+	}
+	return names
 }
 
 func (rt *route) issuerName() string {

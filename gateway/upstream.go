@@ -35,8 +35,10 @@ type Issuer struct {
 
 	base       *url.URL
 	header     string
+	prefix     string
 	credential string
 	partners   map[string]string // credentials of partners that have their own [3]
+	accounts   map[string]string // and of service accounts
 	timeout    time.Duration
 	maxBytes   int
 	max        int
@@ -55,6 +57,9 @@ type IssuerConfig struct {
 	// Credential is our API key, PartnerCredentials those that partners bring instead, by partner id [3].
 	Credential         string
 	PartnerCredentials map[string]string
+
+	// AccountCredentials are those of single service accounts, by account id.
+	AccountCredentials map[string]string
 
 	// TLS verifies the issuer; nil only for plain HTTP.
 	TLS *tls.Config
@@ -82,7 +87,8 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	http1.SetHTTP1(true)
 	is := &Issuer{
 		Name: c.Name, Adapter: adapter, SessionKey: c.SessionKey, base: c.URL, header: c.Kind.CredentialHeader,
-		credential: c.Credential, partners: c.PartnerCredentials, timeout: c.Timeout, maxBytes: c.MaxBytes, max: c.Concurrent,
+		prefix: c.Kind.CredentialPrefix, credential: c.Credential, partners: c.PartnerCredentials, accounts: c.AccountCredentials,
+		timeout: c.Timeout, maxBytes: c.MaxBytes, max: c.Concurrent,
 		transport: &http.Transport{
 			DialContext:            (&net.Dialer{Timeout: min(c.Timeout, 3*time.Second), KeepAlive: 30 * time.Second}).DialContext,
 			TLSClientConfig:        c.TLS,
@@ -140,13 +146,8 @@ func (is *Issuer) retire() { is.transport.CloseIdleConnections() }
 var errOutcomeUnknown = errors.New("the issuer's answer to a change was lost")
 
 // do performs a call under the partner's credential and tells what is known of a change that got no answer.
-func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c *issuer.Call) (*exchange.Result, error) {
-	up := upstream{issuer: is, credential: is.credential, trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics}
-	if partner != nil {
-		if own, ok := is.partners[partner.ID]; ok {
-			up.credential = own
-		}
-	}
+func (is *Issuer) do(ctx context.Context, x *running, p proven, c *issuer.Call) (*exchange.Result, error) {
+	up := upstream{issuer: is, credential: is.prefix + is.credentialOf(p), trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics}
 	ctx, cancel := context.WithTimeout(ctx, is.timeout)
 	defer cancel()
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { up.sent.Store(true) }})
@@ -154,15 +155,31 @@ func (is *Issuer) do(ctx context.Context, x *running, partner *policy.Partner, c
 	if up.changed.Load() && leavesOpen(err) {
 		err = fmt.Errorf("%w: %w", errOutcomeUnknown, err)
 	}
+	if errors.Is(err, issuer.ErrGuard) {
+		x.g.metrics.egressBlocked.WithLabelValues(is.Name).Inc()
+	}
 	x.verdict(sick(err))
 	x.verdict = nil
 	return result, err
 }
 
+// credentialOf is our credential for whom an exchange is made: the account's, the partner's, or our own [3].
+func (is *Issuer) credentialOf(p proven) string {
+	if own, ok := is.accounts[p.account]; ok {
+		return own
+	}
+	if p.partner != nil {
+		if own, ok := is.partners[p.partner.ID]; ok {
+			return own
+		}
+	}
+	return is.credential
+}
+
 // leavesOpen reports whether an error tells nothing about a change that was sent. A 5xx is one of those: it says that
 // something went wrong, not before or after what (RFC 9110 section 15.6).
 func leavesOpen(err error) bool {
-	for _, e := range []error{issuer.ErrTimeout, issuer.ErrLost, issuer.ErrTooLarge, issuer.ErrFailed, issuer.ErrAnswer} {
+	for _, e := range []error{issuer.ErrTimeout, issuer.ErrLost, issuer.ErrTooLarge, issuer.ErrFailed, issuer.ErrAnswer, issuer.ErrGuard} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -218,6 +235,9 @@ func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issu
 	defer answer.Body.Close()
 	res.Status = answer.StatusCode
 	res.ContentType = answer.Header.Get("Content-Type")
+	if req.Shape != nil && (req.AnyStatus || answer.StatusCode/100 == 2) {
+		return u.readClear(ctx, answer, req.Shape, res)
+	}
 	body := bytes.NewBuffer(make([]byte, 0, bodyHint(answer.ContentLength)))
 	if n, err := body.ReadFrom(io.LimitReader(answer.Body, int64(u.issuer.maxBytes)+1)); err != nil {
 		return classify(ctx, err, true)
@@ -226,6 +246,35 @@ func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issu
 	}
 	res.Body = body.Bytes()
 	return nil
+}
+
+// readClear has the vault read an answer that may hold card data in clear: nothing here sees its bytes [12].
+func (u *upstream) readClear(ctx context.Context, answer *http.Response, shape *vault.Shape, res *issuer.Response) (err error) {
+	body := &watched{r: answer.Body}
+	res.Clear, err = vault.ReadBody(body, answer.ContentLength, shape)
+	switch {
+	case body.err != nil:
+		return classify(ctx, body.err, true)
+	case errors.Is(err, vault.ErrBodyTooLarge):
+		return issuer.ErrTooLarge
+	case err != nil:
+		return fmt.Errorf("%w: %w", issuer.ErrAnswer, err)
+	}
+	return nil
+}
+
+// watched keeps the error that ended a reader too early.
+type watched struct {
+	r   io.Reader
+	err error
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if err != nil && err != io.EOF {
+		w.err = err
+	}
+	return n, err
 }
 
 // bodyHint is how much room an answer's body gets at first: what it announces, within reason.
@@ -240,6 +289,7 @@ func bodyHint(announced int64) int {
 func (u *upstream) request(ctx context.Context, req *issuer.Request) (*http.Request, error) {
 	target := *u.issuer.base
 	target.Path, target.RawPath = joinPath(u.issuer.base, req.Path)
+	target.RawQuery = req.Query
 	r := (&http.Request{
 		Method: req.Method, URL: &target, Host: target.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: make(http.Header, 8),
@@ -248,7 +298,7 @@ func (u *upstream) request(ctx context.Context, req *issuer.Request) (*http.Requ
 	r.Header["User-Agent"] = userAgent
 	r.Header["Traceparent"] = []string{u.trace}
 	r.Header["X-Request-Id"] = []string{u.exchange}
-	if u.issuer.header != "" {
+	if u.issuer.header != "" && !req.Anonymous {
 		r.Header[u.issuer.header] = []string{u.credential}
 	}
 	for _, h := range req.Header {
@@ -259,6 +309,11 @@ func (u *upstream) request(ctx context.Context, req *issuer.Request) (*http.Requ
 		r.ContentLength = int64(len(req.Body))
 		// No GetBody: the transport cannot send it a second time.
 		r.Body = io.NopCloser(bytes.NewReader(req.Body))
+	}
+	if req.Message != nil {
+		r.Header["Content-Type"] = jsonOnly
+		r.ContentLength = int64(req.Message.Len())
+		r.Body = req.Message.Reader()
 	}
 	return r, nil
 }

@@ -42,9 +42,11 @@ type Event struct {
 	Operations  []string
 	Partner     string
 	User        string
+	Account     string   // service account of the partner
 	Certificate [32]byte // SHA-256 of the client certificate's DER; zero: none
 	Card        [32]byte // keyed digest of the card reference; zero: none
 	Issuer      string
+	Call        string // of a forward: method and path as the route declares them
 	Result      Result
 	Reason      string // a word of a closed set: at most 64 of a–z, 0–9, "_", "-", "."; anything else is an error
 	Rule        string // the rule that decided
@@ -122,9 +124,11 @@ func (e *Event) appendBody(b []byte, now func() time.Time) ([]byte, error) {
 	b = appendList(b, `,"operations":`, e.Operations)
 	b = appendField(b, `,"partner":`, e.Partner)
 	b = appendField(b, `,"user":`, e.User)
+	b = appendField(b, `,"account":`, e.Account)
 	b = appendDigest(b, `,"certificate":"`, &e.Certificate)
 	b = appendDigest(b, `,"card":"`, &e.Card)
 	b = appendField(b, `,"issuer":`, e.Issuer)
+	b = appendField(b, `,"call":`, e.Call)
 	b = appendField(b, `,"result":`, string(e.Result))
 	b = appendField(b, `,"reason":`, e.Reason)
 	b = appendField(b, `,"rule":`, e.Rule)

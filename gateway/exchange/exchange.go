@@ -29,7 +29,9 @@ type Request struct {
 	RawQuery string
 	Header   Header
 	Body     []byte
-	Address  netip.Addr // of the caller, behind listed proxies the one that they name
+	Clear    *vault.Body // in place of Body, where the endpoint declares a shape [12]
+	Origin   string      // of the browser's page, as it was sent; "" where none was
+	Address  netip.Addr  // of the caller, behind listed proxies the one that they name
 	Received time.Time
 
 	// Param returns the value of a wildcard of the endpoint's pattern, percent-decoded.
@@ -57,8 +59,20 @@ type Call struct {
 	// Card is the caller's card reference. Empty means the card of the proven user, where an operation touches a card.
 	Card string
 
+	// User is whom the partner names beside the card. Nobody proved them, so they only narrow [2].
+	User string
+
+	// Account is the service account that the caller says it is; the credentials prove it, or do not.
+	Account string
+
 	// Credentials are those presented on the wire. A client certificate is not among them: the connection has it.
 	Credentials []policy.Credential
+
+	// Nonce is what a proof beside a single-use token comes to; zero where none came. It is compared when the token is redeemed.
+	Nonce [32]byte
+
+	// Signed is what a wallet or an authenticator signed, for a challenge among the credentials or in it.
+	Signed Signed
 
 	// Preamble is what the client sent to set up its side of the session; absent where it sent none.
 	Preamble vault.Preamble
@@ -71,6 +85,25 @@ type Call struct {
 
 	// Bind is what a token.mint shall be bound to; the zero value binds to nothing but partner and certificate.
 	Bind Bind
+
+	// Challenge is what a challenge.mint shall be for.
+	Challenge Challenge
+
+	// Status is what a card.status shall make of the card, Mode what a card.mode shall.
+	Status CardStatus
+	Mode   int
+
+	// ShowMode asks for Result.Card.Mode.
+	ShowMode bool
+
+	// Assertion says that a signature among the credentials is over an assertion (RFC 7523), not over the body.
+	Assertion bool
+
+	// Forward is the call of a forward.
+	Forward *Forward
+
+	// IdempotencyKey is the caller's, where the endpoint has a rule for it; empty is none.
+	IdempotencyKey string
 }
 
 // Has reports whether the call asks for the operation.
@@ -83,12 +116,70 @@ func (c *Call) Has(op policy.Operation) bool {
 	return false
 }
 
-// Bind narrows a single-use token to one operation, one card and one session key. Empty fields do not narrow.
+// Bind narrows a single-use token to one operation, one card, one session key and one proof. Empty fields do not narrow.
 type Bind struct {
 	Operation   policy.Operation
 	Card        string
+	User        string
 	SessionHash [32]byte
+	Nonce       [32]byte
+	TTL         time.Duration // the token's life
 }
+
+// The methods of signing a challenge.
+const (
+	MethodSIWE     = "siwe"     // a wallet signs an ERC-4361 message
+	MethodWebAuthn = "webauthn" // an authenticator signs
+)
+
+// Challenge is what a challenge.mint is for.
+type Challenge struct {
+	Method string // MethodSIWE or MethodWebAuthn; "" is the one that the user's credential takes
+	User   string // whose login it is; "" is the proven user's consent
+}
+
+// Signed is a signature over a challenge, as it came: judged by package credential.
+type Signed struct {
+	Method    string
+	User      string // the credential that is said to have signed; "" is the proven user's
+	Message   string // MethodSIWE, where the caller sent it
+	Signature string // MethodSIWE
+	Assertion []byte // MethodWebAuthn: a PublicKeyCredential as JSON
+}
+
+// Forward is a call that is carried to the issuer's API as it is, but for declared fields.
+type Forward struct {
+	Call   *ForwardCall
+	Path   string      // escaped, as the issuer's base has it
+	Query  string      // raw, as it came
+	Body   *vault.Body // nil where the call has none
+	Sealed bool        // the caller brought a session, and gets declared fields sealed for it
+}
+
+// ForwardCall is what a route declares of a call that it forwards. It is made at load.
+type ForwardCall struct {
+	Name    string // method and pattern, in policies and audit: "GET /deals/{id}"
+	Method  string
+	Pattern string            // as in net/http.ServeMux, without method and host
+	Bind    map[string]string // wildcards of the pattern that must be the caller's own: "account" or "partner" [3]
+	Changes bool              // whether the issuer's state may change: recorded before and after, never sent twice [17]
+	Without WithoutSession    // what becomes of declared fields without a session; never empty
+
+	// Request and Response are how the bodies are read, with what is declared in Submit and Fields: by JSON pointer, the
+	// sensitive fields of the request and of the answer. Request is nil where the method has no body.
+	Request, Response *vault.Shape
+	Submit, Fields    map[string]vault.Field
+}
+
+// WithoutSession is what becomes of declared fields where the caller brought no session [13].
+type WithoutSession string
+
+// The modes.
+const (
+	WithoutMask   WithoutSession = "mask"   // they are masked
+	WithoutRefuse WithoutSession = "refuse" // the call is refused before it is sent
+	WithoutClear  WithoutSession = "clear"  // they leave as they came: named, and in the inventory
+)
 
 // Result is what came of a call, in canonical form. Only what was asked for and permitted is filled in.
 type Result struct {
@@ -98,9 +189,40 @@ type Result struct {
 	PAN, CVC, PIN vault.Sealed
 	PINSet        bool
 
-	// Token and Expires are of a mint.
+	// Token and Expires are of a mint. A session.mint and session.refresh give Refresh beside it where there is one.
 	Token   string
+	Refresh string
 	Expires time.Time
+	Account string // of a session.check
+
+	// Challenge is of a challenge.mint.
+	Challenge ChallengeText
+
+	// Provision is of a card.provision.
+	Provision Provision
+
+	// Forward is of a forward.
+	Forward *Forwarded
+}
+
+// ChallengeText is a challenge to sign.
+type ChallengeText struct {
+	ID      string // what presents it; "" where the signed text does
+	Method  string
+	Account string // MethodSIWE: whose signature is wanted
+	Message string // MethodSIWE: the message; MethodWebAuthn: the statement, of a consent
+	Options []byte // MethodWebAuthn: PublicKeyCredentialRequestOptionsJSON, of a login
+	Expires time.Time
+}
+
+// Provision is what puts a card into a wallet. The secret is a one-time password.
+type Provision struct{ ID, Secret string }
+
+// Forwarded is an issuer's answer to a forward.
+type Forwarded struct {
+	Status      int
+	ContentType string
+	Message     *vault.Outgoing // the face hands it on in Response.Clear
 }
 
 // Card is the part of a card that may be shown: what is printed in emails and apps, never enough to pay with.
@@ -113,6 +235,9 @@ type Card struct {
 	Holder      string // display name of the cardholder
 	Limit       Limit
 	Product     string
+	Mode        int    // how purchases are settled, as the user chose
+	BIN         string // first six or eight digits, where the issuer says them
+	PINStatus   string // the issuer's word, where it has one
 }
 
 // Limit is an issuer's spending limit: an amount in the card's minor unit, per Frequency (the issuer's word for a period).
@@ -139,7 +264,23 @@ type Response struct {
 	ContentType string
 	RetryAfter  int    // seconds; zero sends no header
 	Allow       string // of a 405
+	Header      []HeaderField
 	Body        []byte
+
+	// Splices are fields in clear that belong into Body, which lacks them: the vault puts them in, and the whole is Clear.
+	Splices []vault.Splice
+
+	// Clear stands in place of Body. Whoever has the Response destroys it.
+	Clear *vault.Outgoing
+}
+
+// HeaderField is a header of a Response, beside those that every answer has.
+type HeaderField struct{ Name, Value string }
+
+// Reset makes a Response ready for another answer, and keeps the memory of its body.
+func (r *Response) Reset() {
+	r.Clear.Destroy()
+	*r = Response{Body: r.Body[:0]}
 }
 
 // SessionHash is SHA-256 of a session preamble's text exactly as sent: what a token can be bound to [6].

@@ -130,7 +130,9 @@ func (e *exa) renderCard(c *exchange.Call, res *exchange.Result, out *exchange.R
 }
 
 // Fail implements Face.
-func (e *exa) Fail(kind exchange.Kind, out *exchange.Response) { exaAnswers.fail(kind, out) }
+func (e *exa) Fail(kind exchange.Kind, _ exchange.Place, out *exchange.Response) {
+	exaAnswers.fail(kind, out)
+}
 
 // exaUnexpected is the status of whatever Exa does not name: outside HTTP's range of meanings, on purpose of its authors.
 const exaUnexpected = 555

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
@@ -20,8 +21,9 @@ type Face interface {
 	// Endpoints lists what the face serves, as configured. A path stands there once per method.
 	Endpoints() []Endpoint
 
-	// Fail renders a failure. What it writes depends on the kind alone, so that refusals cannot be told apart.
-	Fail(kind exchange.Kind, out *exchange.Response)
+	// Fail renders a failure. What it writes depends on the kind alone, and of a BadRequest on its place, so that refusals
+	// cannot be told apart.
+	Fail(kind exchange.Kind, at exchange.Place, out *exchange.Response)
 }
 
 // Endpoint is one method and path of a face.
@@ -39,14 +41,50 @@ type Endpoint struct {
 	// MaxBody is the longest body, in bytes, that a call of this endpoint has; zero takes none.
 	MaxBody int
 
+	// Shape, where it is not nil, has the body read by the vault: it may hold card data in clear, or has to be digested. Parse
+	// then finds it in Request.Clear. The shape's own bound counts beside MaxBody.
+	Shape *vault.Shape
+
+	// CORS says that browsers call this from pages of other origins, and how.
+	CORS *CORS
+
+	// Idempotency says that a call with an idempotency key is made once, and its repetitions get its answer.
+	Idempotency *Idempotency
+
+	// Changes says of a forward that the issuer's state may change.
+	Changes bool
+
 	// Parse makes a call, or fails with an *exchange.Failure. It is cheap: no network, no asymmetric cryptography.
 	Parse func(*exchange.Request) (*exchange.Call, error)
 
 	// Status is that of an answer that is released; zero is 200.
 	Status int
 
-	// Render writes type and body of the answer to a call that was released.
+	// Render writes type and body of the answer to a call that is about to be released.
 	Render func(*exchange.Call, *exchange.Result, *exchange.Response)
+
+	// Fail stands in place of the face's, where an endpoint's failures have a shape of their own.
+	Fail func(kind exchange.Kind, at exchange.Place, out *exchange.Response)
+}
+
+// CORS is how browsers call an endpoint from pages of other origins (Fetch Standard, section 3.2).
+type CORS struct {
+	// AnyOrigin answers every origin with "*": for endpoints whose credential is not the browser's to add. Otherwise it is
+	// the route's list, exactly.
+	AnyOrigin bool
+
+	// Credentials says that the credential is a cookie. Where an origin is sent that is not on the list, what changes or
+	// mints something is then refused [21].
+	Credentials bool
+
+	Headers []string // that a page may send, beside the safelisted ones
+	Expose  []string // that a page may read
+}
+
+// Idempotency is an API's rule for repeated calls.
+type Idempotency struct {
+	Keep      time.Duration // how long an answer is kept
+	Tombstone time.Duration // how long after that a repetition is told so; zero lets it run again
 }
 
 // Config is what a face is made of. A face refuses a configuration that lacks what it needs.
@@ -62,7 +100,35 @@ type Config struct {
 
 	// PINWithPAN allows a PIN beside a card number in one answer [14].
 	PINWithPAN bool
+
+	// Clear says that the client's leg is in clear, by the route's own word [12].
+	Clear bool
+
+	// Serves says what the route offers and its issuer can do; nil is everything.
+	Serves func(policy.Operation) bool
+
+	// Forward are the calls that the route forwards, for faces that have forward routes.
+	Forward []exchange.ForwardCall
+
+	// KeepOnWrongProof leaves a single-use key as it is where the proof that came with it is wrong; otherwise it is burnt.
+	KeepOnWrongProof bool
+
+	// JWKS is the set of public keys that access tokens are signed with (RFC 7517), where there are any.
+	JWKS []byte
+
+	// PublicKey reads a public key as clients of the face send it. It fails with ErrPublicKey, or with ErrPrivateKey where it
+	// is a private one.
+	PublicKey func(text string) (spki [32]byte, err error)
 }
+
+// What Config.PublicKey says. Neither quotes.
+var (
+	ErrPublicKey  = errors.New("not a public key")
+	ErrPrivateKey = errors.New("a private key in place of a public one")
+)
+
+// serves is Config.Serves, of which nil is everything.
+func (c *Config) serves(op policy.Operation) bool { return c.Serves == nil || c.Serves(op) }
 
 // Preambles reads session preambles without opening them. It is cheap, and fails with vault.ErrPreamble.
 type Preambles interface {
@@ -83,8 +149,14 @@ const (
 type Kind struct {
 	New func(Config) (Face, error)
 
-	// Credential is what callers of this face's card operations prove themselves with, beside a certificate.
-	Credential policy.Kind
+	// Credentials are what callers of this face prove themselves with, beside a certificate: what the route must have.
+	Credentials []policy.Kind
+
+	// ClientLeg is vault.FormatClear for a face that has card data in clear inside TLS, which the route must say too [12].
+	ClientLeg string
+
+	// Forwards says that the face has forward routes.
+	Forwards bool
 
 	// SessionFormat is the envelope of its session preambles, SessionUse the use of the keys that open them.
 	SessionFormat string
@@ -93,9 +165,12 @@ type Kind struct {
 
 // kinds is the closed set of faces.
 var kinds = map[string]Kind{
-	"exa":       {New: newExa, Credential: policy.KindCookie, SessionFormat: "rain", SessionUse: keys.UseSession},
-	"gnosispay": {New: newGnosisPay, Credential: policy.KindToken, SessionFormat: "rain", SessionUse: keys.UseSession},
+	"exa":       {New: newExa, Credentials: []policy.Kind{policy.KindCookie}, SessionFormat: "rain", SessionUse: keys.UseSession},
+	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken}, SessionFormat: "rain", SessionUse: keys.UseSession},
 }
+
+// Takes reports whether callers of the face bring credentials of a kind.
+func (k Kind) Takes(kind policy.Kind) bool { return slices.Contains(k.Credentials, kind) }
 
 // Lookup finds a face by its name in the configuration. The error lists the known names.
 func Lookup(name string) (Kind, error) {
@@ -173,12 +248,29 @@ type answer struct {
 	body   string
 }
 
-// fail writes the answer to a kind, or the one to Internal where the face has none for it.
-func (a answers) fail(kind exchange.Kind, out *exchange.Response) {
+// stands are what a face answers in place of a kind that its contract has no word for.
+var stands = map[exchange.Kind]exchange.Kind{
+	exchange.InFlight: exchange.Unavailable, exchange.OtherBody: exchange.BadRequest, exchange.KeyExpired: exchange.BadRequest,
+	exchange.AlreadySet: exchange.BadRequest, exchange.ChallengeMissing: exchange.BadRequest, exchange.ChallengeUnknown: exchange.Unauthorized,
+	exchange.CredentialUnknown: exchange.Unauthorized, exchange.BadSignature: exchange.Unauthorized, exchange.WeakPIN: exchange.BadRequest,
+	exchange.NoAccount: exchange.NotFound, exchange.BadSession: exchange.BadRequest,
+}
+
+// find is the answer to a kind, to what stands in for it, or to Internal.
+func (a answers) find(kind exchange.Kind) answer {
 	said, ok := a[kind]
+	if !ok {
+		said, ok = a[stands[kind]]
+	}
 	if !ok {
 		said = a[exchange.Internal]
 	}
+	return said
+}
+
+// fail writes the answer to a kind.
+func (a answers) fail(kind exchange.Kind, out *exchange.Response) {
+	said := a.find(kind)
 	out.Status = said.status
 	out.ContentType = jsonType
 	out.Body = append(out.Body[:0], said.body...)

@@ -49,6 +49,7 @@ func (g *gnosisPay) Endpoints() []Endpoint {
 //	{"operation":"card.reveal"?, "cardId":"…"?, "sessionHash": base64url(SHA-256 of the sessionid header's text)?}
 func (g *gnosisPay) parseMint(r *exchange.Request) (*exchange.Call, error) {
 	c := &exchange.Call{Operations: []policy.Operation{policy.TokenMint}}
+	c.Bind.TTL = gnosisPayTTL
 	if len(r.Body) == 0 {
 		return c, nil
 	}
@@ -86,6 +87,9 @@ func (g *gnosisPay) parseMint(r *exchange.Request) (*exchange.Call, error) {
 	}
 	return c, nil
 }
+
+// gnosisPayTTL is the life of an ephemeral token. Source: POST /api/v1/ephemeral-token.
+const gnosisPayTTL = time.Minute
 
 // renderMint writes {"data":{"ephemeralToken","expiresAt"}}; expiresAt is ISO 8601 in UTC with milliseconds.
 func (g *gnosisPay) renderMint(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
@@ -168,7 +172,7 @@ func (g *gnosisPay) renderSetPIN(_ *exchange.Call, _ *exchange.Result, out *exch
 }
 
 // Fail implements Face.
-func (g *gnosisPay) Fail(kind exchange.Kind, out *exchange.Response) {
+func (g *gnosisPay) Fail(kind exchange.Kind, _ exchange.Place, out *exchange.Response) {
 	gnosisPayAnswers.fail(kind, out)
 }
 

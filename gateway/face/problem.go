@@ -9,10 +9,7 @@ import (
 
 // FailProblem answers where no face has been reached yet (an unknown path, a shed connection), in RFC 9457's shape.
 func FailProblem(kind exchange.Kind, out *exchange.Response) {
-	said, ok := problems[kind]
-	if !ok {
-		said = problems[exchange.Internal]
-	}
+	said := problems.find(kind)
 	out.Status, out.ContentType = said.status, "application/problem+json"
 	out.Body = append(out.Body[:0], said.body...)
 }

@@ -33,6 +33,14 @@ type Call struct {
 	Card, User string         // the issuer's own ids; User may be empty
 	Session    *vault.Session // nil where nothing sealed crosses
 	PIN        vault.Sealed   // of a pin.set, sealed by the client
+
+	Status exchange.CardStatus // of a card.status
+
+	Forward *exchange.Forward // of a forward
+	Reveal  []policy.Field    // which declared fields of its answer may be shown
+
+	// IdempotencyKey is the caller's, for APIs that take one: after a lost record the issuer judges a repetition [28].
+	IdempotencyKey string
 }
 
 // Has reports whether the call holds an operation.
@@ -51,9 +59,21 @@ type Request struct {
 	Call    string // the call's name in metrics: a closed set per issuer
 	Method  string
 	Path    string   // escaped, joined to the issuer's base URL
+	Query   string   // raw; it is logged nowhere
 	Header  []Header // beside the credential, tracing, and what HTTP itself needs
 	Body    []byte   // JSON, or nil
 	Changes bool     // whether the issuer's state changes: such a request is never sent twice
+
+	// Message stands in place of Body where it may hold card data in clear. RoundTrip destroys it.
+	Message *vault.Outgoing
+
+	// Anonymous leaves our credential out, for calls that have one of their own in Header.
+	Anonymous bool
+
+	// Shape, where it is not nil, has the vault read the body of an answer that is JSON: Response.Clear. AnyStatus reads those of
+	// failures in this way too.
+	Shape     *vault.Shape
+	AnyStatus bool
 }
 
 // Header is one header field.
@@ -64,6 +84,9 @@ type Response struct {
 	Status      int
 	ContentType string
 	Body        []byte
+
+	// Clear is in place of Body where the request has a shape for it. Whoever made the request closes it.
+	Clear *vault.Body
 }
 
 // What can go wrong on the way to an issuer. ErrLost and ErrTimeout leave open whether a change was made.
@@ -78,6 +101,8 @@ var (
 	ErrFailed  = errors.New("issuer failed")              // its 5xx
 	ErrAnswer  = errors.New("issuer's answer does not follow its contract")
 	ErrWeakPIN = errors.New("issuer refused the PIN as weak")
+	ErrSet     = errors.New("the card is in that state already")
+	ErrGuard   = errors.New("a card number where none was declared") // nothing of the answer is released [16]
 )
 
 // Config is what an issuer is made of.
@@ -90,9 +115,12 @@ type Kind struct {
 	// SessionFormat is the envelope of the sessions that the gateway makes with the issuer's public key.
 	SessionFormat string
 
-	// CredentialHeader carries the issuer's API key.
-	CredentialHeader string
+	// CredentialHeader carries the issuer's API key, behind CredentialPrefix.
+	CredentialHeader, CredentialPrefix string
 }
+
+// InClear reports whether the API has card data in clear inside TLS, which the configuration must say too [12].
+func (k Kind) InClear() bool { return k.SessionFormat == vault.FormatClear }
 
 // kinds is the closed set of issuers.
 var kinds = map[string]Kind{

@@ -1,0 +1,227 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// This file makes a call with an idempotency key once. What is kept of it is sealed, and bound to caller, place, key and body:
+// of a mint the seed that the token is made of again [8], of everything else the answer as it was written.
+
+const kindIdempotent store.Kind = "idempotent"
+
+// idempotent is what an exchange knows of its idempotency key. The zero value has none.
+type idempotent struct {
+	rule    *idempotencyRule
+	scope   store.Digest
+	body    store.Digest
+	attempt store.Attempt
+	owner   bool             // whether this exchange makes the call, and is to end it
+	effect  bool             // whether it may have had its effect
+	seed    *credential.Seed // of a mint
+	kept    *keptAnswer      // what a repetition is answered
+}
+
+type idempotencyRule struct{ keep, tombstone time.Duration }
+
+// replays reports whether the call was made before.
+func (i *idempotent) replays() bool { return i.kept != nil }
+
+// keptAnswer is what is kept of a call. Its encoding is version, status (2), expiry of the token (8, Unix ms), lengths and
+// values of seed and content type, and the body.
+type keptAnswer struct {
+	status      int
+	expires     int64
+	seed        []byte
+	contentType string
+	body        []byte
+}
+
+const keptVersion = 1
+
+func (k *keptAnswer) encode() []byte {
+	b := []byte{keptVersion}
+	b = binary.BigEndian.AppendUint16(b, uint16(k.status))
+	b = binary.BigEndian.AppendUint64(b, uint64(k.expires))
+	b = appendSized(b, string(k.seed))
+	b = appendSized(b, k.contentType)
+	return append(b, k.body...)
+}
+
+var errKept = errors.New("a kept answer is not one of ours")
+
+func decodeKept(b []byte) (*keptAnswer, error) {
+	if len(b) < 1+2+8 || b[0] != keptVersion {
+		return nil, errKept
+	}
+	k := &keptAnswer{status: int(binary.BigEndian.Uint16(b[1:])), expires: int64(binary.BigEndian.Uint64(b[3:]))}
+	b = b[11:]
+	for _, into := range []func([]byte){func(v []byte) { k.seed = v }, func(v []byte) { k.contentType = string(v) }} {
+		if len(b) < 2 {
+			return nil, errKept
+		}
+		n := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; len(b) < n {
+			return nil, errKept
+		}
+		into(b[:n])
+		b = b[n:]
+	}
+	k.body = b
+	return k, nil
+}
+
+func appendSized(b []byte, text string) []byte {
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(text))), text...)
+}
+
+// leaseBeyond is how much longer than an exchange its lease is: whoever takes over finds it dead.
+const leaseBeyond = 5 * time.Second
+
+// beginIdempotent makes this exchange the one that makes the call, or finds what it was answered before.
+func (x *running) beginIdempotent(ctx context.Context, call *exchange.Call, p *proven) error {
+	rule := x.ep.Idempotency
+	if rule == nil || call.IdempotencyKey == "" || p.partner == nil {
+		return nil
+	}
+	i := &x.idempotent
+	i.rule = &idempotencyRule{rule.Keep, rule.Tombstone}
+	i.scope = x.idempotencyScope(p.partner.ID, call.IdempotencyKey)
+	var err error
+	if i.body, err = x.bodyDigest(); err != nil {
+		return err
+	}
+	rand.Read(i.attempt[:])
+	begun, err := x.g.services.Store.Begin(ctx, kindIdempotent, i.scope, i.body, i.attempt, x.st.limits.Exchange+leaseBeyond, rule.Keep, rule.Tombstone)
+	if err != nil {
+		return err
+	}
+	i.owner = begun.Owner
+	if call.Operations[0] == policy.TokenMint {
+		seed := credential.NewSeed(i.seedContext())
+		i.seed = &seed
+	}
+	if begun.Owner {
+		return nil
+	}
+	plain, err := x.st.config.Answers.Open(nil, i.data(), begun.Value)
+	if err == nil {
+		i.kept, err = decodeKept(plain)
+	}
+	if err != nil {
+		// A key that was retired too early, or somebody wrote to the store: what was answered is not known any more.
+		return &exchange.Failure{Kind: exchange.KeyExpired, Reason: "idempotency_kept", Err: err}
+	}
+	return nil
+}
+
+// idempotencyScope is where a key is looked up: one partner's key is nothing to another's, nor one call's to another call.
+func (x *running) idempotencyScope(partner, key string) (scope store.Digest) {
+	message := []byte("idempotency scope\x00")
+	for _, part := range []string{partner, x.ep.route.Name, x.ep.route.Environment, x.request.Method, strings.TrimSuffix(x.request.Path, "/"), key} {
+		message = binary.BigEndian.AppendUint32(message, uint32(len(part)))
+		message = append(message, part...)
+	}
+	x.st.config.CardDigest.MAC(scope[:0], message)
+	return scope
+}
+
+// bodyDigest is the keyed digest of the raw body.
+func (x *running) bodyDigest() (digest store.Digest, err error) {
+	sum := sha256.Sum256(x.request.Body)
+	if x.request.Clear != nil {
+		if sum, err = x.request.Clear.Digest(vault.CanonRaw); err != nil {
+			return digest, err
+		}
+	}
+	x.st.config.CardDigest.MAC(digest[:0], append([]byte("idempotency body\x00"), sum[:]...))
+	return digest, nil
+}
+
+// data is the associated data of what is kept.
+func (i *idempotent) data() []byte {
+	return append(append([]byte("cardstile idempotent answer v1"), i.scope[:]...), i.body[:]...)
+}
+
+// seedContext is what a seeded token depends on beside its salt.
+func (i *idempotent) seedContext() []byte {
+	return append(append([]byte{}, i.scope[:]...), i.body[:]...)
+}
+
+// replay answers a call that was made before: of a mint the same token, spent or not; of all else the same words.
+func (x *running) replay(p proven) (*exchange.Result, error) {
+	x.event.Reason = "replayed"
+	kept := x.idempotent.kept
+	if len(kept.seed) == 0 {
+		return nil, nil
+	}
+	seed, err := credential.ParseSeed(kept.seed, x.idempotent.seedContext())
+	if err != nil {
+		return nil, err
+	}
+	token, err := x.st.config.Tokens.Again(p.partner.ID, seed)
+	if err != nil {
+		return nil, err
+	}
+	return &exchange.Result{Token: token, Expires: time.UnixMilli(kept.expires)}, nil
+}
+
+// keep ends a call that was made: what comes of it is the answer to its repetitions. A refusal that came after the call may
+// have had its effect is one too; where it is open what became of it, the next one is passed on, and the issuer judges [28].
+func (x *running) keep(ctx context.Context, result *exchange.Result, out *exchange.Response, f *exchange.Failure) {
+	i := &x.idempotent
+	if !i.owner {
+		return
+	}
+	i.owner = false
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.st.limits.Exchange)
+	defer cancel()
+	var err error
+	switch {
+	case f != nil && (!i.effect || reopens(f.Kind)) || out.Clear != nil: // what may hold card data is not kept [11]
+		err = x.g.services.Store.Abandon(ctx, kindIdempotent, i.scope, i.attempt)
+	default:
+		err = x.finish(ctx, result, out)
+	}
+	if err != nil { // the answer is good all the same; a repetition may be made again, or be told to wait
+		x.g.services.Log.Warn("an idempotent call could not be ended", zap.String("exchange", x.request.ID), zap.Error(err))
+	}
+}
+
+func (x *running) finish(ctx context.Context, result *exchange.Result, out *exchange.Response) error {
+	i := &x.idempotent
+	kept := keptAnswer{status: out.Status, contentType: out.ContentType, body: out.Body}
+	if i.seed != nil && result != nil {
+		kept = keptAnswer{status: out.Status, expires: result.Expires.UnixMilli(), seed: i.seed.AppendBinary(nil)}
+	}
+	sealed, err := x.st.config.Answers.Seal(nil, i.data(), kept.encode())
+	if err != nil {
+		return err
+	}
+	if len(sealed) > store.MaxValueBytes {
+		return x.g.services.Store.Abandon(ctx, kindIdempotent, i.scope, i.attempt)
+	}
+	return x.g.services.Store.Finish(ctx, kindIdempotent, i.scope, i.attempt, sealed)
+}
+
+// reopens reports whether a failure leaves open what became of the call, so that a repetition is to be passed on.
+func reopens(kind exchange.Kind) bool {
+	switch kind {
+	case exchange.Internal, exchange.Unavailable, exchange.IssuerFailed, exchange.IssuerTimeout, exchange.OutcomeUnknown, exchange.LimitReached:
+		return true
+	}
+	return false
+}

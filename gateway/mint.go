@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+)
+
+// This file is what ends after stage 5: operations about credentials of ours.
+
+// mints is what each of them does.
+var mints = map[policy.Operation]func(*running, context.Context, *exchange.Call, proven, decided) (*exchange.Result, error){
+	policy.TokenMint:      (*running).mintToken,
+	policy.ChallengeMint:  (*running).mintChallenge,
+	policy.SessionMint:    (*running).mintSession,
+	policy.SessionRefresh: (*running).refreshSession,
+	policy.SessionRevoke:  (*running).revokeSession,
+	policy.SessionCheck:   (*running).checkSession,
+}
+
+// mintToken makes a token that stands for the partner, its certificate, and what the call binds it to.
+func (x *running) mintToken(ctx context.Context, call *exchange.Call, p proven, d decided) (*exchange.Result, error) {
+	if p.partner == nil {
+		return nil, exchange.Fail(exchange.Unauthorized, "no_partner")
+	}
+	grant := policy.Grant{
+		Partner: p.partner.ID, Certificate: x.event.Certificate, User: p.user,
+		Operation: call.Bind.Operation, Card: call.Bind.Card, SessionHash: call.Bind.SessionHash, Nonce: call.Bind.Nonce,
+		Environment: x.ep.route.Environment, MintedAt: x.request.Received.UnixMilli(), Face: x.ep.route.Name,
+	}
+	if grant.User == "" {
+		grant.User = call.Bind.User
+	}
+	x.idempotent.effect = true
+	token, expires, err := x.st.config.Tokens.Mint(ctx, grant, credential.Minting{
+		TTL: call.Bind.TTL, Keep: x.ep.route.KeepOnWrongProof && grant.Nonce != [32]byte{}, Seed: x.idempotent.seed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	x.g.metrics.minted.Inc()
+	return &exchange.Result{Token: token, Expires: expires}, nil
+}
+
+// errNoSessions: an endpoint that mints sessions stands on a route that has nothing to make one of.
+var errNoSessions = errors.New("the route has no key for sessions")
+
+// loginTTL is how long a user stays logged in. Source: Exa's cookie, 24 hours.
+const loginTTL = 24 * time.Hour
+
+// mintSession logs in: a service account gets an access token and a refresh token, a user a cookie.
+func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
+	switch rt := x.ep.route; {
+	case rt.Refresh != nil && p.account != "":
+		refreshed, err := rt.Refresh.Begin(ctx, p.proofs, rt.Environment)
+		if err != nil {
+			return nil, err
+		}
+		return x.accessToken(ctx, refreshed)
+	case rt.Cookies != nil && p.user != "":
+		if err := rt.Cookies.Login(ctx, p.user, loginTTL); err != nil {
+			return nil, err
+		}
+		return &exchange.Result{Token: rt.Cookies.Sign(p.user), Expires: x.request.Received.Add(loginTTL), Account: p.user}, nil
+	}
+	return nil, errNoSessions
+}
+
+// refreshSession makes the next pair of the same login. The refresh token that asks for it is used up.
+func (x *running) refreshSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
+	rt := x.ep.route
+	if rt.Refresh == nil || p.refresh == nil {
+		return nil, errNoSessions
+	}
+	refreshed, err := rt.Refresh.Rotate(ctx, p.refresh)
+	if err != nil {
+		return nil, err
+	}
+	return x.accessToken(ctx, refreshed)
+}
+
+// accessToken makes the access token that goes with a refresh token.
+func (x *running) accessToken(ctx context.Context, with *credential.Refreshed) (*exchange.Result, error) {
+	access, expires, err := x.ep.route.AccessTokens.Mint(ctx, with)
+	if err != nil {
+		return nil, err
+	}
+	x.g.metrics.minted.Inc()
+	return &exchange.Result{Token: access, Refresh: with.Token, Expires: expires, Account: with.Proof.Account}, nil
+}
+
+// revokeSession ends the login that a refresh token belongs to. Whoever shows one that was used before ended it already.
+func (x *running) revokeSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
+	rt := x.ep.route
+	if rt.Refresh == nil || p.refresh == nil {
+		return nil, errNoSessions
+	}
+	return &exchange.Result{}, rt.Refresh.End(ctx, p.refresh)
+}
+
+// checkSession says what an access token is good for: that it is has been proven.
+func (x *running) checkSession(_ context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
+	result := &exchange.Result{Account: p.account}
+	for i := range p.proofs {
+		if p.proofs[i].Kind == policy.KindJWT {
+			result.Expires = p.proofs[i].Expires
+		}
+	}
+	return result, nil
+}

@@ -1,0 +1,321 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/holder"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// This file is stage 4: who is calling. What can be shown again is proven first; then the exchange's places are taken and a
+// repeated call is recognised; only then is used up what can be used once.
+
+// proven is what stage 4 found out.
+type proven struct {
+	partner *policy.Partner // nil is anonymous
+	user    string
+	account string // the partner's service account
+	proofs  []policy.Proof
+
+	refresh *credential.Refreshed // of the refresh token that was used up
+}
+
+func (p *proven) add(proof policy.Proof) {
+	p.proofs = append(p.proofs, proof)
+	if p.user == "" {
+		p.user = proof.User
+	}
+	if p.account == "" {
+		p.account = proof.Account
+	}
+}
+
+// prove is stage 4.
+func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error) {
+	var p proven
+	if x.l.ClientCAs != nil {
+		if err := x.proveCertificate(ctx, &p); err != nil {
+			return proven{}, err
+		}
+	}
+	if rt := x.ep.route; rt.Partner != "" {
+		p.partner = x.st.config.Partners.ByID(rt.Partner)
+	}
+	for _, c := range call.Credentials {
+		if singleUse(c.Kind) {
+			continue
+		}
+		proof, err := x.proveReusable(ctx, call, c, &p)
+		if err != nil {
+			return proven{}, err
+		}
+		if err := x.accept(proof, &p); err != nil {
+			return proven{}, err
+		}
+	}
+	if err := x.proveAccount(call, &p); err != nil {
+		return proven{}, err
+	}
+	if err := x.limitCredentials(ctx, &p); err != nil {
+		return proven{}, err
+	}
+	if err := x.reserve(call, &p); err != nil {
+		return proven{}, err
+	}
+	if err := x.beginIdempotent(ctx, call, &p); err != nil {
+		return proven{}, err
+	}
+	if x.idempotent.replays() {
+		return p, nil
+	}
+	for _, c := range call.Credentials {
+		if !singleUse(c.Kind) {
+			continue
+		}
+		if err := x.proveOnce(ctx, call, c, &p); err != nil {
+			return proven{}, err
+		}
+	}
+	return p, nil
+}
+
+func singleUse(kind policy.Kind) bool {
+	traits, _ := credential.Of(kind)
+	return traits.SingleUse
+}
+
+// proveCertificate finds the partner of the connection's certificate. A verified certificate of nobody we know is
+// forbidden: its handshake was good.
+func (x *running) proveCertificate(ctx context.Context, p *proven) error {
+	if x.peer == nil { // the connection is older than the configuration that requires one
+		return exchange.Fail(exchange.Forbidden, "no_certificate")
+	}
+	x.event.Certificate = x.peer.fingerprint
+	j := x.peer.judged(ctx, x.st, x.l.ClientCAs, x.request.Received)
+	if j.err != nil {
+		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
+	}
+	x.event.Partner = j.partner.ID
+	p.partner = j.partner
+	p.add(j.proof)
+	return nil
+}
+
+// errNoProver: the route has nothing that such a credential could be proven with, so it proves nothing.
+func errNoProver(kind policy.Kind) error {
+	return &policy.Refused{Kind: kind, Reason: policy.RefusedUnknown, Detail: "the route has no key for it"}
+}
+
+// proveReusable proves a credential that can be shown any number of times.
+func (x *running) proveReusable(ctx context.Context, call *exchange.Call, c policy.Credential, p *proven) (policy.Proof, error) {
+	rt := x.ep.route
+	switch {
+	case c.Kind == policy.KindCookie && rt.Cookies != nil:
+		return rt.Cookies.Prove(ctx, c)
+	case c.Kind == policy.KindAPIKey && x.st.config.APIKeys != nil:
+		return x.st.config.APIKeys.Prove(ctx, c)
+	case c.Kind == policy.KindJWT && rt.AccessTokens != nil:
+		return rt.AccessTokens.Prove(ctx, c)
+	case c.Kind == policy.KindPublicKey && rt.Accounts != nil:
+		return rt.Accounts.ProvePublicKey(ctx, call.Account, c)
+	case c.Kind == policy.KindSignature && rt.Accounts != nil:
+		return x.proveSignature(ctx, call, c, p)
+	}
+	return policy.Proof{}, errNoProver(c.Kind)
+}
+
+// proveSignature proves a service account's signature over the request's body, which the vault digests.
+func (x *running) proveSignature(ctx context.Context, call *exchange.Call, c policy.Credential, p *proven) (policy.Proof, error) {
+	account := p.account
+	if account == "" {
+		account = call.Account
+	}
+	if call.Assertion {
+		return x.ep.route.Accounts.ProveAssertion(ctx, account, c)
+	}
+	var digest [32]byte
+	if x.request.Clear != nil {
+		var err error
+		if digest, err = x.request.Clear.Digest(vault.CanonSortedValues); err != nil {
+			return policy.Proof{}, &exchange.Failure{
+				Kind: exchange.BadRequest, At: exchange.Place{In: "body", Name: "canonical"}, Reason: "canonical", Err: err,
+			}
+		}
+	}
+	return x.ep.route.Accounts.ProveSignature(ctx, account, digest, c)
+}
+
+// accept adds a proof, whose partner must be there and the one that is known already.
+func (x *running) accept(proof policy.Proof, p *proven) error {
+	if proof.Partner != "" {
+		partner := x.st.config.Partners.ByID(proof.Partner)
+		if partner == nil || p.partner != nil && p.partner.ID != partner.ID {
+			return &policy.Refused{Kind: proof.Kind, Reason: policy.RefusedPartner}
+		}
+		p.partner = partner
+	}
+	p.add(proof)
+	x.event.User, x.event.Account = p.user, p.account
+	if p.partner != nil {
+		x.event.Partner = p.partner.ID
+	}
+	return nil
+}
+
+// proveAccount asks for what a service account must show beside what it showed.
+func (x *running) proveAccount(call *exchange.Call, p *proven) error {
+	accounts := x.ep.route.Accounts
+	if accounts == nil || p.account == "" {
+		return nil
+	}
+	if x.ep.Operations[0] == policy.SessionMint {
+		return accounts.MayLogIn(p.account, p.proofs)
+	}
+	return accounts.MayCall(p.account, p.proofs, x.request.Clear != nil && !x.request.Clear.Empty())
+}
+
+// limitCredentials takes one from the limit of each credential, before anything is spent.
+func (x *running) limitCredentials(ctx context.Context, p *proven) error {
+	rate := x.st.limits.Credential
+	if rate.IsZero() {
+		return nil
+	}
+	for i := range p.proofs {
+		id := p.proofs[i].ID
+		if id == "" {
+			continue
+		}
+		if err := x.limit(ctx, "credential", limitDigest(x.st.config.CardDigest, "credential", id), rate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reserve takes what the exchange will need, after what can be proven cheaply and before anything is spent: the partner's
+// slot, one at the issuer, a place with its circuit breaker, and a place in the queue for the one RSA operation.
+func (x *running) reserve(call *exchange.Call, p *proven) error {
+	if known := x.st.partners[x.expected(call, p)]; known != nil && !x.held.take(known.slots) {
+		return x.shed("partner")
+	}
+	rt := x.ep.route
+	if rt.issuer == nil || !asksIssuer(call.Operations) {
+		return nil
+	}
+	if !x.held.take(rt.issuer) {
+		return x.shed("issuer")
+	}
+	var ok bool
+	if x.verdict, ok = rt.Issuer.allow(x.g.metrics); !ok {
+		return x.shed("circuit")
+	}
+	if !call.Preamble.Present() {
+		return nil
+	}
+	var err error
+	if x.slot, err = x.g.services.Vault.Reserve(); err != nil {
+		return x.shed("rsa")
+	}
+	return nil
+}
+
+// expected is the partner that the exchange will be about: proven already, or named by a token that is still to be
+// redeemed. Nothing but a share of the load depends on it.
+func (x *running) expected(call *exchange.Call, p *proven) string {
+	if p.partner != nil {
+		return p.partner.ID
+	}
+	for _, c := range call.Credentials {
+		if c.Kind == policy.KindToken {
+			return x.st.config.Tokens.Partner(c)
+		}
+	}
+	return ""
+}
+
+// proveOnce proves a credential by using it up. The attempt id is drawn here and never taken from the wire [9].
+func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.Credential, p *proven) error {
+	var attempt store.Attempt
+	rand.Read(attempt[:])
+	switch rt := x.ep.route; {
+	case c.Kind == policy.KindToken:
+		return x.redeem(ctx, c, credential.Redemption{Attempt: attempt, Nonce: call.Nonce, Keep: rt.KeepOnWrongProof}, p)
+	case c.Kind == policy.KindRefresh && rt.Refresh != nil:
+		return x.redeemRefresh(ctx, c, attempt, p)
+	case c.Kind == policy.KindChallenge && rt.Challenges != nil:
+		return x.takeChallenge(ctx, call, c, attempt, p)
+	}
+	return errNoProver(c.Kind)
+}
+
+// redeem uses a token up.
+func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.Redemption, p *proven) error {
+	proof, err := x.st.config.Tokens.Redeem(ctx, c, r)
+	if err == nil {
+		x.g.metrics.redeemed.Inc()
+		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
+		err = x.belongs(proof.Grant, p)
+	}
+	var refused *policy.Refused
+	if errors.As(err, &refused) {
+		x.g.metrics.refused.WithLabelValues(refused.Reason).Inc()
+	}
+	if err != nil {
+		return err
+	}
+	p.add(proof)
+	x.event.User = p.user
+	return nil
+}
+
+// belongs finds the partner whose token it is: switched on, and the one whose certificate is there, where one is.
+func (x *running) belongs(grant *policy.Grant, p *proven) error {
+	partner := x.st.config.Partners.ByID(grant.Partner)
+	if partner == nil || partner.Disabled || p.partner != nil && p.partner.ID != partner.ID {
+		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
+	}
+	p.partner = partner
+	return nil
+}
+
+// redeemRefresh uses a refresh token up. One that was used before ends its whole family, which package credential sees to.
+func (x *running) redeemRefresh(ctx context.Context, c policy.Credential, attempt store.Attempt, p *proven) error {
+	refreshed, err := x.ep.route.Refresh.Redeem(ctx, c, attempt)
+	if err != nil {
+		return err
+	}
+	p.refresh = refreshed
+	return x.accept(refreshed.Proof, p)
+}
+
+// takeChallenge takes a challenge and judges what was signed for it.
+func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c policy.Credential, attempt store.Attempt, p *proven) error {
+	rt := x.ep.route
+	signer := call.Signed.User
+	if signer == "" {
+		signer = p.user
+	}
+	challenge, err := rt.Challenges.take(ctx, call, c, signer, attempt)
+	if err != nil {
+		return err
+	}
+	user, err := x.st.config.Holders.User(ctx, signer)
+	switch {
+	case errors.Is(err, holder.ErrNoUser):
+		return exchange.Fail(exchange.CredentialUnknown, "no_credential")
+	case err != nil:
+		return fmt.Errorf("%w: %w", errDirectory, err)
+	}
+	proof, err := rt.Challenges.judge(ctx, call, challenge, user)
+	if err != nil {
+		return err
+	}
+	return x.accept(proof, p)
+}
