@@ -24,6 +24,7 @@ func success(body map[string]any) *answer { return &answer{status: http.StatusOK
 var optional = []string{
 	"encryptedCvc", "encryptedPin", "expirationMonth", "lastName", "timeBasedSecret", // Rain
 	"card_details", "card_security_code", "ephemeral_key", // Bridge
+	"account_number", "amount", "balances", // Payments
 }
 
 // deliver sends the answer as the fault has it. It waits no longer than the caller or, for a fault, until Shutdown.

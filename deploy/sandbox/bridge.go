@@ -25,7 +25,8 @@ type BridgeConfig struct {
 // account or for a customer. Safe for concurrent use.
 //
 // An ephemeral key is for one card account and one nonce, lives five minutes, and is gone with the first reveal that presents it, whatever that
-// reveal proves. Freezing is for payments: the details of a frozen card are revealed as before, which is our assumption. A reveal that Fault500 or FaultPANInError stands in for presents nothing.
+// reveal proves. A reveal that Fault500 or FaultPANInError stands in for presents nothing. Freezing is for payments: the details of a frozen
+// card are revealed as before, which is our assumption.
 type Bridge struct {
 	*issuer
 	apiKey  [sha256.Size]byte

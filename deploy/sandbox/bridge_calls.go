@@ -6,8 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
-	"net/url"
-	"slices"
 	"time"
 )
 
@@ -176,16 +174,4 @@ func accountBody(c Card) map[string]any {
 		"id": c.ID, "customer_id": c.UserID, "status": bridgeStatus[c.Status],
 		"card_details": map[string]any{"last_4": c.last4(), "expiry": c.monthYear(), "bin": c.PAN[:6], "pin_status": pin},
 	}
-}
-
-// oneOf returns the value of a parameter that has two names and is there exactly once and not empty.
-func oneOf(query url.Values, names ...string) (string, bool) {
-	var values []string
-	for _, name := range names {
-		values = slices.Concat(values, query[name])
-	}
-	if len(values) != 1 || values[0] == "" {
-		return "", false
-	}
-	return values[0], true
 }

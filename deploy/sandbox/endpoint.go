@@ -9,6 +9,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -29,9 +31,10 @@ type endpoint[I any] struct {
 // request is an authenticated request for something that exists.
 type request struct {
 	*http.Request
-	id   string // what the call is for: a card's, a user's or a deal's; may be empty where it is for all that the caller has
-	card Card   // zero where it is not for a card
-	body []byte
+	account string // whose API key it came with, where there are several
+	id      string // of the card, user or deal that the call is for; empty where it is for none
+	card    Card   // zero where the call is for none
+	body    []byte
 }
 
 // find returns the endpoint that a request names and the ids in its path. Without one, its call is CallOther, and known says whether the path
@@ -87,6 +90,18 @@ func bearer(h http.Header) (string, bool) {
 	value, _ := one(h, "Authorization")
 	scheme, token, _ := strings.Cut(value, " ")
 	return token, strings.EqualFold(scheme, "Bearer") && token != ""
+}
+
+// oneOf returns the value of a parameter that has two names and is there exactly once and not empty.
+func oneOf(query url.Values, names ...string) (string, bool) {
+	var values []string
+	for _, name := range names {
+		values = slices.Concat(values, query[name])
+	}
+	if len(values) != 1 || values[0] == "" {
+		return "", false
+	}
+	return values[0], true
 }
 
 // isJSON reports whether the Content-Type is JSON. Where there is no body, it may be absent.

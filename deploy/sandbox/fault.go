@@ -53,7 +53,7 @@ var (
 	// FaultWrongIV answers another well-formed IV than the one used. Answers without sealed values stay as they are.
 	FaultWrongIV = Fault{kind: faultWrongIV}
 	// FaultMissingField leaves out encryptedCvc, encryptedPin, expirationMonth, lastName or timeBasedSecret (Rain), card_details,
-	// card_security_code or ephemeral_key (Bridge), whichever the answer has.
+	// card_security_code or ephemeral_key (Bridge), account_number, amount or balances (Payments), whichever the answer has.
 	FaultMissingField = Fault{kind: faultMissingField}
 	// FaultHugeBody puts 16 MiB of spaces before the last brace of a valid answer, without stating a length.
 	FaultHugeBody = Fault{kind: faultHugeBody}
