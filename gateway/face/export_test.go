@@ -5,6 +5,14 @@ import "github.com/cardstile/cardstile/gateway/exchange"
 // Answers are the tables of failures, by face; "problem" is that of no face.
 var Answers = map[string]map[exchange.Kind]answer{"exa": exaAnswers, "gnosispay": gnosisPayAnswers, "problem": problems}
 
+// Says reports whether a face has an answer of its own to a kind, or to what stands in for it.
+func Says(name string, kind exchange.Kind) bool {
+	_, own := Answers[name][kind]
+	instead, stands := stands[kind]
+	_, other := Answers[name][instead]
+	return own || stands && other
+}
+
 // Names lists the faces.
 func Names() []string {
 	names := make([]string, 0, len(kinds))

@@ -145,8 +145,11 @@ func describe(e *face.Endpoint, c *exchange.Call, err error) string {
 	if c.PIN != (vault.Sealed{}) {
 		fmt.Fprintf(&b, "pin data %q iv %q\n", c.PIN.Data, c.PIN.IV)
 	}
-	if c.Bind != (exchange.Bind{}) {
-		fmt.Fprintf(&b, "bind operation %q card %q session %x\n", c.Bind.Operation, c.Bind.Card, c.Bind.SessionHash)
+	if c.Bind.TTL != 0 {
+		fmt.Fprintf(&b, "ttl %s\n", c.Bind.TTL)
+	}
+	if bind := c.Bind; bind != (exchange.Bind{TTL: bind.TTL}) {
+		fmt.Fprintf(&b, "bind operation %q card %q session %x\n", bind.Operation, bind.Card, bind.SessionHash)
 	}
 	return b.String()
 }
@@ -212,11 +215,11 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 		f := newFace(t, name, everything())
 		var b strings.Builder
 		for _, kind := range exchange.Kinds() {
-			if _, ok := face.Answers[name][kind]; !ok {
+			if !face.Says(name, kind) {
 				t.Errorf("%s has no answer to %s", name, kind)
 			}
 			var out exchange.Response
-			f.Fail(kind, &out)
+			f.Fail(kind, exchange.Place{}, &out)
 			if out.Status < 400 || out.Status > 599 || out.ContentType != "application/json" || !json.Valid(out.Body) {
 				t.Errorf("%s, %s: %d %s %s", name, kind, out.Status, out.ContentType, out.Body)
 			}
@@ -241,7 +244,8 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 func TestRefusalsAreIdentical(t *testing.T) {
 	fail := map[string]func(exchange.Kind, *exchange.Response){"problem": face.FailProblem}
 	for _, name := range face.Names() {
-		fail[name] = newFace(t, name, everything()).Fail
+		f := newFace(t, name, everything())
+		fail[name] = func(kind exchange.Kind, out *exchange.Response) { f.Fail(kind, exchange.Place{}, out) }
 	}
 	for name, fail := range fail {
 		for _, kind := range exchange.Kinds() {
@@ -265,8 +269,8 @@ func TestUnknownKindIsOpaque(t *testing.T) {
 	for _, name := range face.Names() {
 		f := newFace(t, name, everything())
 		var internal, unknown exchange.Response
-		f.Fail(exchange.Internal, &internal)
-		f.Fail(exchange.KindCount+1, &unknown)
+		f.Fail(exchange.Internal, exchange.Place{}, &internal)
+		f.Fail(exchange.KindCount+1, exchange.Place{}, &unknown)
 		if unknown.Status != internal.Status || !bytes.Equal(unknown.Body, internal.Body) {
 			t.Errorf("%s: %d %s", name, unknown.Status, unknown.Body)
 		}

@@ -238,7 +238,7 @@ func TestGnosisPayErrorsSayTheSameTwice(t *testing.T) {
 	f := newFace(t, "gnosispay", everything())
 	for _, kind := range exchange.Kinds() {
 		var out exchange.Response
-		f.Fail(kind, &out)
+		f.Fail(kind, exchange.Place{}, &out)
 		if m := form.FindSubmatch(out.Body); m == nil || string(m[1]) != string(m[2]) {
 			t.Errorf("%s: %s", kind, out.Body)
 		}
