@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -30,14 +29,6 @@ const (
 	recordLabel = "cardstile login record v1"
 )
 
-// A login record is version(1) expiry(8, Unix ms, big endian) MAC(32), the MAC
-// over label, digest and expiry: whoever writes to the store can end a login,
-// but neither begin nor extend one.
-const (
-	loginVersion     = 1
-	loginRecordBytes = 1 + 8 + 32
-)
-
 // CookiesConfig configures Cookies.
 type CookiesConfig struct {
 	Face    string       // whose cookies these are: a login counts there alone
@@ -56,7 +47,10 @@ type CookiesConfig struct {
 }
 
 // Cookies proves users by signed cookies.
-type Cookies struct{ config CookiesConfig }
+type Cookies struct {
+	config CookiesConfig
+	logins live // unless stateless
+}
 
 var _ Prover = (*Cookies)(nil)
 
@@ -75,7 +69,10 @@ func NewCookies(config CookiesConfig) (*Cookies, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Cookies{config}, nil
+	return &Cookies{config, live{
+		kind: store.KindLogin, label: loginLabel, recordLabel: recordLabel,
+		face: config.Face, macs: config.Logins, records: config.Records, now: config.Now,
+	}}, nil
 }
 
 // Prove names the user of a cookie. Refused as "malformed", "signature", or
@@ -90,7 +87,7 @@ func (c *Cookies) Prove(ctx context.Context, credential policy.Credential) (poli
 		return policy.Proof{}, refuse(policy.KindCookie, policy.RefusedSignature, "")
 	}
 	if !c.config.Stateless {
-		if err := c.loggedIn(ctx, value); err != nil {
+		if err := c.logins.check(ctx, policy.KindCookie, value); err != nil {
 			return policy.Proof{}, err
 		}
 	}
@@ -113,10 +110,7 @@ func (c *Cookies) Login(ctx context.Context, value string, ttl time.Duration) er
 	if !validCookieValue(value) || ttl <= 0 {
 		return errors.New("login: the value is no cookie's, or the time to live is not positive")
 	}
-	mac := c.config.Logins[0]
-	digest := c.loginDigest(mac, value)
-	record := loginRecord(mac, digest, c.config.Now().Add(ttl).UnixMilli())
-	if err := c.config.Records.Put(ctx, store.KindLogin, digest, record, ttl); err != nil {
+	if err := c.logins.begin(ctx, value, ttl); err != nil {
 		return fmt.Errorf("login: %w", err)
 	}
 	return nil
@@ -128,10 +122,8 @@ func (c *Cookies) Logout(ctx context.Context, value string) error {
 	if c.config.Stateless {
 		return errors.New("logout: stateless cookies have no logins")
 	}
-	for _, mac := range c.config.Logins {
-		if err := c.config.Records.Delete(ctx, store.KindLogin, c.loginDigest(mac, value)); err != nil {
-			return fmt.Errorf("logout: %w", err)
-		}
+	if err := c.logins.end(ctx, value); err != nil {
+		return fmt.Errorf("logout: %w", err)
 	}
 	return nil
 }
@@ -152,57 +144,6 @@ func (c *Cookies) signed(value, signature string) bool {
 // sign writes the 44 characters of a value's signature.
 func sign(key policy.MAC, value string, signature *[cookieSignatureText]byte) {
 	base64.StdEncoding.Encode(signature[:], key.MAC(nil, []byte(value)))
-}
-
-// loggedIn looks for a live login of the value under each key.
-func (c *Cookies) loggedIn(ctx context.Context, value string) error {
-	for _, mac := range c.config.Logins {
-		digest := c.loginDigest(mac, value)
-		record, err := c.config.Records.Get(ctx, store.KindLogin, digest)
-		switch {
-		case errors.Is(err, store.ErrUnknown):
-			continue
-		case err != nil:
-			return fmt.Errorf("login record: %w", err)
-		}
-		return c.checkRecord(mac, digest, record)
-	}
-	return refuse(policy.KindCookie, policy.RefusedLogin, "nobody is logged in with it")
-}
-
-// checkRecord refuses a record that is over, or that we did not write.
-func (c *Cookies) checkRecord(mac policy.MAC, digest store.Digest, record []byte) error {
-	if len(record) != loginRecordBytes || record[0] != loginVersion {
-		return refuse(policy.KindCookie, policy.RefusedLogin, "the login record is not ours")
-	}
-	expires := int64(binary.BigEndian.Uint64(record[1:]))
-	if subtle.ConstantTimeCompare(record, loginRecord(mac, digest, expires)) != 1 {
-		return refuse(policy.KindCookie, policy.RefusedLogin, "the login record is not ours")
-	}
-	if c.config.Now().UnixMilli() >= expires {
-		return refuse(policy.KindCookie, policy.RefusedLogin, "the login is over")
-	}
-	return nil
-}
-
-// loginDigest is where the login of a value is kept. The face's length stands
-// before it, so that no face and value run into each other.
-func (c *Cookies) loginDigest(mac policy.MAC, value string) store.Digest {
-	message := make([]byte, 0, len(loginLabel)+2+len(c.config.Face)+len(value))
-	message = append(message, loginLabel...)
-	message = binary.BigEndian.AppendUint16(message, uint16(len(c.config.Face)))
-	message = append(message, c.config.Face...)
-	message = append(message, value...)
-	return store.Digest(mac.MAC(nil, message))
-}
-
-func loginRecord(mac policy.MAC, digest store.Digest, expires int64) []byte {
-	record := make([]byte, 0, loginRecordBytes)
-	record = append(record, loginVersion)
-	record = binary.BigEndian.AppendUint64(record, uint64(expires))
-	message := make([]byte, 0, len(recordLabel)+len(digest)+8)
-	message = append(append(message, recordLabel...), digest[:]...)
-	return mac.MAC(record, append(message, record[1:]...))
 }
 
 // parseCookie takes the text of a cookie apart, without looking whether the

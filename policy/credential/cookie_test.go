@@ -2,8 +2,10 @@ package credential_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -255,6 +257,25 @@ func TestLoginRecordCannotBeWritten(t *testing.T) {
 	}
 	_, bobs := records.only(t)
 	check(bobs)
+}
+
+// TestLoginRecordsStayReadable: an upgrade logs nobody out.
+func TestLoginRecordsStayReadable(t *testing.T) {
+	at, records, key := newClock(), newTampered(), newKey("login")
+	c := cookies(t, func(c *credential.CookiesConfig) { c.Records, c.Now = records, at.now })
+	digest := key.MAC(nil, []byte("cardstile login v1\x00\x03exaada"))
+	record := binary.BigEndian.AppendUint64([]byte{1}, uint64(at.now().Add(time.Hour).UnixMilli()))
+	record = key.MAC(record, slices.Concat([]byte("cardstile login record v1"), digest, record[1:]))
+	records.values[store.Digest(digest)] = record
+	if proof, err := c.Prove(t.Context(), cookie(c.Sign("ada"))); err != nil || proof.User != "ada" {
+		t.Errorf("%+v, %v", proof, err)
+	}
+	if err := c.Login(t.Context(), "ada", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, written := records.only(t); !bytes.Equal(written, record) {
+		t.Errorf("%x is written, want %x", written, record)
+	}
 }
 
 func TestCookiesWithoutStore(t *testing.T) {
