@@ -52,7 +52,7 @@ func (i *issuer) deliver(w http.ResponseWriter, req *http.Request, a *answer, f 
 		}
 	}
 
-	text := a.text()
+	text := marshal(a.body)
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("X-Request-Id", randomHex(16))
@@ -96,11 +96,12 @@ func wait(req *http.Request, t <-chan time.Time, closed <-chan struct{}) {
 	}
 }
 
-func (a *answer) text() []byte {
+// marshal returns JSON in which no character is escaped for HTML's sake.
+func marshal(v any) []byte {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(a.body); err != nil {
+	if err := e.Encode(v); err != nil {
 		panic("sandbox: internal error: " + err.Error())
 	}
 	return bytes.TrimRight(out.Bytes(), "\n")
