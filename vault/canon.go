@@ -13,7 +13,7 @@ import (
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
-// Canon is what of a body is digested. The zero Canon is none and is refused. They are a closed set because they read
+// Canon is what of a message is digested. The zero Canon is none and is refused. They are a closed set because they read
 // card data: another one is another constant here.
 type Canon uint8
 

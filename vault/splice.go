@@ -51,7 +51,8 @@ type Replacement struct {
 
 // Rewrite composes a message of a whole body with declared members replaced, and all else as it stood. A sensitive member
 // that is there, other than null, and is not replaced is [ErrSplice]: nothing that was declared leaves as it came.
-// Replacements of what is not there are [ErrMember]. A nil Session does where no replacement is a handle.
+// Replacements of what is not there are [ErrMember]. A nil Session does where no replacement is a handle: with none at
+// all, what comes out is the body as it stood. Of an empty body that is a message of zero bytes.
 // The caller destroys the message.
 func (s *Session) Rewrite(b *Body, with []Replacement) (*Outgoing, error) {
 	raw := b.raw.Bytes()
@@ -68,6 +69,9 @@ func (s *Session) Rewrite(b *Body, with []Replacement) (*Outgoing, error) {
 			return nil, ErrSplice
 		}
 		chosen[index] = &with[i]
+	}
+	if b.Empty() {
+		return &Outgoing{text: secret.New(0)}, nil
 	}
 	var few [12]piece
 	pieces, from := few[:0], 0
@@ -210,6 +214,17 @@ type Outgoing struct {
 
 // Len is the length of the message in bytes, 0 once destroyed.
 func (o *Outgoing) Len() int { return o.text.Len() }
+
+// Digest is SHA-256 of the canonical form of the message, for a check value that goes with it. It says as much of a card
+// number in it as [Body.Digest] does, and is not kept. A destroyed message is [ErrSplice]; one that has no such form is
+// [ErrBody].
+func (o *Outgoing) Digest(c Canon) (digest [32]byte, err error) {
+	text := o.text.Bytes()
+	if text == nil {
+		return digest, ErrSplice
+	}
+	return c.digest(text, maxBodyDepth)
+}
 
 // WriteTo implements [io.WriterTo]: one Write with all of it. A destroyed message is [ErrSplice].
 func (o *Outgoing) WriteTo(w io.Writer) (int64, error) {

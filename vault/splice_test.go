@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -268,6 +269,78 @@ func TestRewrite(t *testing.T) {
 	}
 	if o, err := none.Rewrite(newBody(t, dealShape, `{"account_number":"4"}`), []vault.Replacement{{Pointer: "/account_number", Text: "****"}}); err != nil || written(t, o) != `{"account_number":"****"}` {
 		t.Errorf("a mask without a session: %v", err)
+	}
+}
+
+// TestPassing: whatever JSON a body is, without a declared member it leaves as it came, with a digest that is its own.
+func TestPassing(t *testing.T) {
+	var none *vault.Session
+	for _, document := range []string{
+		`{}`, `[]`, `null`, `true`, `0`, `-1.50e+3`, `"x"`, `""`, "\t\r\n{ \"a\" : [ 1 , {} ] }\n", `[{"account_number":"4111111111111111"},[[]]]`, `{"x":{"account_number":"4"},"\u0061":"\ud83d\ude00\/"}`,
+		`"` + strings.Repeat("x", 100000) + `"`, strings.Repeat("[", 32) + strings.Repeat("]", 32),
+	} {
+		b := newBody(t, dealShape, document)
+		o, err := none.Rewrite(b, nil)
+		if err != nil {
+			t.Errorf("%.40s: %v", document, err)
+			continue
+		}
+		b.Close() // what leaves does not need what came
+		if got := written(t, o); got != document || o.Len() != len(document) {
+			t.Errorf("%.40s: %.40s", document, got)
+		}
+		if got, err := o.Digest(vault.CanonRaw); got != sha256.Sum256([]byte(document)) || err != nil {
+			t.Errorf("%.40s: %x, %v", document, got, err)
+		}
+		o.Destroy()
+	}
+	empty := must(vault.ReadBody(strings.NewReader(""), -1, dealShape))
+	if o, err := none.Rewrite(empty, []vault.Replacement{{Pointer: "/account_number", Text: "x"}}); o != nil || err != vault.ErrMember {
+		t.Errorf("an empty body with a replacement: %v", err)
+	}
+	o, err := none.Rewrite(empty, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(o.Reader()); len(got) != 0 || err != nil || written(t, o) != "" || o.HoldsPAN() {
+		t.Errorf("an empty body: %q, %v", got, err)
+	}
+	for _, c := range []vault.Canon{vault.CanonRaw, vault.CanonSortedValues} {
+		if got, err := o.Digest(c); got != sha256.Sum256(nil) || err != nil {
+			t.Errorf("an empty body, canon %d: %x, %v", c, got, err)
+		}
+	}
+	empty.Close()
+	if o, err := none.Rewrite(empty, nil); o != nil || err != vault.ErrSplice {
+		t.Errorf("an empty body, closed: %v", err)
+	}
+}
+
+// TestOutgoingDigest: what the receiver of a message computes, of the fields in clear too.
+func TestOutgoingDigest(t *testing.T) {
+	s, pan, cvc := clearFields(t, newHouse(t))
+	o := must(s.Render([]byte(`{"Z":,"n":10,"a":{"b":}}`), []vault.Splice{{At: 5, Field: pan}, {At: 22, Field: cvc}}))
+	received := must(vault.NewBody([]byte(written(t, o)), dealShape))
+	for c, text := range map[vault.Canon]string{vault.CanonRaw: `{"Z":"4111111111111111","n":10,"a":{"b":"123"}}`, vault.CanonSortedValues: "123104111111111111111"} {
+		got, err := o.Digest(c)
+		if got != sha256.Sum256([]byte(text)) || err != nil || got != must(received.Digest(c)) {
+			t.Errorf("canon %d: %x, %v", c, got, err)
+		}
+	}
+	if got, err := o.Digest(0); got != [32]byte{} || err == nil {
+		t.Errorf("no canon: %x", got)
+	}
+	list := must(s.Render([]byte(`[]`), nil))
+	if got, err := list.Digest(vault.CanonSortedValues); got != [32]byte{} || !errors.Is(err, vault.ErrBody) {
+		t.Errorf("an array: %x, %v", got, err)
+	}
+	deep := must(s.Render([]byte(strings.Repeat(`{"a":`, 999)+`{}`+strings.Repeat("}", 999)), nil))
+	if got, err := deep.Digest(vault.CanonSortedValues); got != sha256.Sum256(nil) || err != nil {
+		t.Errorf("as deep as a message may be: %x, %v", got, err)
+	}
+	o.Destroy()
+	if got, err := o.Digest(vault.CanonRaw); got != [32]byte{} || err != vault.ErrSplice {
+		t.Errorf("destroyed: %x, %v", got, err)
 	}
 }
 
