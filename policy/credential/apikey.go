@@ -38,6 +38,7 @@ type APIKeys struct {
 
 type apiKey struct {
 	digest      [sha256.Size]byte
+	id          string // Proof.ID
 	partner     string
 	environment string
 	revoked     bool
@@ -54,7 +55,10 @@ func LoadAPIKeys(path string) (*APIKeys, error) {
 	}
 	keys := &APIKeys{entries: make(map[[8]byte][]apiKey, len(all)), path: path, all: all}
 	for i := range all {
-		key := apiKey{partner: all[i].Partner, environment: all[i].Environment, revoked: all[i].Revoked != nil}
+		key := apiKey{
+			id:      idOf(policy.KindAPIKey, all[i].ID),
+			partner: all[i].Partner, environment: all[i].Environment, revoked: all[i].Revoked != nil,
+		}
 		_, _ = hex.Decode(key.digest[:], []byte(all[i].Digest)) // checked by List
 		short := [8]byte(key.digest[:])
 		keys.entries[short] = append(keys.entries[short], key)
@@ -100,7 +104,7 @@ func (k *APIKeys) Prove(_ context.Context, c policy.Credential) (policy.Proof, e
 		case key.environment != environment:
 			return policy.Proof{}, refuse(policy.KindAPIKey, policy.RefusedEnvironment, "the file says another one than the key")
 		}
-		return policy.Proof{Kind: policy.KindAPIKey, Partner: key.partner, Environment: key.environment}, nil
+		return policy.Proof{Kind: policy.KindAPIKey, Partner: key.partner, Environment: key.environment, ID: key.id}, nil
 	}
 	return policy.Proof{}, refuse(policy.KindAPIKey, policy.RefusedUnknown, "")
 }

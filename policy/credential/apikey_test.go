@@ -43,16 +43,16 @@ func load(t testing.TB, path string) *credential.APIKeys {
 func TestAPIKeyIsProvenUntilRevoked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "credentials.json")
 	one, oneSecret := add(t, path, "gp-demo", "test")
-	_, twoSecret := add(t, path, "gp-demo", "production")
-	_, otherSecret := add(t, path, "other", "test")
+	two, twoSecret := add(t, path, "gp-demo", "production")
+	other, otherSecret := add(t, path, "other", "test")
 	if !regexp.MustCompile(`^cs_test_[A-Za-z0-9_-]{43}$`).MatchString(oneSecret) || !strings.HasPrefix(twoSecret, "cs_production_") {
 		t.Errorf("keys are %q and %q", oneSecret, twoSecret)
 	}
 	keys := load(t, path)
 	for secret, want := range map[string]policy.Proof{
-		oneSecret:   {Kind: policy.KindAPIKey, Partner: "gp-demo", Environment: "test"},
-		twoSecret:   {Kind: policy.KindAPIKey, Partner: "gp-demo", Environment: "production"},
-		otherSecret: {Kind: policy.KindAPIKey, Partner: "other", Environment: "test"},
+		oneSecret:   {Kind: policy.KindAPIKey, Partner: "gp-demo", Environment: "test", ID: "api_key:" + one.ID},
+		twoSecret:   {Kind: policy.KindAPIKey, Partner: "gp-demo", Environment: "production", ID: "api_key:" + two.ID},
+		otherSecret: {Kind: policy.KindAPIKey, Partner: "other", Environment: "test", ID: "api_key:" + other.ID},
 	} {
 		if proof, err := keys.Prove(t.Context(), apiKey(secret)); err != nil || proof != want {
 			t.Errorf("%+v, %v; want %+v", proof, err, want)

@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -51,8 +52,9 @@ func (c *Certificates) Prove(_ context.Context, chain []*x509.Certificate) (poli
 			return policy.Proof{}, refuse(policy.KindCertificate, policy.RefusedExpired, "a certificate of the chain is not valid now")
 		}
 	}
+	fingerprint := policy.FingerprintOf(chain[0])
 	return policy.Proof{
 		Kind: policy.KindCertificate, Partner: partner.ID, Environment: partner.Environment,
-		Certificate: policy.FingerprintOf(chain[0]),
+		Certificate: fingerprint, ID: idOf(policy.KindCertificate, hex.EncodeToString(fingerprint[:])),
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"math/big"
 	"testing"
 	"time"
@@ -61,7 +62,11 @@ func TestCertificates(t *testing.T) {
 	}
 	// A disabled partner is proven; the decision denies it.
 	proof, err := c.Prove(t.Context(), good)
-	want := policy.Proof{Kind: policy.KindCertificate, Partner: "gp-demo", Environment: "test", Certificate: policy.FingerprintOf(good[0])}
+	fingerprint := policy.FingerprintOf(good[0])
+	want := policy.Proof{
+		Kind: policy.KindCertificate, Partner: "gp-demo", Environment: "test",
+		Certificate: fingerprint, ID: fmt.Sprintf("certificate:%x", fingerprint),
+	}
 	if err != nil || proof != want {
 		t.Errorf("%+v, %v", proof, err)
 	}

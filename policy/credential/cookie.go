@@ -91,7 +91,7 @@ func (c *Cookies) Prove(ctx context.Context, credential policy.Credential) (poli
 			return policy.Proof{}, err
 		}
 	}
-	return policy.Proof{Kind: policy.KindCookie, User: value}, nil
+	return policy.Proof{Kind: policy.KindCookie, User: value, ID: idOf(policy.KindCookie, value)}, nil
 }
 
 // Sign returns the text of the cookie for a value, signed with the primary key.

@@ -56,7 +56,7 @@ func TestCookieVector(t *testing.T) {
 		"all encoded":         strings.Replace(strings.Replace(exaCookie, "0x", "%30x", 1), ".", "%2E", 1),
 	} {
 		proof, err := c.Prove(t.Context(), cookie(text))
-		if err != nil || proof != (policy.Proof{Kind: policy.KindCookie, User: exaValue}) {
+		if err != nil || proof != (policy.Proof{Kind: policy.KindCookie, User: exaValue, ID: "cookie:" + exaValue}) {
 			t.Errorf("%s: %+v, %v", name, proof, err)
 		}
 	}

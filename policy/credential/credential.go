@@ -60,6 +60,9 @@ func Of(kind policy.Kind) (Traits, bool) {
 	return traits, ok
 }
 
+// idOf is the Proof.ID of a credential: its kind, and its id among that kind.
+func idOf(kind policy.Kind, id string) string { return string(kind) + ":" + id }
+
 // refuse is a refusal of one kind.
 func refuse(kind policy.Kind, reason, detail string) error {
 	return &policy.Refused{Kind: kind, Reason: reason, Detail: detail}
