@@ -38,7 +38,7 @@ func TestShapeRefuses(t *testing.T) {
 		"around":                {Public: []string{"/a/b"}, Clear: pan("/a")},
 		"inside a sealed one":   {Public: []string{"/a/iv"}, Sealed: pan("/a")},
 		"no field":              {Clear: map[string]vault.Field{"/a": 0}},
-		"unknown field":         {Sealed: map[string]vault.Field{"/a": 4}},
+		"unknown field":         {Sealed: map[string]vault.Field{"/a": 5}},
 		"negative bytes":        {MaxBytes: -1},
 		"too many bytes":        {MaxBytes: 16<<20 + 1},
 		"negative depth":        {MaxDepth: -1},

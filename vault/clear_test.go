@@ -14,10 +14,10 @@ import (
 // bridgeShape is card details in clear, as Bridge answers them.
 var bridgeShape = must(vault.NewShape(vault.ShapeConfig{
 	Public: []string{"/expiry_date"},
-	Clear:  map[string]vault.Field{"/card_number": vault.FieldPAN, "/card_security_code": vault.FieldCVC, "/pin": vault.FieldPIN},
+	Clear:  map[string]vault.Field{"/card_number": vault.FieldPAN, "/card_security_code": vault.FieldCVC, "/pin": vault.FieldPIN, "/iban": vault.FieldAccount},
 }))
 
-const bridgeAnswer = `{"card_number":"4111111111111111","card_security_code":"123","pin":"245820FFFFFFFFFF","expiry_date":"12/30"}`
+const bridgeAnswer = `{"card_number":"4111111111111111","card_security_code":"123","pin":"245820FFFFFFFFFF","iban":"GB29 NWBK 6016 1331 9268 19","expiry_date":"12/30"}`
 
 // openLegs gives a session of any two legs, and the far ends of those that are sealed.
 func (h *house) openLegs(t testing.TB, clearClient, clearIssuer bool) (s *vault.Session, client, issuer *peer) {
@@ -84,9 +84,10 @@ func written(t testing.TB, o *vault.Outgoing) string {
 func TestClearLegs(t *testing.T) {
 	h := newHouse(t)
 	values := map[vault.Field]struct{ pointer, text string }{
-		vault.FieldPAN: {"/card_number", "4111111111111111"},
-		vault.FieldCVC: {"/card_security_code", "123"},
-		vault.FieldPIN: {"/pin", "245820FFFFFFFFFF"},
+		vault.FieldPAN:     {"/card_number", "4111111111111111"},
+		vault.FieldCVC:     {"/card_security_code", "123"},
+		vault.FieldPIN:     {"/pin", "245820FFFFFFFFFF"},
+		vault.FieldAccount: {"/iban", "GB29 NWBK 6016 1331 9268 19"},
 	}
 	for _, legs := range []struct{ client, issuer bool }{{true, false}, {false, true}, {true, true}} {
 		s, client, issuer := h.openLegs(t, legs.client, legs.issuer)
@@ -148,6 +149,9 @@ func TestClearLegsCheck(t *testing.T) {
 			{`"12"`, vault.FieldCVC, vault.ToClient, vault.ErrOpen},
 			{`"12345"`, vault.FieldCVC, vault.ToClient, vault.ErrOpen},
 			{`"5820"`, vault.FieldPIN, vault.ToClient, vault.ErrOpen},
+			{`"GB29\u00a0NWBK"`, vault.FieldAccount, vault.ToClient, vault.ErrOpen},
+			{`"GB29\"NWBK"`, vault.FieldAccount, vault.ToClient, vault.ErrOpen},
+			{`"\u0047B29\u002dNWBK"`, vault.FieldAccount, vault.ToClient, nil},
 			{`"\u0034111\u00311111111111\u0031"`, vault.FieldPAN, vault.ToClient, nil},
 			{`"` + strings.Repeat(`\u0034`, 19) + `"`, vault.FieldPAN, vault.ToClient, nil},
 			{`"4111111111111111"`, vault.FieldPAN, vault.ToClient, nil},
@@ -337,6 +341,15 @@ func TestMask(t *testing.T) {
 			t.Errorf("a handle on a sealed leg: %q, %v", got, err)
 		}
 	}
+	for text, want := range map[string]string{
+		"4111111111111111": "411111******1111", "411111111111111": "***********1111", "1234567890123456789012345678901234": "123456************************1234",
+		"GB29NWBK60161331926819": "******************6819", "4111 1111 1111 1111": "***************1111", "+994501234567": "*********4567", "411111111111111a": "************111a",
+		"12345678": "****5678", "1234567": "***", "1234": "***", "AB 12": "***",
+	} {
+		if got, err := s.Mask(vault.FieldAccount, issuer.seal(text, 16)); got != want || err != nil {
+			t.Errorf("account: %q, %v, want %q", got, err, want)
+		}
+	}
 	for f, text := range map[vault.Field]string{vault.FieldCVC: "1234", vault.FieldPIN: "245820FFFFFFFFFF"} {
 		if got, err := s.Mask(f, issuer.seal(text, 16)); got != "***" || err != nil {
 			t.Errorf("%s: %q, %v", f, got, err)
@@ -345,7 +358,7 @@ func TestMask(t *testing.T) {
 	for name, c := range map[string]struct {
 		f    vault.Field
 		text string
-	}{"no PAN": {vault.FieldPAN, "41111111111"}, "letters": {vault.FieldPAN, "41111111111x"}, "no field": {0, "123"}, "unknown field": {4, "123"}, "CVC as PAN": {vault.FieldPAN, "123"}, "PAN as PIN": {vault.FieldPIN, "4111111111111111"}} {
+	}{"no PAN": {vault.FieldPAN, "41111111111"}, "letters": {vault.FieldPAN, "41111111111x"}, "no field": {0, "123"}, "unknown field": {5, "123"}, "CVC as PAN": {vault.FieldPAN, "123"}, "PAN as PIN": {vault.FieldPIN, "4111111111111111"}, "account of 3": {vault.FieldAccount, "123"}, "account with a dot": {vault.FieldAccount, "4111.1111"}} {
 		if got, err := s.Mask(c.f, issuer.seal(c.text, 16)); got != "" || err != vault.ErrOpen {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}

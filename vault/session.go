@@ -112,6 +112,8 @@ func check(f Field, d Direction, plaintext *secret.Buffer) error {
 		return digits(plaintext, 3, 4)
 	case FieldPIN:
 		return checkPIN(d, plaintext)
+	case FieldAccount:
+		return account(plaintext)
 	}
 	return ErrOpen
 }
@@ -133,19 +135,33 @@ func checkPIN(d Direction, plaintext *secret.Buffer) error {
 
 // digits wants from least to most ASCII digits.
 func digits(text *secret.Buffer, least, most int) error {
+	return each(text, least, most, isDigit)
+}
+
+// account wants an IBAN (at most 34 characters, ISO 13616-1), or whatever else of its length is written with the same.
+func account(text *secret.Buffer) error {
+	return each(text, 4, 34, func(c byte) bool {
+		return isDigit(c) || 'a' <= c|0x20 && c|0x20 <= 'z' || c == ' ' || c == '+' || c == '-'
+	})
+}
+
+// each wants from least to most bytes that are all ok. It looks at all of them, wherever the first bad one stands.
+func each(text *secret.Buffer, least, most int, ok func(byte) bool) error {
 	p := text.Bytes()
 	if len(p) < least || len(p) > most {
 		return ErrOpen
 	}
 	bad := false
 	for _, c := range p {
-		bad = c < '0' || c > '9' || bad
+		bad = !ok(c) || bad
 	}
 	if bad {
 		return ErrOpen
 	}
 	return nil
 }
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // decodedLen is the number of bytes that a base64 text stands for.
 func decodedLen(text string) int { return len(text)/4*3 - strings.Count(text, "=") }

@@ -142,8 +142,8 @@ func (p *piece) content(l *legs) (content []byte, ok bool) {
 	return content, len(content) > 0 && needsNoEscape(content)
 }
 
-// needsNoEscape reports whether a field stands in JSON as it is. All fields do, having passed their checks: digits and
-// the letters of a PIN block.
+// needsNoEscape reports whether a field stands in JSON as it is. All fields do, having passed their checks: digits, the
+// letters of a PIN block, and what an account number may have beside them.
 func needsNoEscape(text []byte) bool {
 	var bad bool
 	for _, c := range text {

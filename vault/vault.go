@@ -75,13 +75,14 @@ type Field uint8
 
 // The fields, and what their plaintext must be.
 const (
-	FieldPAN Field = iota + 1 // 12 to 19 digits
-	FieldCVC                  // 3 or 4 digits
-	FieldPIN                  // a PIN block, see package pinblock
+	FieldPAN     Field = iota + 1 // 12 to 19 digits
+	FieldCVC                      // 3 or 4 digits
+	FieldPIN                      // a PIN block, see package pinblock
+	FieldAccount                  // 4 to 34 ASCII letters, digits, spaces, '+' and '-': a card number, an IBAN or a phone number
 	fields
 )
 
-// String is "pan", "cvc" or "pin".
+// String is "pan", "cvc", "pin" or "account".
 func (f Field) String() string {
 	switch f {
 	case FieldPAN:
@@ -90,6 +91,8 @@ func (f Field) String() string {
 		return "cvc"
 	case FieldPIN:
 		return "pin"
+	case FieldAccount:
+		return "account"
 	}
 	return "invalid"
 }

@@ -200,6 +200,8 @@ func TestBothWays(t *testing.T) {
 		{vault.FieldPAN, "4111111111111111"}, {vault.FieldPAN, "411111111111"}, {vault.FieldPAN, "4111111111111111111"},
 		{vault.FieldCVC, "123"}, {vault.FieldCVC, "1234"},
 		{vault.FieldPIN, "245820FFFFFFFFFF"}, {vault.FieldPIN, "2c582039174658FF"},
+		{vault.FieldAccount, "4111111111111111"}, {vault.FieldAccount, "1234"}, {vault.FieldAccount, "GB29 NWBK 6016 1331 9268 19"},
+		{vault.FieldAccount, "MT31 MALT 0110 0000 0001 2345 mtlc"}, {vault.FieldAccount, "+994 50-123-45-67"},
 	} {
 		for _, ivBytes := range []int{12, 16} {
 			in := issuer.seal(c.text, ivBytes)
@@ -267,7 +269,7 @@ func TestResealRefuses(t *testing.T) {
 		in vault.Sealed
 	}{
 		"no field":                 {0, vault.ToClient, good},
-		"unknown field":            {4, vault.ToClient, good},
+		"unknown field":            {5, vault.ToClient, good},
 		"no direction":             {vault.FieldPAN, 0, good},
 		"unknown direction":        {vault.FieldPAN, 3, good},
 		"wrong direction":          {vault.FieldPAN, vault.ToIssuer, good},
@@ -293,6 +295,10 @@ func TestResealRefuses(t *testing.T) {
 		"CVC with LF":              {vault.FieldCVC, vault.ToClient, issuer.seal("123\n", 16)},
 		"PIN of 3":                 {vault.FieldPIN, vault.ToIssuer, client.seal("23582FFFFFFFFFFF", 16)},
 		"PIN without a block":      {vault.FieldPIN, vault.ToIssuer, client.seal("5820", 16)},
+		"account of 3":             {vault.FieldAccount, vault.ToClient, second},
+		"account of 35":            {vault.FieldAccount, vault.ToClient, issuer.seal(strings.Repeat("1", 35), 16)},
+		"account, empty":           {vault.FieldAccount, vault.ToClient, issuer.seal("", 16)},
+		"account for PAN":          {vault.FieldPAN, vault.ToClient, issuer.seal("GB29NWBK60161331", 16)},
 		"IV of 8":                  {vault.FieldPAN, vault.ToClient, issuer.seal("4111111111111111", 8)},
 		"IV of 24":                 {vault.FieldPAN, vault.ToClient, issuer.seal("4111111111111111", 24)},
 		"LF in data":               {vault.FieldPAN, vault.ToClient, vault.Sealed{Data: good.Data + "\n", IV: good.IV}},
@@ -314,6 +320,31 @@ func TestResealRefuses(t *testing.T) {
 	}
 	if out, err := s.Reseal(vault.FieldPAN, vault.ToClient, good); err != nil {
 		t.Errorf("the good one: %v, %v", out, err)
+	}
+}
+
+// TestAccountCharacters tries every byte at each end and between: a letter, a digit, a space, '+' and '-' are all there is.
+func TestAccountCharacters(t *testing.T) {
+	s, client, issuer := newHouse(t).open(t)
+	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 +-"
+	for c := range 256 {
+		for at := range 4 {
+			text := []byte("1234")
+			text[at] = byte(c)
+			out, err := s.Reseal(vault.FieldAccount, vault.ToClient, issuer.seal(string(text), 16))
+			if strings.IndexByte(allowed, byte(c)) < 0 {
+				if err != vault.ErrOpen || out != (vault.Sealed{}) {
+					t.Errorf("%q: %v", text, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatalf("%q: %v", text, err)
+			}
+			if got, _ := client.open(t, out); got != string(text) {
+				t.Errorf("%q became %q", text, got)
+			}
+		}
 	}
 }
 
@@ -586,7 +617,7 @@ func TestBlind(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for v, want := range map[fmt.Stringer]string{
-		vault.FieldPAN: "pan", vault.FieldCVC: "cvc", vault.FieldPIN: "pin", vault.Field(0): "invalid", vault.Field(9): "invalid",
+		vault.FieldPAN: "pan", vault.FieldCVC: "cvc", vault.FieldPIN: "pin", vault.FieldAccount: "account", vault.Field(0): "invalid", vault.Field(9): "invalid",
 		vault.ToIssuer: "to_issuer", vault.ToClient: "to_client", vault.Direction(0): "invalid", vault.Direction(9): "invalid",
 	} {
 		if v.String() != want {
@@ -667,6 +698,7 @@ func FuzzReseal(f *testing.F) {
 	f.Add("4111111111111111", uint8(1), uint16(0), byte(0))
 	f.Add("123", uint8(2), uint16(3), byte(1))
 	f.Add("245820FFFFFFFFFF", uint8(3), uint16(30), byte(0x20))
+	f.Add("GB29 NWBK 6016 1331 9268 19", uint8(4), uint16(2), byte(0))
 	f.Fuzz(func(t *testing.T, text string, field uint8, at uint16, mask byte) {
 		if len(text) > 4000 {
 			return
@@ -683,7 +715,12 @@ func FuzzReseal(f *testing.F) {
 			return
 		}
 		got, _ := issuer.open(t, out)
-		if mask != 0 || !strings.EqualFold(got, text) || len(text) < 3 || len(text) > 19 {
+		most := 19
+		if vault.Field(field) == vault.FieldAccount {
+			most = 34
+		}
+		respelled := vault.Field(field) == vault.FieldPIN && strings.EqualFold(got, text)
+		if mask != 0 || got != text && !respelled || len(text) < 3 || len(text) > most {
 			t.Fatalf("%q, changed by %#x, became %q as %s", text, mask, got, vault.Field(field))
 		}
 	})
