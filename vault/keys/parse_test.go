@@ -179,6 +179,28 @@ func FuzzParsePublic(f *testing.F) {
 	})
 }
 
+// TestPublicTextIsZeroed: what a client sent is gone, a private key above all.
+func TestPublicTextIsZeroed(t *testing.T) {
+	m, err := parse(UseSession, generated()[UseSession])
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := PublicPEM(newKey(Config{ID: "k", Use: UseSession}, m, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{
+		"private": bytes.Clone(generated()[UseSession]), "symmetric": bytes.Clone(generated()[UseDigest]), "public": public, "rubbish": []byte("-----BEGIN "),
+	} {
+		if _, err := parseAndZero(content); (err == nil) != (name == "public") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !bytes.Equal(content, make([]byte, len(content))) {
+			t.Errorf("%s: not zeroed", name)
+		}
+	}
+}
+
 // TestNothingPrintsAKey prints every type that holds key material in every way.
 func TestNothingPrintsAKey(t *testing.T) {
 	values := map[string][]any{}
