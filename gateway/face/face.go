@@ -165,6 +165,7 @@ type Kind struct {
 
 // kinds is the closed set of faces.
 var kinds = map[string]Kind{
+	"bridge":    {New: newBridge, Credentials: []policy.Kind{policy.KindAPIKey, policy.KindToken}, ClientLeg: vault.FormatClear, SessionFormat: vault.FormatClear},
 	"exa":       {New: newExa, Credentials: []policy.Kind{policy.KindCookie}, SessionFormat: "rain", SessionUse: keys.UseSession},
 	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken}, SessionFormat: "rain", SessionUse: keys.UseSession},
 }

@@ -54,7 +54,7 @@ func check(err error) {
 
 // everything is a configuration in which a face offers all that it has.
 func everything() face.Config {
-	return face.Config{SessionKeys: clientKeys(), PINKeys: clientKeys(), PIN: face.PINSoftware, PINWithPAN: true}
+	return face.Config{SessionKeys: clientKeys(), PINKeys: clientKeys(), PIN: face.PINSoftware, PINWithPAN: true, Clear: true}
 }
 
 func newFace(t testing.TB, name string, c face.Config) face.Face {
@@ -208,7 +208,7 @@ func describeAll(t *testing.T, f face.Face, requests []named) string {
 func TestEveryKindHasAnAnswer(t *testing.T) {
 	names := face.Names()
 	slices.Sort(names)
-	if !slices.Equal(names, []string{"exa", "gnosispay"}) {
+	if !slices.Equal(names, []string{"bridge", "exa", "gnosispay"}) {
 		t.Fatalf("faces are %v: a new one needs its rows here", names)
 	}
 	for _, name := range names {
@@ -278,7 +278,7 @@ func TestUnknownKindIsOpaque(t *testing.T) {
 }
 
 func TestLookupNamesTheKnown(t *testing.T) {
-	if _, err := face.Lookup("gnosis"); err == nil || err.Error() != `unknown face "gnosis" (known: exa, gnosispay)` {
+	if _, err := face.Lookup("gnosis"); err == nil || err.Error() != `unknown face "gnosis" (known: bridge, exa, gnosispay)` {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,453 @@
+package face
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// bridge is Bridge's card API: a partner's backend mints an ephemeral key for a nonce that its cardholder's page made, and
+// the page reveals the card with the key and what the nonce was made of, once. Source: apidocs.bridge.xyz, `Safely reveal
+// card details to customers` and the API reference of cards. The page that sets a PIN is not offered.
+//
+// The details leave in clear inside TLS, so they are offered where the route says so [12]. A route without mints keys for
+// another one.
+type bridge struct {
+	config Config
+}
+
+var _ Face = (*bridge)(nil)
+
+func newBridge(c Config) (Face, error) { return &bridge{config: c}, nil }
+
+// The paths of a card account and of the details. A slash behind them is the gateway's to add.
+const (
+	bridgeAccount = "/v0/customers/{customerId}/card_accounts/{cardAccountId}"
+	bridgeDetails = "/v0/card_details"
+)
+
+// What a page proves in headers in place of the query: an extension of ours, and the better way, because URLs end in
+// other people's logs.
+const (
+	bridgeSecretHeader    = "Cardstile-Client-Secret"
+	bridgeTimestampHeader = "Cardstile-Client-Timestamp"
+)
+
+// Endpoints implements Face.
+func (b *bridge) Endpoints() []Endpoint {
+	var all []Endpoint
+	for _, e := range []Endpoint{
+		b.post("ephemeral_keys", policy.TokenMint, b.parseMint, b.renderMint),
+		{
+			Method: http.MethodGet, Pattern: bridgeDetails, Operations: []policy.Operation{policy.CardReveal},
+			CORS:  &CORS{AnyOrigin: true, Headers: []string{"Authorization", "Content-Type", bridgeSecretHeader, bridgeTimestampHeader}},
+			Parse: b.parseReveal, Render: b.renderReveal, Fail: b.failReveal,
+		},
+		{
+			Method: http.MethodGet, Pattern: bridgeAccount, Operations: []policy.Operation{policy.CardProfile},
+			Parse: b.parseProfile, Render: b.renderProfile,
+		},
+		b.post("freeze", policy.CardStatus, b.parseFreeze, b.renderStatus),
+		b.post("unfreeze", policy.CardStatus, b.parseUnfreeze, b.renderStatus),
+	} {
+		op := e.Operations[0]
+		if b.config.serves(op) && (op != policy.CardReveal || b.config.Clear) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// bridgeIdempotency: the first answer is given again for 24 hours, and a key that comes later is told so.
+// Source: apidocs.bridge.xyz, `Idempotence`; how long it is told so is ours [28].
+var bridgeIdempotency = &Idempotency{Keep: 24 * time.Hour, Tombstone: 7 * 24 * time.Hour}
+
+// post is an endpoint of a partner's backend.
+func (b *bridge) post(name string, op policy.Operation, parse func(*exchange.Request) (*exchange.Call, error),
+	render func(*exchange.Call, *exchange.Result, *exchange.Response)) Endpoint {
+	return Endpoint{
+		Method: http.MethodPost, Pattern: bridgeAccount + "/" + name, Operations: []policy.Operation{op},
+		MaxBody: maxBody, Idempotency: bridgeIdempotency, Parse: parse, Render: render,
+	}
+}
+
+// account reads what every call of a partner's backend has: the key, the customer and the card account.
+func (b *bridge) account(r *exchange.Request, op policy.Operation) (*exchange.Call, error) {
+	key, ok := r.One("Api-Key")
+	if ok && key == "" { // told apart from a wrong key: the contract does, and everybody knows whether they sent one
+		return nil, &exchange.Failure{Kind: exchange.Unauthorized, At: bridgeKeyMissing, Reason: "no_credential"}
+	}
+	if !ok {
+		return nil, exchange.Fail(exchange.Unauthorized, "duplicate_header")
+	}
+	return &exchange.Call{
+		Operations:  []policy.Operation{op},
+		Credentials: []policy.Credential{policy.NewCredential(policy.KindAPIKey, key)},
+		Card:        r.Param("cardAccountId"),
+		User:        r.Param("customerId"),
+	}, nil
+}
+
+var bridgeKeyMissing = exchange.Place{In: "header", Name: "Api-Key"}
+
+// idempotent reads the header Idempotency-Key into a call. Bridge requires it; here a call without it is made each time
+// that it comes, which is ours. A key is 1 to 255 characters of visible ASCII.
+func (b *bridge) idempotent(r *exchange.Request, c *exchange.Call) error {
+	switch keys := r.Header.Values("Idempotency-Key"); {
+	case len(keys) == 0:
+		return nil
+	case len(keys) == 1 && len(keys[0]) > 0 && len(keys[0]) <= 255 && visibleASCII(keys[0]):
+		c.IdempotencyKey = keys[0]
+		return nil
+	}
+	return exchange.Wrong("header", "Idempotency-Key", "idempotency_key")
+}
+
+func visibleASCII(s string) bool {
+	return strings.IndexFunc(s, func(c rune) bool { return c < '!' || c > '~' }) < 0
+}
+
+// bridgeTTL is the life of an ephemeral key. Source: POST …/ephemeral_keys.
+const bridgeTTL = 5 * time.Minute
+
+// parseMint reads {"client_nonce"}. The key is for this card and a reveal, and for whoever knows what the nonce was made of.
+func (b *bridge) parseMint(r *exchange.Request) (*exchange.Call, error) {
+	c, err := b.account(r, policy.TokenMint)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.idempotent(r, c); err != nil {
+		return nil, err
+	}
+	nonce, err := b.nonce(r)
+	if err != nil {
+		return nil, err
+	}
+	c.Bind = exchange.Bind{Operation: policy.CardReveal, Card: c.Card, User: c.User, Nonce: nonce, TTL: bridgeTTL}
+	return c, nil
+}
+
+// nonce reads the body of a mint. What no proof can come to is refused here: another length, another alphabet, and the
+// nonce of zeros, which says that none is asked for.
+func (b *bridge) nonce(r *exchange.Request) (nonce [32]byte, err error) {
+	if len(r.Body) == 0 {
+		return nonce, exchange.Wrong("body", "client_nonce", "client_nonce")
+	}
+	if err := jsonBody(r); err != nil {
+		return nonce, err
+	}
+	var body struct {
+		ClientNonce exchange.Text `json:"client_nonce"`
+	}
+	if err := exchange.DecodeStrict(r.Body, &body); err != nil {
+		return nonce, &exchange.Failure{Kind: exchange.BadRequest, At: exchange.Place{In: "body", Name: "client_nonce"}, Reason: "body", Err: err}
+	}
+	text := body.ClientNonce.Value
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	// The decoder skips line breaks: a nonce has one text, so its length is judged too.
+	if err != nil || len(text) != base64.StdEncoding.EncodedLen(len(nonce)) || len(raw) != len(nonce) || [32]byte(raw) == nonce {
+		return nonce, exchange.Wrong("body", "client_nonce", "client_nonce")
+	}
+	return [32]byte(raw), nil
+}
+
+func (b *bridge) renderMint(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
+	out.Body = append(exchange.AppendMember(append(out.Body[:0], '{'), "ephemeral_key", res.Token), '}')
+	out.ContentType = jsonType
+}
+
+// parseReveal reads the ephemeral key and the proof. A proof that is not there is refused like a wrong one; it is refused
+// here, before the key is looked at, so that it spends nothing. One that is there twice is a mistake of the page's, and
+// is told so: which of the two was meant?
+func (b *bridge) parseReveal(r *exchange.Request) (*exchange.Call, error) {
+	if len(r.Body) != 0 {
+		return nil, exchange.Fail(exchange.BadRequest, "body")
+	}
+	query, err := url.ParseQuery(r.RawQuery)
+	if err != nil {
+		return nil, exchange.Wrong("query", "secret", "query") // the error would quote
+	}
+	secret, err := b.proof(r, query, bridgeSecretHeader, "secret", "clientSecret")
+	if err != nil {
+		return nil, err
+	}
+	timestamp, err := b.proof(r, query, bridgeTimestampHeader, "timestamp", "clientTimestamp")
+	if err != nil {
+		return nil, err
+	}
+	key, err := bearer(r, policy.KindToken)
+	if err != nil {
+		return nil, err
+	}
+	if secret == "" || timestamp == "" {
+		return nil, exchange.Fail(exchange.Unauthorized, "no_proof")
+	}
+	return &exchange.Call{
+		Operations:  []policy.Operation{policy.CardReveal},
+		Credentials: []policy.Credential{key},
+		Nonce:       bridgeNonce(secret, timestamp),
+	}, nil
+}
+
+// proof finds one half of the proof under one of its names, "" where it is under none.
+func (b *bridge) proof(r *exchange.Request, query url.Values, header string, names ...string) (string, error) {
+	found := r.Header.Values(header)
+	at := exchange.Place{In: "header", Name: header}
+	for _, name := range names {
+		if len(query[name]) > 0 {
+			found = slices.Concat(found, query[name])
+			at = exchange.Place{In: "query", Name: names[0]}
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", nil
+	case 1:
+		return found[0], nil
+	}
+	return "", exchange.Wrong(at.In, at.Name, "duplicate_proof")
+}
+
+// bridgeNonce is what a proof comes to. The key is the secret's text as it stands, not what its hex digits encode, and the
+// timestamp is text as well: nothing compares it with a clock.
+func bridgeNonce(secret, timestamp string) [32]byte {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("nonce:"))
+	mac.Write([]byte(timestamp))
+	return [32]byte(mac.Sum(nil))
+}
+
+// renderReveal leaves the places of number and code to the vault. What is not permitted has no place.
+func (b *bridge) renderReveal(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
+	body := append(out.Body[:0], '{')
+	for _, f := range []struct {
+		name  string
+		field vault.Sealed
+	}{{`"card_number":`, res.PAN}, {`"card_security_code":`, res.CVC}} {
+		if f.field == (vault.Sealed{}) {
+			continue
+		}
+		body = append(body, f.name...)
+		out.Splices = append(out.Splices, vault.Splice{At: len(body), Field: f.field})
+		body = append(body, ',')
+	}
+	out.Body = append(appendMonthYear(body, "expiry_date", &res.Card), '}')
+	out.ContentType = jsonType
+}
+
+// appendMonthYear appends a member "MM/YY". What that form cannot say, a year of another century, is left empty.
+func appendMonthYear(dst []byte, name string, card *exchange.Card) []byte {
+	text, _ := vault.ExpiryMMSlashYY.Append(nil, card.ExpiryMonth, card.ExpiryYear)
+	return exchange.AppendMember(dst, name, string(text))
+}
+
+func (b *bridge) parseProfile(r *exchange.Request) (*exchange.Call, error) {
+	if len(r.Body) != 0 {
+		return nil, exchange.Fail(exchange.BadRequest, "body")
+	}
+	return b.account(r, policy.CardProfile)
+}
+
+// renderProfile writes the part of a card account that we know. What stands in it of balances, freezes and funding is
+// between partner and issuer.
+func (b *bridge) renderProfile(c *exchange.Call, res *exchange.Result, out *exchange.Response) {
+	body := appendAccount(append(out.Body[:0], '{'), c, res.Card.Status)
+	if first, last, ok := bridgeName(res.Card.Holder); ok {
+		body = exchange.AppendMember(append(body, `,"cardholder_name":{`...), "first_name", first)
+		body = append(exchange.AppendMember(append(body, ','), "last_name", last), '}')
+	}
+	body = exchange.AppendMember(append(body, `,"card_details":{`...), "last_4", res.Card.LastFour)
+	body = appendMonthYear(append(body, ','), "expiry", &res.Card)
+	if res.Card.BIN != "" {
+		body = exchange.AppendMember(append(body, ','), "bin", res.Card.BIN)
+	}
+	if res.Card.PINStatus != "" {
+		body = exchange.AppendMember(append(body, ','), "pin_status", res.Card.PINStatus)
+	}
+	out.Body = append(body, `}}`...)
+	out.ContentType = jsonType
+}
+
+// bridgeName parts a display name at its last space, because Bridge's clients read two names: ours, and no more than a
+// guess where a surname has two words.
+func bridgeName(holder string) (first, last string, ok bool) {
+	if i := strings.LastIndexByte(holder, ' '); i >= 0 {
+		return holder[:i], holder[i+1:], true
+	}
+	return holder, "", holder != ""
+}
+
+// appendAccount appends which card account it is, and its status.
+func appendAccount(dst []byte, c *exchange.Call, status exchange.CardStatus) []byte {
+	dst = exchange.AppendMember(dst, "id", c.Card)
+	dst = exchange.AppendMember(append(dst, ','), "customer_id", c.User)
+	return exchange.AppendMember(append(dst, ','), "status", bridgeStatus(status))
+}
+
+// bridgeStatus is Bridge's word for a card's state. It has none for a card that is cancelled.
+func bridgeStatus(s exchange.CardStatus) string {
+	switch s {
+	case exchange.Active:
+		return "active"
+	case exchange.Frozen:
+		return "frozen"
+	default:
+		return "inactive"
+	}
+}
+
+func (b *bridge) parseFreeze(r *exchange.Request) (*exchange.Call, error) {
+	return b.parseStatus(r, exchange.Frozen)
+}
+
+func (b *bridge) parseUnfreeze(r *exchange.Request) (*exchange.Call, error) {
+	return b.parseStatus(r, exchange.Active)
+}
+
+// parseStatus reads a freeze or its end. The body may be absent; what Bridge's clients say in it is checked, and decides
+// nothing: a card is frozen or it is not, whoever asked for it. A freeze that begins or ends by itself is refused.
+func (b *bridge) parseStatus(r *exchange.Request, status exchange.CardStatus) (*exchange.Call, error) {
+	c, err := b.account(r, policy.CardStatus)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.idempotent(r, c); err != nil {
+		return nil, err
+	}
+	c.Status = status
+	if len(r.Body) == 0 {
+		return c, nil
+	}
+	if err := jsonBody(r); err != nil {
+		return nil, err
+	}
+	var body struct {
+		Initiator    exchange.Text `json:"initiator"`
+		Reason       exchange.Text `json:"reason"`
+		ReasonDetail exchange.Text `json:"reason_detail"`
+		StartingAt   exchange.Text `json:"starting_at"`
+		EndingAt     exchange.Text `json:"ending_at"`
+	}
+	if err := exchange.DecodeStrict(r.Body, &body); err != nil {
+		return nil, &exchange.Failure{Kind: exchange.BadRequest, Reason: "body", Err: err}
+	}
+	switch who := body.Initiator; {
+	case who.Present && who.Value != "developer" && who.Value != "customer":
+		return nil, exchange.Wrong("body", "initiator", "initiator")
+	case body.StartingAt.Present:
+		return nil, exchange.Wrong("body", "starting_at", "scheduled")
+	case body.EndingAt.Present:
+		return nil, exchange.Wrong("body", "ending_at", "scheduled")
+	}
+	return c, nil
+}
+
+// renderStatus writes the card account without its details: whoever may freeze a card need not be allowed to see it.
+func (b *bridge) renderStatus(c *exchange.Call, _ *exchange.Result, out *exchange.Response) {
+	out.Body = append(appendAccount(append(out.Body[:0], '{'), c, c.Status), '}')
+	out.ContentType = jsonType
+}
+
+// Fail implements Face: what a partner's backend reads. A missing key and a wrong one are told apart, as the contract
+// does; every wrong one is the same.
+func (b *bridge) Fail(kind exchange.Kind, at exchange.Place, out *exchange.Response) {
+	bridgeAnswers.fail(kind, out)
+	switch {
+	case kind == exchange.Unauthorized && at == bridgeKeyMissing:
+		out.Body = append(out.Body[:0], bridgeNoKey...)
+	case kind == exchange.BadRequest && bridgeSources[at] != "":
+		out.Body = append(out.Body[:0], bridgeSources[at]...)
+	}
+}
+
+// failReveal is what a page reads: whatever is wrong with a key or a proof, it is one answer.
+func (b *bridge) failReveal(kind exchange.Kind, at exchange.Place, out *exchange.Response) {
+	b.Fail(kind, at, out)
+	if kind == exchange.Unauthorized || stands[kind] == exchange.Unauthorized {
+		out.Body = append(out.Body[:0], bridgeBadProof...)
+	}
+}
+
+// bridgeAnswers: a 4xx is {code,message}, about a header with its location and name, about anything else with a source
+// where it is known. A 5xx is a list of errors.
+var bridgeAnswers = answers{
+	exchange.Internal:         bridgeFailure(http.StatusInternalServerError, "unexpected", "An expected error occurred, you may try again later"), // the vendor's own words
+	exchange.BadRequest:       bridgeAnswer(http.StatusBadRequest, "invalid_parameters", bridgeResubmit),
+	exchange.Unauthorized:     bridgeHeader(http.StatusUnauthorized, "invalid", "Api-Key", "Invalid Api-Key header"),
+	exchange.Forbidden:        bridgeAnswer(http.StatusForbidden, "forbidden", "Not permitted"),
+	exchange.NotFound:         bridgeAnswer(http.StatusNotFound, "Invalid", "Unknown customer id"),
+	exchange.NoRoute:          bridgeAnswer(http.StatusNotFound, "not_found", "Not found"),
+	exchange.MethodNotAllowed: bridgeAnswer(http.StatusMethodNotAllowed, "method_not_allowed", "Method not allowed"),
+	exchange.TooLarge:         bridgeAnswer(http.StatusRequestEntityTooLarge, "payload_too_large", "Request body is too large"),
+	exchange.UnsupportedMedia: bridgeAnswer(http.StatusUnsupportedMediaType, "unsupported_media_type", "Content-Type must be application/json"),
+	exchange.LimitReached:     bridgeAnswer(http.StatusTooManyRequests, "rate_limit_exceeded", "Too many requests"),
+	exchange.Unavailable:      bridgeFailure(http.StatusServiceUnavailable, "unavailable", "Service unavailable, you may try again later"),
+	exchange.IssuerFailed:     bridgeFailure(http.StatusBadGateway, "bad_gateway", "The card issuer failed, you may try again later"),
+	exchange.IssuerTimeout:    bridgeFailure(http.StatusGatewayTimeout, "gateway_timeout", "The card issuer did not answer in time, you may try again later"),
+	exchange.OutcomeUnknown:   bridgeFailure(http.StatusGatewayTimeout, "outcome_unknown", "It is not known whether the change was made"),
+	exchange.InFlight:         bridgeHeader(http.StatusConflict, "in_progress", "Idempotency-Key", "A request with this Idempotency-Key is being processed"),
+	exchange.OtherBody:        bridgeHeader(http.StatusUnprocessableEntity, "invalid", "Idempotency-Key", "Idempotency-Key was used for another request"),
+	exchange.KeyExpired:       bridgeHeader(http.StatusUnprocessableEntity, "invalid", "Idempotency-Key", "Idempotency-Key was used more than 24 hours ago"),
+	exchange.AlreadySet:       bridgeAnswer(http.StatusBadRequest, "invalid", "Card account is in that state already"),
+}
+
+const bridgeResubmit = "Please resubmit the following parameters that are either missing or invalid."
+
+var (
+	bridgeNoKey    = bridgeHeader(http.StatusUnauthorized, "required", "Api-Key", "Missing Api-Key header").body
+	bridgeBadProof = bridgeAnswer(http.StatusUnauthorized, "invalid", "Invalid ephemeral key, secret or timestamp").body
+)
+
+// bridgeSources are the answers to requests that are wrong at a place that is known. Nothing that was sent is in them.
+var bridgeSources = bridgeSourcesOf(map[exchange.Place]string{
+	{In: "body", Name: "client_nonce"}:          "must be a nonce: 44 characters of base64, alone in an object",
+	{In: "body", Name: "initiator"}:             "must be developer or customer",
+	{In: "body", Name: "starting_at"}:           "is not supported: a freeze begins when it is asked for",
+	{In: "body", Name: "ending_at"}:             "is not supported: a freeze ends when it is asked for",
+	{In: "query", Name: "secret"}:               "must be there once",
+	{In: "query", Name: "timestamp"}:            "must be there once",
+	{In: "header", Name: bridgeSecretHeader}:    "must be there once",
+	{In: "header", Name: bridgeTimestampHeader}: "must be there once",
+	{In: "header", Name: "Idempotency-Key"}:     "must be there once, as 1 to 255 visible characters",
+})
+
+func bridgeSourcesOf(why map[exchange.Place]string) map[exchange.Place]string {
+	said := map[exchange.Place]string{}
+	for at, text := range why {
+		b := bridgeCode("invalid_parameters", bridgeResubmit)
+		b = exchange.AppendMember(append(b, `,"source":{`...), "location", at.In)
+		b = exchange.AppendMember(append(b, `,"key":{`...), at.Name, text)
+		said[at] = string(append(b, `}}}`...))
+	}
+	return said
+}
+
+// bridgeCode is an object with code and message, still open.
+func bridgeCode(code, message string) []byte {
+	b := exchange.AppendMember([]byte{'{'}, "code", code)
+	return exchange.AppendMember(append(b, ','), "message", message)
+}
+
+func bridgeAnswer(status int, code, message string) answer {
+	return answer{status, string(append(bridgeCode(code, message), '}'))}
+}
+
+func bridgeHeader(status int, code, name, message string) answer {
+	b := exchange.AppendMember([]byte{'{'}, "code", code)
+	b = exchange.AppendMember(append(b, `,"location":"header",`...), "name", name)
+	return answer{status, string(append(exchange.AppendMember(append(b, ','), "message", message), '}'))}
+}
+
+func bridgeFailure(status int, code, message string) answer {
+	b := append([]byte(`{"errors":[`), bridgeCode(code, message)...)
+	return answer{status, string(append(b, `}]}`...))}
+}
