@@ -34,20 +34,23 @@ type builder struct {
 	trusted     []policy.Fingerprint           // of all of them
 	partners    *policy.Partners
 	credentials *credential.APIKeys
+	accounts    []credential.Account
 	engine      *policy.Engine
 	holders     *holder.File
 	issuers     map[string]*gateway.Issuer
 	listeners   []gateway.Listener
 	routes      []gateway.Route
 	cookieKeys  [][]*keys.Key // of each route; the prover is made of them when there is a store
+	jwtKeys     [][]*keys.Key // likewise
+	routeOf     []int         // the route's place in the configuration
 }
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong
 // where. The builder is there in any case: it knows which files a better attempt depends on.
 func load(file string) (*builder, error) {
 	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
-		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
-		(*builder).loadPolicies, (*builder).loadCredentials, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
+		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadAccounts, (*builder).loadCredentials, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
+		(*builder).loadPolicies, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
 }
 
 // loadPartial reads as much as says who the partners are.

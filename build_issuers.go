@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/gateway/issuer"
+	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
 	"github.com/cardstile/cardstile/vault/envelope"
 	"github.com/cardstile/cardstile/vault/keys"
@@ -29,7 +31,7 @@ func (b *builder) loadIssuers() {
 		}
 		config := gateway.IssuerConfig{
 			Name: name, Kind: kind, Timeout: c.Timeout, Concurrent: c.Concurrent, MaxBytes: b.config.Limits.AnswerBytes,
-			PartnerCredentials: b.partnerCredentials(name),
+			PartnerCredentials: b.partnerCredentials(name), AccountCredentials: b.accountCredentials(name),
 		}
 		config.URL, config.TLS = b.issuerURL(at, c, environment)
 		config.Credential, _ = b.secret(at+".api_key_file", c.APIKeyFile)
@@ -82,7 +84,44 @@ func (b *builder) partnerCredentials(name string) map[string]string {
 	return found
 }
 
+// accountCredentials are those that service accounts have of their own.
+func (b *builder) accountCredentials(name string) map[string]string {
+	found := map[string]string{}
+	for i, p := range b.config.Partners {
+		for j, a := range p.Accounts {
+			c, ok := a.Issuers[name]
+			if !ok {
+				continue
+			}
+			if key, ok := b.secret(fmt.Sprintf("partners[%d].accounts[%d].issuers.%s.api_key_file", i, j, name), c.APIKeyFile); ok {
+				found[a.ID] = key
+			}
+		}
+	}
+	return found
+}
+
+// issuerInClear is the leg of an API that has card data in clear inside TLS: never a default [12].
+func (b *builder) issuerInClear(at string, c IssuerConfig) *vault.IssuerKey {
+	if c.Leg != vault.FormatClear {
+		b.problem(at+".leg", "an issuer of kind %s has card data in clear inside TLS: say leg: clear", c.Kind)
+		return nil
+	}
+	if c.PublicKey != "" || len(c.Legacy) > 0 {
+		b.problem(at+".public_key", "an issuer of kind %s has no sessions", c.Kind)
+		return nil
+	}
+	b.notice("%s: leg: clear: card data comes in clear inside TLS", at)
+	return vault.InsecureClearIssuer()
+}
+
 func (b *builder) issuerKey(at string, c IssuerConfig, kind issuer.Kind) *vault.IssuerKey {
+	if kind.InClear() {
+		return b.issuerInClear(at, c)
+	}
+	if c.Leg != "" {
+		b.problem(at+".leg", "an issuer of kind %s has no card data in clear", c.Kind)
+	}
 	format, err := envelope.ByName(kind.SessionFormat)
 	if err != nil {
 		panic("internal error: " + err.Error()) // a table of ours
@@ -145,6 +184,20 @@ func (b *builder) checkSharing() {
 // reaches reports whether a partner can come to an issuer by some route.
 func (b *builder) reaches(p PartnerConfig, issuerName string) bool {
 	return slices.ContainsFunc(b.config.Routes, func(r RouteConfig) bool {
-		return r.Issuer == issuerName && (r.Partner == p.ID || r.Partner == "" && p.Certificate != nil)
+		return r.Issuer == issuerName && (r.Partner == p.ID || r.Partner == "" && b.calls(p, r.Face))
 	})
+}
+
+// calls reports whether a partner has what callers of a face prove themselves with.
+func (b *builder) calls(p PartnerConfig, name string) bool {
+	kind, err := face.Lookup(name)
+	switch {
+	case err != nil:
+		return false
+	case kind.Takes(policy.KindPublicKey):
+		return len(p.Accounts) > 0
+	case kind.Takes(policy.KindAPIKey):
+		return b.credentials == nil || slices.Contains(b.credentials.Partners(), p.ID)
+	}
+	return p.Certificate != nil
 }

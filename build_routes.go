@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
@@ -26,6 +28,8 @@ func (b *builder) loadRoutes() {
 		if r, ok := b.route(at, c); ok {
 			b.routes = append(b.routes, r)
 			b.cookieKeys = append(b.cookieKeys, b.routeCookies(at, c, r.Environment))
+			b.jwtKeys = append(b.jwtKeys, b.keyChain(at, keys.UseJWT, r.Environment, c.JWTKey, c.PreviousJWTKey))
+			b.routeOf = append(b.routeOf, i)
 		}
 	}
 	b.checkSharing()
@@ -36,7 +40,8 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 	before := len(b.problems)
 	r := gateway.Route{
 		Listener: c.Listener, Name: c.Face, Environment: b.environment(at+".environment", c.Environment),
-		UnboundTokens: c.UnboundTokens, PIN: face.PINMode(c.PIN), Legacy: c.Legacy,
+		UnboundTokens: c.UnboundTokens, PIN: face.PINMode(c.PIN), Legacy: c.Legacy, Origins: c.Origins,
+		KeepOnWrongProof: c.WrongProof == "keep",
 	}
 	if l := b.listener(c.Listener); l == nil && len(b.config.Listeners) > 0 {
 		b.problem(at+".listener", "no listener has this name (known: %s)", known(b.config.Listeners))
@@ -51,7 +56,10 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 	b.routeIssuer(at, c, &r)
 	b.routePartner(at, c, kind, &r)
 	b.routeKeys(at, c, kind, &r)
+	b.routeClear(at, c, kind, &r)
 	b.routeModes(at, c, kind)
+	b.routeBrowsers(at, c)
+	forwards := b.routeForwards(at, c, kind)
 	for i, op := range c.Operations {
 		if !slices.Contains(policy.Operations(), policy.Operation(op)) {
 			b.problem(fmt.Sprintf("%s.operations[%d]", at, i), "unknown operation (known: %s)", listed(policy.Operations()))
@@ -61,8 +69,11 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 	if len(b.problems) > before || c.SessionKey != "" && r.ClientKeys == nil {
 		return r, false
 	}
-	fc := face.Config{PIN: r.PIN, PINWithPAN: c.PINWithPAN}
-	if r.ClientKeys != nil {
+	fc := face.Config{
+		PIN: r.PIN, PINWithPAN: c.PINWithPAN, Clear: r.ClientKeys != nil && r.ClientKeys.InClear(), Forward: forwards,
+		KeepOnWrongProof: r.KeepOnWrongProof, PublicKey: publicKeyDigest, JWKS: b.jwks(at, c, r.Environment), Serves: serves(&r, c),
+	}
+	if r.ClientKeys != nil && !fc.Clear {
 		fc.SessionKeys, fc.PINKeys = r.ClientKeys, r.ClientKeys
 	}
 	if r.PIN == face.PINBlind && r.Issuer != nil {
@@ -111,7 +122,7 @@ func (b *builder) routeIssuer(at string, c *RouteConfig, r *gateway.Route) {
 
 func (b *builder) routePartner(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
 	if c.Partner == "" {
-		if kind.Credential == policy.KindCookie {
+		if kind.Takes(policy.KindCookie) {
 			b.problem(at+".partner", "required: the callers of this face do not show their partner")
 		}
 		return
@@ -132,6 +143,10 @@ func (b *builder) routePartner(at string, c *RouteConfig, kind face.Kind, r *gat
 
 // routeKeys resolves what opens the callers' sessions and proves their cookies.
 func (b *builder) routeKeys(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
+	if kind.SessionFormat == vault.FormatClear {
+		b.refuseKeys(at, c)
+		return
+	}
 	format, err := envelope.ByName(kind.SessionFormat)
 	if err != nil {
 		panic("internal error: " + err.Error()) // a table of ours
@@ -152,9 +167,98 @@ func (b *builder) routeKeys(at string, c *RouteConfig, kind face.Kind, r *gatewa
 			b.problem(fmt.Sprintf("%s.legacy[%d]", at, i), "unknown primitive (known: %s)", strings.Join(format.Legacy(), ", "))
 		}
 	}
-	if kind.Credential == policy.KindCookie && c.CookieKey == "" {
-		b.problem(at+".cookie_key", "required by face %s", c.Face)
+	for _, need := range []struct {
+		kind policy.Kind
+		key  string
+		id   string
+	}{{policy.KindCookie, "cookie_key", c.CookieKey}, {policy.KindRefresh, "jwt_key", c.JWTKey}} {
+		if kind.Takes(need.kind) && need.id == "" {
+			b.problem(at+"."+need.key, "required by face %s", c.Face)
+		}
 	}
+}
+
+// refuseKeys refuses what opens session ids, on a route whose callers send none.
+func (b *builder) refuseKeys(at string, c *RouteConfig) {
+	if c.SessionKey != "" || c.PreviousSessionKey != "" {
+		b.problem(at+".session_key", "face %s has no session ids", c.Face)
+	}
+	if len(c.Legacy) > 0 {
+		b.problem(at+".legacy", "face %s has no session ids", c.Face)
+	}
+}
+
+// routeClear makes the callers' leg one in clear, where face and route both say so [12].
+func (b *builder) routeClear(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
+	switch {
+	case c.ClientLeg == "":
+	case c.ClientLeg != vault.FormatClear:
+		b.problem(at+".client_leg", "want clear, or nothing")
+	case kind.ClientLeg != vault.FormatClear:
+		b.problem(at+".client_leg", "face %s has no card data in clear", c.Face)
+	default:
+		r.ClientKeys = vault.InsecureClearClient()
+		b.notice("%s: client_leg: clear: card data leaves in clear inside TLS", at)
+	}
+}
+
+// routeForwards resolves the route's forwarded calls.
+func (b *builder) routeForwards(at string, c *RouteConfig, kind face.Kind) []exchange.ForwardCall {
+	if len(c.Forward) > 0 && !kind.Forwards {
+		b.problem(at+".forward", "face %s forwards nothing", c.Face)
+		return nil
+	}
+	return b.forwards(at, c)
+}
+
+// routeBrowsers checks which pages may call.
+func (b *builder) routeBrowsers(at string, c *RouteConfig) {
+	for i, origin := range c.Origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" && !loopback(u.Hostname()) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
+			b.problem(fmt.Sprintf("%s.origins[%d]", at, i), "want an origin as browsers send it, as in https://app.example")
+		}
+	}
+	if d := c.Domain; d != "" && (strings.ContainsAny(d, "/:@ ") || strings.ToLower(d) != d) {
+		b.problem(at+".domain", "want a host name, as in web.example")
+	}
+	if c.Domain == "" && c.ChainID != 0 {
+		b.problem(at+".chain_id", "needs domain")
+	}
+	if c.WrongProof != "" && c.WrongProof != "burn" && c.WrongProof != "keep" {
+		b.problem(at+".wrong_proof", "want burn or keep")
+	}
+}
+
+// serves says what a route offers of what its issuer can do.
+func serves(r *gateway.Route, c *RouteConfig) func(policy.Operation) bool {
+	offered, is := r.Operations, r.Issuer
+	return func(op policy.Operation) bool {
+		if len(offered) > 0 && !slices.Contains(offered, op) {
+			return false
+		}
+		switch {
+		case op == policy.ChallengeMint || op == policy.SessionMint && c.CookieKey != "" || op == policy.CardLink:
+			return c.Domain != ""
+		case op == policy.CardProvision && c.Domain == "" && c.JWTKey == "":
+			return false // a scope of its own, which older configurations do not offer
+		case op.Mints() || op == policy.CardMode:
+			return true
+		}
+		return is != nil && is.Adapter.Serves(op)
+	}
+}
+
+// publicKeyDigest reads a public key as callers of a face send it.
+func publicKeyDigest(text string) (spki [32]byte, err error) {
+	spki, _, err = keys.ParsePublicBase64(text)
+	switch {
+	case errors.Is(err, keys.ErrPrivateKey):
+		return spki, face.ErrPrivateKey
+	case err != nil:
+		return spki, face.ErrPublicKey
+	}
+	return spki, nil
 }
 
 // routeCookies returns the keys that sign the route's cookies.
@@ -184,7 +288,7 @@ func (b *builder) routeModes(at string, c *RouteConfig, kind face.Kind) {
 	default:
 		b.problem(at+".unbound_tokens", "want with_user_proof, refuse or allow")
 	}
-	if c.UnboundTokens != "" && kind.Credential != policy.KindToken {
+	if c.UnboundTokens != "" && !kind.Takes(policy.KindToken) {
 		b.problem(at+".unbound_tokens", "face %s has no tokens", c.Face)
 	}
 	if c.StatelessCookies {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -11,15 +13,15 @@ import (
 func cmdSandbox() *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use: "sandbox", Short: "Run the demo's sandbox issuer alone", Args: cobra.NoArgs,
-		Long: "Sandbox starts the issuer of a demo's directory where its configuration expects it, beside a\n" +
+		Use: "sandbox", Short: "Run the demo's sandbox issuers alone", Args: cobra.NoArgs,
+		Long: "Sandbox starts the issuers of a demo's directory where its configuration expects them, beside a\n" +
 			"`cardstile serve --config` of that configuration.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			state, err := readDemoState(dir)
 			if err != nil {
 				return err
 			}
-			if state.RainAddress == "" { // nothing is made where no configuration expects it
+			if len(state.Addresses) == 0 { // nothing is made where no configuration expects it
 				return fmt.Errorf("--dir: %s is not the directory of a demo: run `cardstile demo --dir` with it once", dir)
 			}
 			d, err := openDemo(dir, "")
@@ -27,16 +29,18 @@ func cmdSandbox() *cobra.Command {
 				return err
 			}
 			defer d.lock.Close()
-			was := d.state.RainAddress
+			was := maps.Clone(d.state.Addresses)
 			stop, err := d.serveIssuers()
 			if err != nil {
 				return err
 			}
 			defer stop()
-			if d.state.RainAddress != was {
-				return fmt.Errorf("%s: the configuration expects the issuer at %q, which is not free; run `cardstile demo` once to make a new one", dir, was)
+			for _, name := range slices.Sorted(maps.Keys(d.state.Addresses)) {
+				if d.state.Addresses[name] != was[name] {
+					return fmt.Errorf("%s: the configuration expects issuer %s at %q, which is not free; run `cardstile demo` once to make a new one", dir, name, was[name])
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "issuer %s at %s\n", name, d.url(name))
 			}
-			fmt.Fprintln(cmd.OutOrStdout(), "issuer rain at", d.url)
 			ctx, cancel := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer cancel()
 			<-ctx.Done()

@@ -173,7 +173,7 @@ type KeyConfig struct {
 	ID string `yaml:"id"`
 
 	// Use is `session` (opens clients' session ids), `storage` (seals what the store keeps), `digest` (digests of
-	// tokens), `cookie` (signs cookies), `audit` (chains audit records), `issuer` or `jwt`.
+	// tokens), `cookie` (signs cookies), `jwt` (signs access tokens), `audit` (chains audit records) or `issuer`.
 	Use string `yaml:"use"`
 
 	// Kind is `pem` (a plain file) or `age` (sealed with a passphrase). Default `pem`.
@@ -211,6 +211,33 @@ type PartnerConfig struct {
 
 	// Issuers are our credentials with issuers when we act for this partner, by issuer.
 	Issuers map[string]PartnerIssuerConfig `yaml:"issuers"`
+
+	// Accounts are its service accounts, for faces whose callers log in with a key pair: `paymentsgate`.
+	Accounts []AccountConfig `yaml:"accounts"`
+}
+
+// AccountConfig is a partner's service account.
+type AccountConfig struct {
+	// ID is what callers name it by: a UUID in lower case.
+	ID string `yaml:"id"`
+
+	// PublicKeys are PEM files of its RSA keys, at least 2048 bits: several, while one replaces another. Required.
+	PublicKeys []string `yaml:"public_keys"`
+
+	// Login is what a login must show: `signature` (over the request), `private_key_jwt` (an assertion), `certificate` (the
+	// partner's, on a listener that requires one), or `public_key`: what published clients do, and what anybody can who has
+	// seen the key. Policies are told that it is of low assurance. Default `signature`.
+	Login string `yaml:"login"`
+
+	// Requests is whether forwarded requests with a body must be signed: `off`, `optional` (a signature that is there must be
+	// good) or `required`. Default `off`.
+	Requests string `yaml:"requests"`
+
+	// Environment overrides the configuration's.
+	Environment string `yaml:"environment"`
+
+	// Issuers are our credentials with issuers when we act for this account, by issuer; without one, the partner's.
+	Issuers map[string]PartnerIssuerConfig `yaml:"issuers"`
 }
 
 // PartnerCertificateConfig is what a partner's client certificates look like.
@@ -234,8 +261,11 @@ type PartnerIssuerConfig struct {
 
 // IssuerConfig is a card issuer behind us.
 type IssuerConfig struct {
-	// Kind is the issuer's API: `rain`.
+	// Kind is the issuer's API: `rain`, `bridge`, or `forward` (any JSON API, for the calls that a route forwards).
 	Kind string `yaml:"kind"`
+
+	// Leg is `clear` for an API that has card data in clear inside TLS, which `bridge` and `forward` have: it must be said.
+	Leg string `yaml:"leg"`
 
 	// URL is the API's base, HTTPS. Plain HTTP is accepted to loopback in `test`.
 	URL string `yaml:"url"`
@@ -252,7 +282,7 @@ type IssuerConfig struct {
 	// APIKeyFile is a file with our API key. Required.
 	APIKeyFile string `yaml:"api_key_file"`
 
-	// PublicKey is a PEM file with the RSA key that sessions with the issuer are made with.
+	// PublicKey is a PEM file with the RSA key that sessions with the issuer are made with. Required, but for a leg in clear.
 	PublicKey string `yaml:"public_key"`
 
 	// Timeout is the time for one request. Default `10s`.
@@ -276,7 +306,7 @@ type RouteConfig struct {
 	// Listener is a name under `listeners`. Required.
 	Listener string `yaml:"listener"`
 
-	// Face is the API that is presented: `gnosispay` or `exa`. Required.
+	// Face is the API that is presented: `gnosispay`, `exa`, `bridge` or `paymentsgate`. Required.
 	Face string `yaml:"face"`
 
 	// Issuer is a name under `issuers`. Required.
@@ -294,6 +324,44 @@ type RouteConfig struct {
 
 	// Partner is the partner of a face whose callers do not show which partner they belong to. Required for `exa`.
 	Partner string `yaml:"partner"`
+
+	// ClientLeg is `clear` for a face whose callers get card data in clear inside TLS, which `bridge` does: it must be said,
+	// or the route shows no card.
+	ClientLeg string `yaml:"client_leg"`
+
+	// Origins are the browser origins whose pages may call, exactly as browsers send them: `https://app.example`.
+	Origins []string `yaml:"origins"`
+
+	// WrongProof is what a wrong proof beside a single-use key of `bridge` does to the key: `burn`, or `keep`. A route that mints
+	// and one that reveals must say the same. Default `burn`.
+	WrongProof string `yaml:"wrong_proof"`
+
+	// Domain is the one that users sign for, as in `web.example`: of wallets' messages and of passkeys. With it, `exa` offers
+	// logins and challenges.
+	Domain string `yaml:"domain"`
+
+	// ChainID is the chain of wallets' messages (EIP-155). Default `10`.
+	ChainID uint64 `yaml:"chain_id"`
+
+	// JWTKey is the id of the key, of use `jwt`, that signs access tokens. Required for `paymentsgate`; with it, `exa` accepts
+	// tokens of wallet extensions.
+	JWTKey string `yaml:"jwt_key"`
+
+	// PreviousJWTKey is the id of a key whose tokens are accepted as well, during a rotation. It stays in the JWKS.
+	PreviousJWTKey string `yaml:"previous_jwt_key"`
+
+	// JWTIssuer is the `iss` of access tokens. Default `cardstile`.
+	JWTIssuer string `yaml:"jwt_issuer"`
+
+	// JWTAudience is the `aud` of access tokens. Default: the issuer's name.
+	JWTAudience string `yaml:"jwt_audience"`
+
+	// TokenURL lists what may stand as `aud` in the assertions of service accounts: the URL of `/auth/token` as they see it.
+	TokenURL []string `yaml:"token_url"`
+
+	// Forward are the calls of the issuer's API that the route carries, for faces with forward routes. What is not listed is
+	// not there.
+	Forward []ForwardConfig `yaml:"forward"`
 
 	// CookieKey is the id of the key, of use `cookie`, that signs users' cookies. Required for `exa`.
 	CookieKey string `yaml:"cookie_key"`
@@ -324,6 +392,32 @@ type RouteConfig struct {
 	Environment string `yaml:"environment"`
 }
 
+// ForwardConfig is one call that a route carries to its issuer as it is, but for declared fields.
+type ForwardConfig struct {
+	// Method is `GET`, `POST`, `PUT`, `PATCH` or `DELETE`. All but `GET` are taken to change something.
+	Method string `yaml:"method"`
+
+	// Path is exact, with wildcards for whole segments, as in `/deals/{id}/credentials`. It is the same at the issuer, below
+	// its URL.
+	Path string `yaml:"path"`
+
+	// Bind names wildcards that must be the caller's own: `account` or `partner`, as in `{owner: account}`.
+	Bind map[string]string `yaml:"bind"`
+
+	// Fields are the members of the answer that hold a sensitive field, by JSON pointer: `{/account_number: account}`. Fields
+	// are `pan`, `cvc` and `account`. They are encrypted for the caller's session. A card number anywhere else is not
+	// released at all.
+	Fields map[string]string `yaml:"fields"`
+
+	// Submit are the members of the request that hold one, as `{"data","iv"}` under the caller's session. The issuer gets
+	// them as its leg has them.
+	Submit map[string]string `yaml:"submit"`
+
+	// WithoutSession is what becomes of `fields` where the caller brought no session: `mask`, `refuse` (before anything is
+	// sent), or `clear`. Default `mask`.
+	WithoutSession string `yaml:"without_session"`
+}
+
 // LimitsConfig bounds what callers can take.
 type LimitsConfig struct {
 	// Partner is the rate of each partner's permitted exchanges, as in `600/m`. Default: none.
@@ -331,6 +425,10 @@ type LimitsConfig struct {
 
 	// Card is the rate of permitted exchanges on each card. Default: none.
 	Card policy.Rate `yaml:"card"`
+
+	// Credential is the rate of each credential that can be shown again (certificate, API key, access token, cookie), counted
+	// before anything is spent. Default: none.
+	Credential policy.Rate `yaml:"credential"`
 
 	// PINReveal is the rate at which the PIN of one card is shown. Default `120/h`.
 	PINReveal policy.Rate `yaml:"pin_reveal"`

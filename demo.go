@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
@@ -31,40 +32,53 @@ const (
 	demoSubject = "gp_f1a9b6c741c94510bb3b27f2e8379e29"
 	demoCard    = "123e4567-e89b-12d3-a456-426655440000"
 	demoOrigin  = "https://app.example"
+	demoDomain  = "localhost"
+	demoAccount = "00000000-0000-4000-0000-000000000000"
 )
 
-// demo is a directory that holds a whole Cardstile: a PKI, keys, a configuration, and a sandbox issuer with its cards.
+// demo is a directory that holds a whole Cardstile: a PKI, keys, a configuration, and sandbox issuers with their cards.
 type demo struct {
-	dir   string
-	lock  *os.File
-	state demoState
-	rain  *sandbox.Rain
-	ports [3]int // partners, public, admin
-	url   string // of the sandbox issuer
+	dir      string
+	lock     *os.File
+	state    demoState
+	rain     *sandbox.Rain
+	payments *sandbox.Payments
+	ports    [3]int // partners, public, admin
 }
 
-// demoState is what the directory remembers between starts: made-up cards, and secrets that open nothing else.
+// demoState is what the directory remembers between starts: made-up cards and people, and secrets that open nothing else.
 type demoState struct {
-	RainAddress string         `json:"rain_address"`
-	RainAPIKey  string         `json:"rain_api_key"`
-	Cards       []sandbox.Card `json:"cards"`
-	Users       []sandbox.User `json:"users"`
-	ExaUser     string         `json:"exa_user"`
+	Addresses   map[string]string `json:"addresses"` // of the sandbox issuers, by name
+	RainKey     string            `json:"rain_api_key"`
+	PaymentsKey string            `json:"payments_api_key"`
+	BridgeKey   string            `json:"bridge_api_key"` // of the partner, for face bridge
+	Cards       []sandbox.Card    `json:"cards"`
+	Users       []sandbox.User    `json:"users"`
+	Wallet      string            `json:"wallet_key"`          // of the user of Exa, in hex
+	CardAccount string            `json:"bridge_card_account"` // what callers of face bridge call the card
+	Customer    string            `json:"bridge_customer"`     // and its user
+}
+
+// complete reports whether the directory remembers all that a demo of today has.
+func (s *demoState) complete() bool {
+	return len(s.Cards) == 2 && len(s.Users) == 1 && s.Wallet != "" && s.BridgeKey != "" && s.PaymentsKey != "" && s.CardAccount != ""
 }
 
 // demoFile is demo.json: what a newcomer, or a check from outside, needs to know.
 type demoFile struct {
-	PartnersURL      string      `json:"partners_url"`
-	PublicURL        string      `json:"public_url"`
-	AdminURL         string      `json:"admin_url"`
-	CA               string      `json:"ca"`
-	SessionPublicKey string      `json:"session_public_key"`
-	AuditLog         string      `json:"audit_log"`
-	Origin           string      `json:"origin"`
-	Partner          demoCaller  `json:"partner"`
-	Stranger         demoCaller  `json:"stranger"`
-	Card             demoCardDoc `json:"card"`
-	Exa              demoExa     `json:"exa"`
+	PartnersURL      string       `json:"partners_url"`
+	PublicURL        string       `json:"public_url"`
+	AdminURL         string       `json:"admin_url"`
+	CA               string       `json:"ca"`
+	SessionPublicKey string       `json:"session_public_key"`
+	AuditLog         string       `json:"audit_log"`
+	Origin           string       `json:"origin"`
+	Partner          demoCaller   `json:"partner"`
+	Stranger         demoCaller   `json:"stranger"`
+	Card             demoCardDoc  `json:"card"`
+	PaymentsGate     demoPayments `json:"paymentsgate"`
+	Bridge           demoBridge   `json:"bridge"`
+	Exa              demoExa      `json:"exa"`
 }
 
 type demoCaller struct {
@@ -82,8 +96,24 @@ type demoCardDoc struct {
 	PIN         string `json:"pin"`
 }
 
+type demoPayments struct {
+	AccountID  string `json:"account_id"`
+	PublicKey  string `json:"public_key"`  // base64 of the PEM file
+	PrivateKey string `json:"private_key"` // file
+	Deal       string `json:"deal"`        // whose credentials are the card's
+}
+
+type demoBridge struct {
+	APIKey        string `json:"api_key"`
+	CustomerID    string `json:"customer_id"`
+	CardAccountID string `json:"card_account_id"`
+}
+
 type demoExa struct {
-	Cookie string `json:"cookie"`
+	Cookie            string `json:"cookie"`
+	ProvisioningToken string `json:"provisioning_token"`
+	CredentialID      string `json:"credential_id"`
+	WalletKey         string `json:"wallet_key"` // file: hex of the secp256k1 key that the user signs with
 }
 
 // openDemo takes a directory and fills in what it lacks. Another process in it is an error, so that two demos do not
@@ -100,7 +130,7 @@ func openDemo(dir, pan string) (*demo, error) {
 	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: another demo runs in this directory", dir), d.lock.Close())
 	}
-	for _, step := range []func() error{d.forget, d.makePKI, d.makeKeys, func() error { return d.makeCards(pan) }} {
+	for _, step := range []func() error{d.forget, d.makePKI, d.makeKeys, func() error { return d.makePeople(pan) }, d.makeCredentials} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, d.lock.Close())
 		}
@@ -138,7 +168,7 @@ func (d *demo) makePKI() error {
 		template         *x509.Certificate
 	}{
 		{"ca", "Cardstile demo servers", "server", server},
-		{"ca", "Cardstile demo servers", "rain-server", server},
+		{"ca", "Cardstile demo servers", "issuer-server", server},
 		{"partners-ca", "Cardstile demo partners", "partner", partner},
 		{"stranger-ca", "Cardstile demo strangers", "stranger", partner},
 	} {
@@ -193,7 +223,7 @@ func (d *demo) issue(name string, template *x509.Certificate, ca string) error {
 
 // makeKeys makes our keys, and the sandbox issuer's.
 func (d *demo) makeKeys() error {
-	for use, name := range map[keys.Use]string{keys.UseSession: "session", keys.UseStorage: "storage", keys.UseDigest: "digest", keys.UseCookie: "cookie", keys.UseAudit: "audit", keys.UseIssuer: "rain"} {
+	for name, use := range demoKeys {
 		if !d.missing(name + "-key.pem") {
 			continue
 		}
@@ -208,28 +238,51 @@ func (d *demo) makeKeys() error {
 	return nil
 }
 
-// makeCards makes up a card and its holder; a known directory keeps its own, unless pan asks for another number.
-func (d *demo) makeCards(pan string) error {
+// demoKeys are the files of keys. That of the service account is its partner's, and of the issuer's kind: a plain RSA key.
+var demoKeys = map[string]keys.Use{
+	"session": keys.UseSession, "storage": keys.UseStorage, "digest": keys.UseDigest, "cookie": keys.UseCookie, "jwt": keys.UseJWT,
+	"audit": keys.UseAudit, "rain": keys.UseIssuer, "service-account": keys.UseIssuer,
+}
+
+// makePeople makes up a card and its holder; a known directory keeps its own, unless pan asks for another number.
+func (d *demo) makePeople(pan string) error {
 	var err error
 	if d.state, err = readDemoState(d.dir); err != nil {
 		return err
 	}
-	if len(d.state.Cards) == 0 {
-		var address [20]byte
-		rand.Read(address[:])
+	if !d.state.complete() {
 		holder := sandbox.User{ID: randomUUID(), FirstName: "Ada", LastName: "Example", Email: "ada@example.com"}
 		card := sandbox.RandomCard(demoCard, pan)
 		card.UserID = holder.ID
 		// A second card, which is nobody's here.
 		other := sandbox.RandomCard(randomUUID(), "")
-		d.state = demoState{
-			RainAPIKey: rand.Text(), Cards: []sandbox.Card{card, other}, Users: []sandbox.User{holder}, ExaUser: fmt.Sprintf("0x%x", address),
-		}
+		d.state = newDemoState([]sandbox.Card{card, other}, holder)
 	}
 	if pan != "" {
 		d.state.Cards[0].PAN = pan
 	}
 	return nil
+}
+
+// newDemoState makes up everything that is not a card.
+func newDemoState(cards []sandbox.Card, holder sandbox.User) demoState {
+	return demoState{
+		Addresses: map[string]string{}, RainKey: rand.Text(), PaymentsKey: rand.Text(), Cards: cards, Users: []sandbox.User{holder},
+		Wallet: newWallet(), CardAccount: randomUUID(), Customer: randomUUID(),
+	}
+}
+
+// makeCredentials gives the partner an API key, whose digest is all that the gateway has of it.
+func (d *demo) makeCredentials() error {
+	if d.state.BridgeKey != "" && !d.missing("credentials.json") {
+		return nil
+	}
+	if err := os.Remove(d.path("credentials.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var err error
+	_, d.state.BridgeKey, err = credential.Add(d.path("credentials.json"), credential.NewAPIKey{Partner: demoPartner, Environment: "test", Note: "demo", Now: time.Now()})
+	return err
 }
 
 // readDemoState returns what a directory remembers; of a new one, nothing.
@@ -256,43 +309,11 @@ func randomUUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// serveIssuers starts the sandbox issuer where it stood before, or at a free port.
-func (d *demo) serveIssuers() (stop func(), err error) {
-	key, err := d.rsaKey("rain-key.pem")
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.LoadX509KeyPair(d.path("rain-server.pem"), d.path("rain-server-key.pem"))
-	if err != nil {
-		return nil, err
-	}
-	d.rain, err = sandbox.NewRain(sandbox.RainConfig{
-		APIKey: d.state.RainAPIKey, Key: key, Cards: d.state.Cards, Users: d.state.Users,
-		TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
-	})
-	if err != nil {
-		return nil, err
-	}
-	ln, err := net.Listen("tcp", d.state.RainAddress)
-	if d.state.RainAddress == "" || err != nil {
-		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			return nil, err
-		}
-	}
-	d.state.RainAddress = ln.Addr().String()
-	d.url = "https://" + d.state.RainAddress
-	ended := make(chan error, 1)
-	go func() { ended <- d.rain.Serve(ln) }()
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		d.rain.Shutdown(ctx) //nolint:errcheck // the demo is ending
-		<-ended
-	}, nil
-}
+func (d *demo) rsaKey(name string) (*rsa.PrivateKey, error) { return rsaKeyFile(d.path(name)) }
 
-func (d *demo) rsaKey(name string) (*rsa.PrivateKey, error) {
-	content, err := os.ReadFile(d.path(name))
+// rsaKeyFile reads a private key that is not ours: an issuer's, or a partner's.
+func rsaKeyFile(name string) (*rsa.PrivateKey, error) {
+	content, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -319,11 +340,13 @@ func (d *demo) writeConfig() error {
 	}
 	for name, content := range map[string]string{
 		"sandbox.json":        string(state) + "\n",
-		"rain-api-key":        d.state.RainAPIKey + "\n",
-		"logins":              d.state.ExaUser + "\n",
+		"rain-api-key":        d.state.RainKey + "\n",
+		"payments-api-key":    d.state.PaymentsKey + "\n",
+		"wallet-key.hex":      d.state.Wallet + "\n",
+		"logins":              d.exaUser() + "\n",
 		"policies/demo.cedar": demoPolicies,
-		"holders.yaml":        fmt.Sprintf(demoHolders, d.state.Cards[0].ID, d.state.ExaUser, d.state.ExaUser, d.state.Users[0].ID),
-		"config.yaml":         fmt.Sprintf(demoConfig, d.ports[0], d.ports[1], d.ports[2], d.url),
+		"holders.yaml":        fmt.Sprintf(demoHolders, d.state.Cards[0].ID, d.state.CardAccount, d.exaUser(), d.state.Customer, d.state.Users[0].ID),
+		"config.yaml":         fmt.Sprintf(demoConfig, d.ports[0], d.ports[1], d.ports[2], d.url("rain"), d.url("payments")),
 	} {
 		if err := d.write(name, []byte(content)); err != nil {
 			return err
@@ -355,6 +378,14 @@ func (d *demo) describe() (demoFile, error) {
 	if err != nil {
 		return demoFile{}, err
 	}
+	provisioning, err := d.provisioningToken()
+	if err != nil {
+		return demoFile{}, err
+	}
+	account, err := os.ReadFile(d.path("service-account-public.pem"))
+	if err != nil {
+		return demoFile{}, err
+	}
 	card := d.state.Cards[0]
 	doc := demoFile{
 		PartnersURL: fmt.Sprintf("https://localhost:%d", d.ports[0]), PublicURL: fmt.Sprintf("https://localhost:%d", d.ports[1]),
@@ -363,7 +394,14 @@ func (d *demo) describe() (demoFile, error) {
 		Partner:  demoCaller{demoPartner, "partner.pem", "partner-key.pem"},
 		Stranger: demoCaller{"", "stranger.pem", "stranger-key.pem"},
 		Card:     demoCardDoc{card.ID, card.PAN, card.CVC, card.ExpiryMonth, card.ExpiryYear, card.PIN},
-		Exa:      demoExa{"credential_id=" + cookie},
+		PaymentsGate: demoPayments{
+			AccountID: demoAccount, PublicKey: base64.StdEncoding.EncodeToString(account), PrivateKey: "service-account-key.pem",
+			Deal: sandbox.DealWithCard(demoAccount),
+		},
+		Bridge: demoBridge{APIKey: d.state.BridgeKey, CustomerID: d.state.Customer, CardAccountID: d.state.CardAccount},
+		Exa: demoExa{
+			Cookie: "credential_id=" + cookie, ProvisioningToken: provisioning, CredentialID: d.exaUser(), WalletKey: "wallet-key.hex",
+		},
 	}
 	content, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
@@ -382,8 +420,32 @@ func (d *demo) cookie() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return cookies.Sign(d.state.ExaUser), nil
+	return cookies.Sign(d.exaUser()), nil
 }
+
+// provisioningToken is what a wallet extension of the demo's user calls with.
+func (d *demo) provisioningToken() (string, error) {
+	key, err := keys.Load(keys.Config{ID: "jwt-demo", Use: keys.UseJWT, File: d.path("jwt-key.pem")})
+	if err != nil {
+		return "", err
+	}
+	signers, err := jwtKeys([]*keys.Key{key})
+	if err != nil {
+		return "", err
+	}
+	scoped, err := newScoped("test", &RouteConfig{}, signers)
+	if err != nil {
+		return "", err
+	}
+	token, _, err := scoped.Mint(d.exaUser(), demoTokenTTL)
+	return token, err
+}
+
+// demoTokenTTL is the life of the demo's provisioning token, which is made anew at each start.
+const demoTokenTTL = 24 * time.Hour
+
+// exaUser is the demo's user of Exa: the address of their wallet.
+func (d *demo) exaUser() string { return walletAddress(d.state.Wallet) }
 
 // freePorts returns three ports that nobody listens on at the moment.
 func freePorts() (ports [3]int, err error) {
@@ -397,88 +459,3 @@ func freePorts() (ports [3]int, err error) {
 	}
 	return ports, nil
 }
-
-const demoConfig = `# Made by "cardstile demo". "cardstile serve --config" accepts it unchanged, beside "cardstile sandbox".
-environment: test
-
-listeners:
-  partners:
-    address: "127.0.0.1:%d"
-    tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}
-  public:
-    address: "127.0.0.1:%d"
-    tls: {certificate: server.pem, key: server-key.pem}
-
-admin: {address: "127.0.0.1:%d"}
-
-store: {memory: {logins_file: logins}}
-
-keys:
-  - {id: session-demo, use: session, file: session-key.pem}
-  - {id: storage-demo, use: storage, file: storage-key.pem}
-  - {id: digest-demo, use: digest, file: digest-key.pem}
-  - {id: cookie-demo, use: cookie, file: cookie-key.pem}
-  - {id: audit-demo, use: audit, file: audit-key.pem}
-
-partners:
-  - id: gp-demo
-    certificate: {subject: "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US"}
-
-issuers:
-  rain:
-    kind: rain
-    url: %s
-    ca: ca.pem
-    api_key_file: rain-api-key
-    public_key: rain-public.pem
-
-# What a real deployment would think about twice is switched on by name.
-routes:
-  - {listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}
-  - listener: public
-    face: gnosispay
-    issuer: rain
-    session_key: session-demo
-    operations: [card.reveal, pin.reveal, pin.set]
-    unbound_tokens: allow
-    pin: software
-    legacy: [oaep-sha1]
-  - listener: public
-    face: exa
-    issuer: rain
-    partner: gp-demo
-    session_key: session-demo
-    cookie_key: cookie-demo
-    pin: software
-    pin_with_pan: true
-    legacy: [oaep-sha1]
-
-policies: [policies/*.cedar]
-holders: holders.yaml
-
-limits: {partner: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
-
-audit: {file: audit.jsonl}
-`
-
-const demoHolders = `# Whose card is whose. The issuer has another card, which is nobody's here: it is refused like one that does not exist.
-cards:
-  - {id: %q, issuer: rain, partners: [gp-demo], users: [%q], environment: test}
-users:
-  - {id: %q, partner: gp-demo, issuer: rain, issuer_user: %q}
-`
-
-const demoPolicies = `// Default deny: what no policy permits is not done.
-
-@id("partners-mint")
-permit (principal is Partner, action == Action::"token.mint", resource)
-when { context.proofs.certificate };
-
-@id("token-opens-card")
-permit (principal, action in [Action::"card.reveal", Action::"pin.reveal", Action::"pin.set"], resource)
-when { context.proofs.token };
-
-@id("user-sees-own-card")
-permit (principal, action in [Action::"card.profile", Action::"card.reveal", Action::"pin.reveal"], resource)
-when { context.proofs.cookie && context has user };
-`

@@ -149,7 +149,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	c := gateway.Config{
 		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders, Admin: b.admin,
 		Limits: gateway.Limits{
-			Partner: l.Partner, Card: l.Card, PINReveal: l.PINReveal, PINSet: l.PINSet, FailedOpens: l.FailedOpens, Unproven: l.Unproven, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
+			Partner: l.Partner, Card: l.Card, PINReveal: l.PINReveal, PINSet: l.PINSet, Credential: l.Credential, FailedOpens: l.FailedOpens, Unproven: l.Unproven, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
 			AnswerBytes: l.AnswerBytes, Handshake: l.Handshake, Read: l.Read, Write: l.Write, Idle: l.Idle, Exchange: l.Exchange,
 			Connections: l.Connections, Concurrent: l.Concurrent, ConcurrentPerIssuer: l.ConcurrentPerIssuer,
 			ConcurrentPerPartner: l.ConcurrentPerPartner,
@@ -175,22 +175,38 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 		}
 		c.EnvelopeDigests = append(c.EnvelopeDigests, mac)
 	}
+	if b.credentials != nil {
+		c.APIKeys = b.credentials
+	}
+	if c.Answers, err = keys.NewSealRing("answer", storage...); err != nil {
+		return c, err
+	}
+	if c.Kept, err = keys.NewSealRing("card", storage...); err != nil {
+		return c, err
+	}
 	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {
 		return c, err
 	}
-	for i := range c.Routes {
-		if len(b.cookieKeys[i]) == 0 {
-			continue
-		}
-		if c.Routes[i].Cookies, err = newCookies(p.services.Store, c.Routes[i].Name, b.cookieKeys[i], digest, b.config.Routes[i].StatelessCookies); err != nil {
+	provers := provers{store: p.services.Store, digest: digest, storage: storage}
+	if len(b.accounts) > 0 {
+		if provers.accounts, err = credential.NewAccounts(b.accounts); err != nil {
 			return c, err
+		}
+	}
+	for i := range c.Routes {
+		if err := provers.make(&c.Routes[i], &b.config.Routes[b.routeOf[i]], b.cookieKeys[i], b.jwtKeys[i]); err != nil {
+			return c, fmt.Errorf("routes[%d]: %w", b.routeOf[i], err)
 		}
 	}
 	return c, nil
 }
 
 func newTokens(s store.Tokens, digest, storage []*keys.Key, partners *policy.Partners) (*credential.Tokens, error) {
-	digests, err := keys.NewMACRing("token", digest...)
+	digests, err := ring("token", digest)
+	if err != nil {
+		return nil, err
+	}
+	seeds, err := ring("token seed", digest)
 	if err != nil {
 		return nil, err
 	}
@@ -198,38 +214,21 @@ func newTokens(s store.Tokens, digest, storage []*keys.Key, partners *policy.Par
 	if err != nil {
 		return nil, err
 	}
-	c := credential.TokensConfig{Store: s, Digests: credential.Ring(digests), Grants: grants}
+	c := credential.TokensConfig{Store: s, Digests: digests, Seeds: seeds, Grants: grants}
 	for _, p := range partners.All() {
 		c.Partners = append(c.Partners, p.ID)
 	}
 	return credential.NewTokens(c)
 }
 
-func newCookies(s store.Records, face string, signers, digest []*keys.Key, stateless bool) (*credential.Cookies, error) {
-	c := credential.CookiesConfig{Face: face, Stateless: stateless}
-	for _, k := range signers {
-		mac, err := k.RawMAC()
-		if err != nil {
-			return nil, err
-		}
-		c.Signers = append(c.Signers, mac)
+// ring is the keyed digests of several keys under one label.
+func ring(label string, digest []*keys.Key) (credential.DigestRing, error) {
+	macs, err := keys.NewMACRing(label, digest...)
+	if err != nil {
+		return nil, err
 	}
-	if stateless {
-		return credential.NewCookies(c)
-	}
-	c.Records = s
-	for _, k := range digest {
-		mac, err := k.MAC("login")
-		if err != nil {
-			return nil, err
-		}
-		c.Logins = append(c.Logins, mac)
-	}
-	return credential.NewCookies(c)
+	return credential.Ring(macs), nil
 }
-
-// loginTTL is how long a user stays logged in. Source: Exa's cookie, 24 hours.
-const loginTTL = 24 * time.Hour
 
 // logIn gives the users of the logins file their login records.
 func (p *process) logIn(b *builder) error {
@@ -238,7 +237,7 @@ func (p *process) logIn(b *builder) error {
 			if r.Cookies == nil {
 				continue
 			}
-			if err := r.Cookies.Login(context.Background(), user, loginTTL); err != nil {
+			if err := r.Cookies.Login(context.Background(), user, gateway.LoginTTL); err != nil {
 				return err
 			}
 		}

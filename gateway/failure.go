@@ -81,6 +81,7 @@ var failures = []struct {
 	{store.ErrLost, exchange.Internal, "store_lost"},
 	{vault.ErrBinding, exchange.Internal, "no_permit"},
 	// Whose body it is, the caller's or the issuer's, is known where it is read, and said there.
+	{vault.ErrBodyTooLarge, exchange.Internal, "clear_body_too_large"},
 	{vault.ErrBody, exchange.Internal, "clear_body"},
 	{vault.ErrMember, exchange.Internal, "clear_member"},
 	{vault.ErrSplice, exchange.Internal, "clear_splice"},

@@ -107,11 +107,15 @@ type Route struct {
 	// Cookies prove users of faces that have them, and are what a user's login gives.
 	Cookies *credential.Cookies
 
-	// Accounts are the service accounts of faces that have them, AccessTokens and Refresh what their login gives. An
-	// AccessTokens without a Refresh proves what was minted elsewhere.
-	Accounts     *credential.Accounts
-	AccessTokens AccessTokens
-	Refresh      *credential.RefreshTokens
+	// Accounts are the service accounts of faces that have them, Assertions proves what they sign to log in; JWTs and Families
+	// are what their login gives.
+	Accounts   *credential.Accounts
+	Assertions *credential.ClientAssertions
+	JWTs       *credential.JWTs
+	Families   *credential.Families
+
+	// Scoped proves users of faces that have tokens for one thing.
+	Scoped *credential.ScopedJWTs
 
 	// Challenges are what users sign.
 	Challenges *Challenges

@@ -111,7 +111,10 @@ func (x *running) beginIdempotent(ctx context.Context, call *exchange.Call, p *p
 	}
 	i.owner = begun.Owner
 	if call.Operations[0] == policy.TokenMint {
-		seed := credential.NewSeed(i.seedContext())
+		seed, err := x.st.config.Tokens.NewSeed(i.seedContext())
+		if err != nil {
+			return err
+		}
 		i.seed = &seed
 	}
 	if begun.Owner {
@@ -205,7 +208,11 @@ func (x *running) finish(ctx context.Context, result *exchange.Result, out *exch
 	i := &x.idempotent
 	kept := keptAnswer{status: out.Status, contentType: out.ContentType, body: out.Body}
 	if i.seed != nil && result != nil {
-		kept = keptAnswer{status: out.Status, expires: result.Expires.UnixMilli(), seed: i.seed.AppendBinary(nil)}
+		seed, err := i.seed.AppendBinary(nil)
+		if err != nil {
+			return err
+		}
+		kept = keptAnswer{status: out.Status, expires: result.Expires.UnixMilli(), seed: seed}
 	}
 	sealed, err := x.st.config.Answers.Seal(nil, i.data(), kept.encode())
 	if err != nil {

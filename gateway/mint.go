@@ -49,23 +49,23 @@ func (x *running) mintToken(ctx context.Context, call *exchange.Call, p proven, 
 // errNoSessions: an endpoint that mints sessions stands on a route that has nothing to make one of.
 var errNoSessions = errors.New("the route has no key for sessions")
 
-// loginTTL is how long a user stays logged in. Source: Exa's cookie, 24 hours.
-const loginTTL = 24 * time.Hour
+// LoginTTL is how long a user stays logged in. Source: Exa's cookie, 24 hours.
+const LoginTTL = 24 * time.Hour
 
 // mintSession logs in: a service account gets an access token and a refresh token, a user a cookie.
 func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
 	switch rt := x.ep.route; {
-	case rt.Refresh != nil && p.account != "":
-		refreshed, err := rt.Refresh.Begin(ctx, p.proofs, rt.Environment)
+	case rt.Families != nil && p.account != "":
+		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak)
 		if err != nil {
 			return nil, err
 		}
-		return x.accessToken(ctx, refreshed)
+		return x.pair(refresh, session)
 	case rt.Cookies != nil && p.user != "":
-		if err := rt.Cookies.Login(ctx, p.user, loginTTL); err != nil {
+		if err := rt.Cookies.Login(ctx, p.user, LoginTTL); err != nil {
 			return nil, err
 		}
-		return &exchange.Result{Token: rt.Cookies.Sign(p.user), Expires: x.request.Received.Add(loginTTL), Account: p.user}, nil
+		return &exchange.Result{Token: rt.Cookies.Sign(p.user), Expires: x.request.Received.Add(LoginTTL), Account: p.user}, nil
 	}
 	return nil, errNoSessions
 }
@@ -73,33 +73,38 @@ func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _
 // refreshSession makes the next pair of the same login. The refresh token that asks for it is used up.
 func (x *running) refreshSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
 	rt := x.ep.route
-	if rt.Refresh == nil || p.refresh == nil {
+	if rt.Families == nil {
 		return nil, errNoSessions
 	}
-	refreshed, err := rt.Refresh.Rotate(ctx, p.refresh)
+	refresh, err := rt.Families.Rotate(ctx, p.session)
 	if err != nil {
 		return nil, err
 	}
-	return x.accessToken(ctx, refreshed)
+	return x.pair(refresh, p.session)
 }
 
-// accessToken makes the access token that goes with a refresh token.
-func (x *running) accessToken(ctx context.Context, with *credential.Refreshed) (*exchange.Result, error) {
-	access, expires, err := x.ep.route.AccessTokens.Mint(ctx, with)
+// pair makes the access token that goes with a refresh token.
+func (x *running) pair(refresh string, session credential.Session) (*exchange.Result, error) {
+	access, expires, err := x.ep.route.JWTs.Mint(session)
 	if err != nil {
 		return nil, err
 	}
 	x.g.metrics.minted.Inc()
-	return &exchange.Result{Token: access, Refresh: with.Token, Expires: expires, Account: with.Proof.Account}, nil
+	return &exchange.Result{Token: access, Refresh: refresh, Expires: expires, Account: session.Account()}, nil
 }
 
 // revokeSession ends the login that a refresh token belongs to. Whoever shows one that was used before ended it already.
-func (x *running) revokeSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
+func (x *running) revokeSession(ctx context.Context, call *exchange.Call, _ proven, _ decided) (*exchange.Result, error) {
 	rt := x.ep.route
-	if rt.Refresh == nil || p.refresh == nil {
+	if rt.Families == nil {
 		return nil, errNoSessions
 	}
-	return &exchange.Result{}, rt.Refresh.End(ctx, p.refresh)
+	for _, c := range call.Credentials {
+		if c.Kind == policy.KindRefresh {
+			return &exchange.Result{}, rt.Families.Revoke(ctx, c)
+		}
+	}
+	return nil, errNoSessions
 }
 
 // checkSession says what an access token is good for: that it is has been proven.

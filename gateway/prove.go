@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
@@ -24,7 +25,8 @@ type proven struct {
 	account string // the partner's service account
 	proofs  []policy.Proof
 
-	refresh *credential.Refreshed // of the refresh token that was used up
+	session credential.Session // of the refresh token that was used up
+	weak    bool               // whether an account logs in by its public key alone
 }
 
 func (p *proven) add(proof policy.Proof) {
@@ -35,6 +37,10 @@ func (p *proven) add(proof policy.Proof) {
 	if p.account == "" {
 		p.account = proof.Account
 	}
+}
+
+func (p *proven) has(kind policy.Kind) bool {
+	return slices.ContainsFunc(p.proofs, func(proof policy.Proof) bool { return proof.Kind == kind })
 }
 
 // prove is stage 4.
@@ -50,6 +56,9 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	}
 	for _, c := range call.Credentials {
 		if singleUse(c.Kind) {
+			continue
+		}
+		if c.Kind == policy.KindSignature && x.unlooked(&p) {
 			continue
 		}
 		proof, err := x.proveReusable(ctx, call, c, &p)
@@ -121,14 +130,25 @@ func (x *running) proveReusable(ctx context.Context, call *exchange.Call, c poli
 		return rt.Cookies.Prove(ctx, c)
 	case c.Kind == policy.KindAPIKey && x.st.config.APIKeys != nil:
 		return x.st.config.APIKeys.Prove(ctx, c)
-	case c.Kind == policy.KindJWT && rt.AccessTokens != nil:
-		return rt.AccessTokens.Prove(ctx, c)
+	case c.Kind == policy.KindJWT && rt.JWTs != nil:
+		return rt.JWTs.Prove(ctx, c)
+	case c.Kind == policy.KindJWT && rt.Scoped != nil:
+		return rt.Scoped.Prove(ctx, c)
 	case c.Kind == policy.KindPublicKey && rt.Accounts != nil:
-		return rt.Accounts.ProvePublicKey(ctx, call.Account, c)
+		return provePublicKey(rt.Accounts, call.Account, c)
 	case c.Kind == policy.KindSignature && rt.Accounts != nil:
 		return x.proveSignature(ctx, call, c, p)
 	}
 	return policy.Proof{}, errNoProver(c.Kind)
+}
+
+// provePublicKey proves a service account by its public key's fingerprint, which the face hands over in hex.
+func provePublicKey(accounts *credential.Accounts, account string, c policy.Credential) (policy.Proof, error) {
+	spki, err := policy.ParseFingerprint(c.Value())
+	if err != nil {
+		return policy.Proof{}, &policy.Refused{Kind: c.Kind, Reason: policy.RefusedMalformed}
+	}
+	return accounts.ProvePublicKey(account, spki)
 }
 
 // proveSignature proves a service account's signature over the request's body, which the vault digests.
@@ -138,7 +158,10 @@ func (x *running) proveSignature(ctx context.Context, call *exchange.Call, c pol
 		account = call.Account
 	}
 	if call.Assertion {
-		return x.ep.route.Accounts.ProveAssertion(ctx, account, c)
+		if x.ep.route.Assertions == nil {
+			return policy.Proof{}, errNoProver(c.Kind)
+		}
+		return x.ep.route.Assertions.Prove(ctx, c)
 	}
 	var digest [32]byte
 	if x.request.Clear != nil {
@@ -149,7 +172,7 @@ func (x *running) proveSignature(ctx context.Context, call *exchange.Call, c pol
 			}
 		}
 	}
-	return x.ep.route.Accounts.ProveSignature(ctx, account, digest, c)
+	return x.ep.route.Accounts.ProveSignature(account, digest, c)
 }
 
 // accept adds a proof, whose partner must be there and the one that is known already.
@@ -175,10 +198,35 @@ func (x *running) proveAccount(call *exchange.Call, p *proven) error {
 	if accounts == nil || p.account == "" {
 		return nil
 	}
-	if x.ep.Operations[0] == policy.SessionMint {
-		return accounts.MayLogIn(p.account, p.proofs)
+	if call.Account != "" && call.Account != p.account {
+		return &policy.Refused{Kind: policy.KindSignature, Reason: policy.RefusedUser}
 	}
-	return accounts.MayCall(p.account, p.proofs, x.request.Clear != nil && !x.request.Clear.Empty())
+	if call.Has(policy.SessionMint) {
+		certified := ""
+		if x.peer != nil && p.partner != nil {
+			certified = p.partner.ID
+		}
+		var ok bool
+		if p.weak, ok = accounts.Suffices(p.account, p.proofs, certified); !ok {
+			return &policy.Refused{Kind: policy.KindPublicKey, Reason: policy.RefusedSignature, Detail: "the account asks for more"}
+		}
+		return nil
+	}
+	account, known := accounts.Account(p.account)
+	body := x.request.Clear != nil && !x.request.Clear.Empty()
+	if known && account.Requests == credential.RequestsRequired && body && call.Forward != nil && !p.has(policy.KindSignature) {
+		return &policy.Refused{Kind: policy.KindSignature, Reason: policy.RefusedSignature, Detail: "the account's requests are signed"}
+	}
+	return nil
+}
+
+// unlooked reports whether nobody looks at a signature over a request: the account's requests are not signed.
+func (x *running) unlooked(p *proven) bool {
+	if x.ep.route.Accounts == nil || p.account == "" || x.ep.Operations[0] != policy.Forward {
+		return false
+	}
+	account, known := x.ep.route.Accounts.Account(p.account)
+	return known && account.Requests == credential.RequestsOff
 }
 
 // limitCredentials takes one from the limit of each credential, before anything is spent.
@@ -247,7 +295,7 @@ func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.C
 	switch rt := x.ep.route; {
 	case c.Kind == policy.KindToken:
 		return x.redeem(ctx, c, credential.Redemption{Attempt: attempt, Nonce: call.Nonce, Keep: rt.KeepOnWrongProof}, p)
-	case c.Kind == policy.KindRefresh && rt.Refresh != nil:
+	case c.Kind == policy.KindRefresh && rt.Families != nil:
 		return x.redeemRefresh(ctx, c, attempt, p)
 	case c.Kind == policy.KindChallenge && rt.Challenges != nil:
 		return x.takeChallenge(ctx, call, c, attempt, p)
@@ -287,25 +335,21 @@ func (x *running) belongs(grant *policy.Grant, p *proven) error {
 
 // redeemRefresh uses a refresh token up. One that was used before ends its whole family, which package credential sees to.
 func (x *running) redeemRefresh(ctx context.Context, c policy.Credential, attempt store.Attempt, p *proven) error {
-	refreshed, err := x.ep.route.Refresh.Redeem(ctx, c, attempt)
+	proof, session, err := x.ep.route.Families.Redeem(ctx, c, attempt)
 	if err != nil {
 		return err
 	}
-	p.refresh = refreshed
-	return x.accept(refreshed.Proof, p)
+	p.session = session
+	return x.accept(proof, p)
 }
 
 // takeChallenge takes a challenge and judges what was signed for it.
 func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c policy.Credential, attempt store.Attempt, p *proven) error {
-	rt := x.ep.route
 	signer := call.Signed.User
 	if signer == "" {
 		signer = p.user
 	}
-	challenge, err := rt.Challenges.take(ctx, call, c, signer, attempt)
-	if err != nil {
-		return err
-	}
+	// Whose challenge it is has to be known before it is taken, and a user whom nobody knows takes none.
 	user, err := x.st.config.Holders.User(ctx, signer)
 	switch {
 	case errors.Is(err, holder.ErrNoUser):
@@ -313,7 +357,11 @@ func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c poli
 	case err != nil:
 		return fmt.Errorf("%w: %w", errDirectory, err)
 	}
-	proof, err := rt.Challenges.judge(ctx, call, challenge, user)
+	challenge, err := x.take(ctx, call, c, user, attempt)
+	if err != nil {
+		return err
+	}
+	proof, err := x.ep.route.Challenges.judge(call, challenge, user)
 	if err != nil {
 		return err
 	}

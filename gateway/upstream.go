@@ -19,7 +19,6 @@ import (
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
-	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -313,7 +312,12 @@ func (u *upstream) request(ctx context.Context, req *issuer.Request) (*http.Requ
 	if req.Message != nil {
 		r.Header["Content-Type"] = jsonOnly
 		r.ContentLength = int64(req.Message.Len())
-		r.Body = req.Message.Reader()
+		r.Body = req.Message.Reader() // which destroys the message; an empty one sends nothing
+	}
+	if r.Body == nil && (req.Changes || req.Once) {
+		// The transport repeats a request without a body when a connection that it used before closes; one with a body that it
+		// cannot get again it does not. Nothing is sent of an empty one.
+		r.Body = io.NopCloser(bytes.NewReader(nil))
 	}
 	return r, nil
 }

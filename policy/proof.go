@@ -1,5 +1,7 @@
 package policy
 
+import "time"
+
 // Proof is what a credential turned out to say. A face or the gateway never
 // makes one: only package credential does, after it has verified something.
 type Proof struct {
@@ -23,6 +25,9 @@ type Proof struct {
 
 	// Weak is of a KindJWT that was minted for a public key alone.
 	Weak bool
+
+	// Expires is when a KindJWT ends; zero for other kinds.
+	Expires time.Time
 
 	// ID tells the credential from others of its kind, for limits: the id of
 	// a key, never a part of a secret. "" is a credential that is used once.

