@@ -1,8 +1,10 @@
 package face
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,12 +13,13 @@ import (
 	"github.com/cardstile/cardstile/vault"
 )
 
-// exa is the card API of the Exa app: a signed cookie names the user, and GET /card answers with the profile of the
-// user's card and, for a session, its details and PIN. Source: docs.exactly.app, `GET /card`. The deployed base is
-// /api/card; the documented form /card is served as well.
+// exa is the card API of the Exa app: a signed cookie names the user, who reads their card here, changes it (exa_patch.go)
+// and logs in (exa_login.go). GET /card answers with the profile of the user's card and, for a session, its details and
+// PIN; by scope, with what puts it into a wallet, and with something to sign. Source: docs.exactly.app, `GET /card`. The
+// deployed base is /api; the documented form without it is served as well.
 type exa struct {
 	config           Config
-	profile, details []policy.Operation // what a call asks for without a session, and with one
+	profile, details []policy.Operation // what a GET asks for without a session, and with one
 }
 
 var _ Face = (*exa)(nil)
@@ -25,73 +28,159 @@ var _ Face = (*exa)(nil)
 const exaCookie = "credential_id"
 
 func newExa(c Config) (Face, error) {
+	e := &exa{config: c, profile: []policy.Operation{policy.CardProfile}}
+	if !c.serves(policy.CardReveal) {
+		e.config.SessionKeys, e.details = nil, e.profile
+		return e, nil
+	}
 	if c.SessionKeys == nil {
 		return nil, errNoSessionKey
 	}
-	e := &exa{config: c, profile: []policy.Operation{policy.CardProfile}}
-	e.details = append(e.details, policy.CardProfile, policy.CardReveal)
+	e.details = []policy.Operation{policy.CardProfile, policy.CardReveal}
 	if e.pinBesidePAN() {
 		e.details = append(e.details, policy.PINReveal)
 	}
+	e.details = slices.Clip(e.details) // what a call adds is its own
 	return e, nil
 }
 
 // Endpoints implements Face.
 func (e *exa) Endpoints() []Endpoint {
+	all := e.patches("/{$}") // as the documents have it
+	for _, base := range []string{"/api", ""} {
+		all = append(all, e.reads(base+"/card")...)
+		all = append(all, e.patches(base+"/card")...)
+		all = append(all, e.logins(base+"/auth/authentication")...)
+	}
+	return all
+}
+
+// reads are what shows a card.
+func (e *exa) reads(card string) []Endpoint {
 	var all []Endpoint
-	for _, pattern := range []string{"/api/card", "/card"} {
+	if e.config.serves(policy.CardProfile) {
 		all = append(all, Endpoint{
-			Method: http.MethodGet, Pattern: pattern, Operations: e.details, Parse: e.parseCard, Render: e.renderCard,
+			Method: http.MethodGet, Pattern: card, Operations: append(e.details, e.served(policy.CardProvision, policy.ChallengeMint)...),
+			CORS: exaCORS(), Parse: e.parseCard, Render: e.renderCard,
+		})
+	}
+	if e.config.serves(policy.CardProvision) {
+		all = append(all, Endpoint{
+			Method: http.MethodGet, Pattern: card + "/provisioning", Operations: []policy.Operation{policy.CardProvision},
+			CORS: exaCORS("Authorization"), Parse: e.parseProvisioning, Render: e.renderProvisioning,
 		})
 	}
 	return all
 }
 
+// exaCORS is how the app's pages call: with the cookie, and so from the route's origins alone [21].
+func exaCORS(headers ...string) *CORS {
+	return &CORS{Credentials: true, Headers: append([]string{"Content-Type", "sessionid"}, headers...), Expose: []string{"X-Session-Id"}}
+}
+
+// served are those of the operations that the route has.
+func (e *exa) served(operations ...policy.Operation) []policy.Operation {
+	return slices.DeleteFunc(operations, func(op policy.Operation) bool { return !e.config.serves(op) })
+}
+
 // pinBesidePAN reports whether details come with the PIN. Without `pin_with_pan` they come without it: Exa has no call
 // that shows a PIN alone. A blind PIN cannot stand beside a card number, whose session is the gateway's.
-func (e *exa) pinBesidePAN() bool { return e.config.PIN == PINSoftware && e.config.PINWithPAN }
+func (e *exa) pinBesidePAN() bool {
+	return e.config.PIN == PINSoftware && e.config.PINWithPAN && e.config.serves(policy.PINReveal)
+}
 
 // parseCard reads, in the order of the contract, the header `sessionid`, the query `scope`, and the user.
 func (e *exa) parseCard(r *exchange.Request) (*exchange.Call, error) {
-	c := &exchange.Call{Operations: e.profile}
+	c := &exchange.Call{Operations: e.profile, ShowMode: true}
 	if err := preamble(r, c, e.config.SessionKeys); err != nil {
 		return nil, err
 	}
-	// The scopes (challenges, provisioning) are not offered here: asking for one is refused rather than ignored.
-	if r.RawQuery != "" {
-		query, err := url.ParseQuery(r.RawQuery)
-		if err != nil || query.Has("scope") {
-			return nil, exchange.Fail(exchange.BadRequest, "scope")
-		}
-	}
-	cookie, err := e.cookie(r)
-	if err != nil {
-		return nil, err
-	}
-	c.Credentials = []policy.Credential{cookie}
 	if c.Preamble.Present() {
 		c.Operations = e.details
+	}
+	if err := e.scopes(r, c); err != nil {
+		return nil, err
+	}
+	if err := exaUser(r, c); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
 
-// cookie finds the one cookie that names the user. Two of the name are none: parsers disagree on which one counts. What
-// else stands in the header is other people's, and need not even be well formed.
-func (e *exa) cookie(r *exchange.Request) (policy.Credential, error) {
-	found, n := "", 0
-	for _, line := range r.Header.Values("Cookie") {
-		for part := range strings.SplitSeq(line, ";") {
-			name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")
-			if !ok || name != exaCookie {
-				continue
-			}
-			found, n = value, n+1
+// exaProvisioning is a scope; the others are the methods of signing.
+const exaProvisioning = "provisioning"
+
+// scopes reads the query `scope`, of which there may be several, in any order; one that stands there twice is there once.
+// What the route does not have is refused rather than ignored.
+func (e *exa) scopes(r *exchange.Request, c *exchange.Call) error {
+	if r.RawQuery == "" {
+		return nil
+	}
+	query, err := url.ParseQuery(r.RawQuery)
+	if err != nil {
+		return exchange.Fail(exchange.BadRequest, "query")
+	}
+	var asked []policy.Operation
+	if slices.Contains(query["scope"], exaProvisioning) {
+		asked = append(asked, policy.CardProvision)
+	}
+	for _, scope := range query["scope"] {
+		switch {
+		case scope == exaProvisioning:
+		case scope != exchange.MethodSIWE && scope != exchange.MethodWebAuthn, c.Challenge.Method != "" && c.Challenge.Method != scope:
+			return exchange.Fail(exchange.BadRequest, "scope")
+		default:
+			c.Challenge.Method = scope
 		}
 	}
-	if n != 1 {
-		return policy.Credential{}, exchange.Fail(exchange.Unauthorized, "no_credential")
+	if c.Challenge.Method != "" {
+		asked = append(asked, policy.ChallengeMint)
 	}
-	return policy.NewCredential(policy.KindCookie, found), nil
+	if slices.ContainsFunc(asked, func(op policy.Operation) bool { return !e.config.serves(op) }) {
+		return exchange.Fail(exchange.BadRequest, "scope_not_served")
+	}
+	c.Operations = append(c.Operations, asked...)
+	return nil
+}
+
+// exaUser finds the user's cookie.
+func exaUser(r *exchange.Request, c *exchange.Call) error {
+	value, n := cookies(r, exaCookie)
+	if n != 1 {
+		return exchange.Fail(exchange.Unauthorized, "no_credential")
+	}
+	c.Credentials = append(c.Credentials, policy.NewCredential(policy.KindCookie, value))
+	return nil
+}
+
+// parseProvisioning reads the call of the wallet extension, which has an access token and nothing of the app's.
+func (e *exa) parseProvisioning(r *exchange.Request) (*exchange.Call, error) {
+	if len(r.Header.Values("Cookie")) > 0 || len(r.Header.Values("Sessionid")) > 0 {
+		return nil, exchange.Fail(exchange.Unauthorized, "cookie_or_session")
+	}
+	token, err := bearer(r, policy.KindJWT)
+	if err != nil {
+		return nil, err
+	}
+	return &exchange.Call{Operations: []policy.Operation{policy.CardProvision}, Credentials: []policy.Credential{token}}, nil
+}
+
+// exaMaxID is the length, in characters, of the longest credential id: what the cookie has room for.
+const exaMaxID = 512
+
+// exaMethod is how the user of a credential id signs: with the wallet of that address, or with that passkey. "" is no
+// credential id. The id stays as it was sent: it is the user's, letter by letter.
+func exaMethod(id string) string {
+	if _, ok := policy.ParseAddress(id); ok {
+		return exchange.MethodSIWE
+	}
+	if id == "" || len(id) > exaMaxID || strings.ContainsAny(id, "\r\n") { // line breaks are skipped by the decoder
+		return ""
+	}
+	if _, err := base64.RawURLEncoding.Strict().DecodeString(id); err != nil {
+		return ""
+	}
+	return exchange.MethodWebAuthn
 }
 
 // exaStatus is Exa's word for a card's state: a card that cannot be used now is FROZEN to its clients.
@@ -118,15 +207,30 @@ func (e *exa) renderCard(c *exchange.Call, res *exchange.Result, out *exchange.R
 	b = exchange.AppendMember(append(b, ','), "expirationMonth", res.Card.ExpiryMonth)
 	b = exchange.AppendMember(append(b, ','), "expirationYear", res.Card.ExpiryYear)
 	b = exchange.AppendMember(append(b, ','), "lastFour", res.Card.LastFour)
-	// The mode is Exa's own (how purchases are settled); a card that nobody has changed it for is in mode 0.
-	b = append(b, `,"mode":0,"provider":"panda"`...)
-	b = exchange.AppendMember(append(b, ','), "status", exaStatus(res.Card.Status))
+	b = strconv.AppendInt(append(b, `,"mode":`...), int64(res.Card.Mode), 10)
+	b = exchange.AppendMember(append(b, `,"provider":"panda",`...), "status", exaStatus(res.Card.Status))
 	b = append(b, `,"limit":{"amount":`...)
 	b = strconv.AppendInt(b, res.Card.Limit.Amount, 10)
 	b = exchange.AppendMember(append(b, ','), "frequency", res.Card.Limit.Frequency)
 	b = exchange.AppendMember(append(b, `},`...), "productId", res.Card.Product)
+	if c.Has(policy.ChallengeMint) {
+		b = exchange.AppendMember(append(b, ','), "challenge", res.Challenge.Message)
+	}
+	if c.Has(policy.CardProvision) {
+		b = appendProvision(append(b, `,"provisioning":`...), res)
+	}
 	out.Body = append(b, '}')
 	out.ContentType = jsonType
+}
+
+func (e *exa) renderProvisioning(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
+	out.Body = appendProvision(out.Body[:0], res)
+	out.ContentType = jsonType
+}
+
+func appendProvision(dst []byte, res *exchange.Result) []byte {
+	dst = exchange.AppendMember(append(dst, '{'), "id", res.Provision.ID)
+	return append(exchange.AppendMember(append(dst, ','), "secret", res.Provision.Secret), '}')
 }
 
 // Fail implements Face.
@@ -155,6 +259,14 @@ var exaAnswers = answers{
 	exchange.IssuerFailed:     exaAnswer(exaUnexpected, "unexpected error"),
 	exchange.IssuerTimeout:    exaAnswer(exaUnexpected, "unexpected error"),
 	exchange.OutcomeUnknown:   exaAnswer(http.StatusGatewayTimeout, "unexpected error"),
+	exchange.AlreadySet:       exaAnswer(http.StatusBadRequest, "already set"),
+
+	// What was signed to link a card is good for nothing, whatever is wrong with it; whoever has a cookie, and is not in the
+	// directory, has no account. A login has its own words for these.
+	exchange.ChallengeMissing:  exaAnswer(http.StatusBadRequest, "bad signature"),
+	exchange.ChallengeUnknown:  exaAnswer(http.StatusBadRequest, "bad signature"),
+	exchange.BadSignature:      exaAnswer(http.StatusBadRequest, "bad signature"),
+	exchange.CredentialUnknown: exaAnswer(http.StatusForbidden, "no panda"),
 }
 
 func exaAnswer(status int, code string) answer {

@@ -202,6 +202,11 @@ func preamble(r *exchange.Request, c *exchange.Call, keys Preambles) error {
 	if text == "" {
 		return nil
 	}
+	return preambleText(text, c, keys)
+}
+
+// preambleText reads a session preamble, wherever it stood.
+func preambleText(text string, c *exchange.Call, keys Preambles) error {
 	if keys == nil {
 		return exchange.Fail(exchange.BadSession, "no_session_key")
 	}

@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +17,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/vault"
 )
 
 func endpoint(t testing.TB, f face.Face, method, pattern string) face.Endpoint {
@@ -34,7 +39,7 @@ func failed(t *testing.T, err error, secrets ...string) {
 		t.Fatalf("%T: %v", err, err)
 	}
 	switch failure.Kind {
-	case exchange.BadRequest, exchange.BadSession, exchange.Unauthorized, exchange.UnsupportedMedia:
+	case exchange.BadRequest, exchange.BadSession, exchange.Unauthorized, exchange.UnsupportedMedia, exchange.ChallengeMissing:
 	default:
 		t.Fatalf("refused as %s", failure.Kind)
 	}
@@ -156,13 +161,16 @@ func FuzzCardHeaders(f *testing.F) {
 }
 
 // FuzzExaCard: whatever stands in cookie, sessionid and query, an accepted call has exactly one cookie whose value is the
-// text between "credential_id=" and the next semicolon, no scope, and details if and only if there is a session.
+// text between "credential_id=" and the next semicolon, asks for what the query's scopes are and nothing else, and for details
+// if and only if there is a session.
 func FuzzExaCard(f *testing.F) {
 	f.Add("credential_id="+signed, "", "")
 	f.Add("credential_id="+signed, session, "a=b")
 	f.Add("a=b; credential_id=x; credential_id=y", "AAAA", "scope=siwe")
 	f.Add(`credential_id="quoted"`, "", "%73cope")
 	f.Add(" ; credential_id = x", "", ";scope=siwe")
+	f.Add("credential_id=x", "", "scope=siwe&scope=provisioning&scope=siwe")
+	f.Add("credential_id=x", "AAAA", "scope=webauthn&sc%6fpe=siwe")
 	parse := endpoint(f, newFace(f, "exa", everything()), http.MethodGet, "/api/card").Parse
 	f.Fuzz(func(t *testing.T, cookies, sessionID, query string) {
 		header := http.Header{"Cookie": {cookies}}
@@ -174,8 +182,31 @@ func FuzzExaCard(f *testing.F) {
 			failed(t, err, cookies, sessionID)
 			return
 		}
-		if strings.Contains(query, "scope") && strings.Contains("&"+query, "&scope") {
-			t.Fatalf("query %q passes", query)
+		want := []policy.Operation{policy.CardProfile}
+		if sessionID != "" {
+			want = append(want, policy.CardReveal, policy.PINReveal)
+		}
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			t.Fatalf("query %q is accepted: %v", query, err)
+		}
+		scopes := map[string]bool{}
+		for _, scope := range values["scope"] {
+			scopes[scope] = true
+		}
+		if scopes["provisioning"] {
+			want = append(want, policy.CardProvision)
+		}
+		if c.Challenge.Method != "" {
+			want = append(want, policy.ChallengeMint)
+			if !scopes[c.Challenge.Method] {
+				t.Fatalf("query %q is taken for %s", query, c.Challenge.Method)
+			}
+		}
+		delete(scopes, "provisioning")
+		delete(scopes, c.Challenge.Method)
+		if len(scopes) > 0 || !slices.Equal(c.Operations, want) || c.Challenge.User != "" {
+			t.Fatalf("query %q: %v, and of scopes %v is left", query, c.Operations, scopes)
 		}
 		if len(c.Credentials) != 1 || c.Credentials[0].Kind != policy.KindCookie {
 			t.Fatalf("%v", c.Credentials)
@@ -196,6 +227,192 @@ func FuzzExaCard(f *testing.F) {
 		}
 		if c.Preamble.Present() != (sessionID != "") || c.Has(policy.CardReveal) != c.Preamble.Present() || c.Card != "" {
 			t.Fatalf("session %t, operations %v, card %q", c.Preamble.Present(), c.Operations, c.Card)
+		}
+	})
+}
+
+// rewritten is an object of some of the members that another reader found, which takes the last of two.
+func rewritten(t *testing.T, body []byte, names ...string) (map[string]json.RawMessage, []byte) {
+	t.Helper()
+	var other map[string]json.RawMessage
+	if err := json.Unmarshal(body, &other); err != nil {
+		t.Fatalf("accepted %q, which is not JSON: %v", body, err)
+	}
+	b := []byte{'{'}
+	for _, name := range names {
+		if other[name] == nil {
+			t.Fatalf("%q is accepted without %s", body, name)
+		}
+		if len(b) > 1 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, '"'), name+`":`...), other[name]...)
+	}
+	return other, append(b, '}')
+}
+
+// same checks that two calls ask for the same, on the same credentials.
+func same(t *testing.T, one, other *exchange.Call) {
+	t.Helper()
+	if len(one.Credentials) != len(other.Credentials) {
+		t.Fatalf("%v and %v", one.Credentials, other.Credentials)
+	}
+	for i, c := range one.Credentials {
+		if o := other.Credentials[i]; c.Kind != o.Kind || c.Value() != o.Value() {
+			t.Fatalf("%s %q and %s %q", c.Kind, c.Value(), o.Kind, o.Value())
+		}
+	}
+	a, b := *one, *other
+	a.Credentials, b.Credentials = nil, nil
+	a.Preamble, b.Preamble = vault.Preamble{}, vault.Preamble{} // of which SessionHash is the text
+	if one.Preamble.Present() != other.Preamble.Present() || !reflect.DeepEqual(a, b) {
+		t.Fatalf("%+v and %+v", a, b)
+	}
+}
+
+// FuzzExaPatch: a body that is accepted is one form, says to another reader exactly what it says to us, and written anew with
+// the members of its form alone is the same call.
+func FuzzExaPatch(f *testing.F) {
+	for _, r := range []string{
+		`{"status":"DELETED"}`, `{"mode":7}`, `{"mode":1.0}`, `{"data":"AA==","iv":"BB==","sessionId":"` + session + `"}`,
+		`{"method":"siwe","message":"` + siwe + `","signature":"0x0a"}`, `{"method":"webauthn","assertion":` + passkey + `,"x":[]}`,
+		`{"status":"ACTIVE","status":"FROZEN"}`, `{"method":"siwe","assertion":{},"status":"ACTIVE"}`, "null", `{"st\u0061tus":"ACTIVE","Mode":1}`,
+	} {
+		f.Add([]byte(r))
+	}
+	parse := endpoint(f, newFace(f, "exa", everything()), http.MethodPatch, "/api/card").Parse
+	header := http.Header{"Content-Type": {"application/json"}, "Cookie": {"credential_id=" + signed}}
+	forms := map[policy.Operation][]string{
+		policy.CardStatus: {"status"}, policy.CardMode: {"mode"}, policy.PINSet: {"data", "iv", "sessionId"}, policy.CardLink: {"method"},
+	}
+	all := []string{"status", "mode", "data", "iv", "sessionId", "method", "message", "signature", "assertion"}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c, err := parse(&exchange.Request{Header: header, Body: body})
+		if err != nil {
+			failed(t, err, string(body), session)
+			return
+		}
+		if len(c.Operations) != 1 || c.Credentials[0].Kind != policy.KindCookie || c.Credentials[0].Value() != signed {
+			t.Fatalf("%+v", c)
+		}
+		form := forms[c.Operations[0]]
+		if c.Operations[0] == policy.CardLink {
+			form = map[string][]string{"siwe": {"method", "message", "signature"}, "webauthn": {"method", "assertion"}}[c.Signed.Method]
+		}
+		other, again := rewritten(t, body, form...)
+		for name := range other {
+			if known := slices.Contains(form, name); !known && (slices.Contains(all, name) || c.Operations[0] != policy.CardLink) {
+				t.Fatalf("%q is %v, with %s", body, c.Operations, name)
+			}
+		}
+		text := func(name string) (s string) {
+			if err := json.Unmarshal(other[name], &s); err != nil {
+				t.Fatalf("%s of %q: %v", name, body, err)
+			}
+			return s
+		}
+		number := json.Number(other["mode"])
+		if mode, err := number.Int64(); c.Has(policy.CardMode) && (err != nil || int64(c.Mode) != mode || mode < 0 || mode > 1<<31-1) {
+			t.Fatalf("%q sets mode %d", body, c.Mode)
+		}
+		if c.Has(policy.PINSet) && (c.PIN.Data != text("data") || c.PIN.IV != text("iv") || c.SessionHash != exchange.SessionHash(text("sessionId"))) {
+			t.Fatalf("%q sets %+v", body, c.PIN)
+		}
+		if c.Signed.Method == exchange.MethodSIWE && (c.Signed.Message != text("message") || c.Signed.Signature != text("signature") || text("method") != "siwe") ||
+			c.Signed.Method == exchange.MethodWebAuthn && (string(c.Signed.Assertion) != string(other["assertion"]) || text("method") != "webauthn") {
+			t.Fatalf("%q is signed as %+v", body, c.Signed)
+		}
+		second, err := parse(&exchange.Request{Header: header, Body: again})
+		if err != nil {
+			t.Fatalf("%q is accepted, and %q is not: %v", body, again, err)
+		}
+		same(t, c, second)
+	})
+}
+
+// FuzzExaLogin: a login that is accepted has one challenge, the same in cookie and header where both have one; its body says
+// to another reader exactly what it says to us; and what is judged as an assertion is that body without its method.
+func FuzzExaLogin(f *testing.F) {
+	f.Add("session_id=abc", "", []byte(passkey))
+	f.Add("", "abc", []byte(`{"method":"siwe","id":"`+wallet+`","signature":"0x0a"}`))
+	f.Add("a=b; session_id=abc", "abc", []byte(`{"method":"webauthn",`+passkey[1:]))
+	f.Add("session_id=abc", "abd", []byte(passkey))
+	f.Add("session_id=", "", []byte(`{"id":"AA","id":"AQ"}`))
+	parse := endpoint(f, newFace(f, "exa", everything()), http.MethodPost, "/api/auth/authentication").Parse
+	f.Fuzz(func(t *testing.T, cookies, sessionID string, body []byte) {
+		header := http.Header{"Content-Type": {"application/json"}, "Cookie": {cookies}}
+		if sessionID != "" {
+			header.Set("X-Session-Id", sessionID)
+		}
+		c, err := parse(&exchange.Request{Header: header, Body: body})
+		if err != nil {
+			failed(t, err, cookies, sessionID, string(body))
+			return
+		}
+		id := c.Credentials[0].Value()
+		if len(c.Credentials) != 1 || id == "" || sessionID != "" && id != sessionID || sessionID == "" && !strings.Contains(cookies, "session_id="+id) ||
+			!slices.Equal(c.Operations, []policy.Operation{policy.SessionMint}) || c.Card != "" || c.User != "" {
+			t.Fatalf("%q and %q: %+v", cookies, sessionID, c)
+		}
+		form := []string{"id", "method", "signature"}
+		if c.Signed.Method == exchange.MethodWebAuthn {
+			form = []string{"id", "rawId", "response", "clientExtensionResults", "type"}
+		}
+		other, again := rewritten(t, body, form...)
+		var user string
+		if err := json.Unmarshal(other["id"], &user); err != nil || user != c.Signed.User || c.Signed.Message != "" {
+			t.Fatalf("%q is of %+v", body, c.Signed)
+		}
+		if c.Signed.Method == exchange.MethodWebAuthn {
+			var asserted map[string]json.RawMessage
+			if err := json.Unmarshal(c.Signed.Assertion, &asserted); err != nil {
+				t.Fatalf("%q: %v", c.Signed.Assertion, err)
+			}
+			delete(other, "method")
+			if !reflect.DeepEqual(asserted, other) {
+				t.Fatalf("%q asserts %q", body, c.Signed.Assertion)
+			}
+			if other["authenticatorAttachment"] != nil {
+				return
+			}
+		}
+		second, err := parse(&exchange.Request{Header: header, Body: again})
+		if err != nil {
+			t.Fatalf("%q is accepted, and %q is not: %v", body, again, err)
+		}
+		same(t, c, second)
+	})
+}
+
+// FuzzExaChallenge: a challenge is for the id that the query names, letter by letter, and for nothing else: a wallet's where it
+// has the form of an address, or a passkey's, which has one spelling.
+func FuzzExaChallenge(f *testing.F) {
+	f.Add("credentialId=" + wallet)
+	f.Add("credentialId=AAECAwQFBgc&credentialId=")
+	f.Add("credential%49d=AA%0a")
+	f.Add("a=b;c")
+	f.Add("")
+	address := regexp.MustCompile(`^0x[0-9a-fA-F]{40}$`)
+	parse := endpoint(f, newFace(f, "exa", everything()), http.MethodGet, "/api/auth/authentication").Parse
+	f.Fuzz(func(t *testing.T, query string) {
+		c, err := parse(&exchange.Request{RawQuery: query, Header: http.Header{}})
+		if err != nil {
+			failed(t, err, query)
+			return
+		}
+		values, err := url.ParseQuery(query)
+		ids := values["credentialId"]
+		if err != nil || len(ids) > 1 || len(ids) == 1 && ids[0] == "" || strings.Join(ids, "") != c.Challenge.User || len(c.Credentials) != 0 {
+			t.Fatalf("query %q is accepted for %+v: %v", query, c.Challenge, err)
+		}
+		if (c.Challenge.Method == exchange.MethodSIWE) != address.MatchString(c.Challenge.User) {
+			t.Fatalf("%q signs as %s", c.Challenge.User, c.Challenge.Method)
+		}
+		if c.Challenge.Method == exchange.MethodWebAuthn {
+			raw, err := base64.RawURLEncoding.DecodeString(c.Challenge.User)
+			if err != nil || base64.RawURLEncoding.EncodeToString(raw) != c.Challenge.User || len(c.Challenge.User) > 512 {
+				t.Fatalf("%q is taken for a passkey's id", c.Challenge.User)
+			}
 		}
 	})
 }
