@@ -36,17 +36,20 @@ var exported = map[string]struct {
 	"issuer.ErrFailed":      {issuer.ErrFailed, exchange.IssuerFailed, "issuer_failed"},
 	"issuer.ErrAnswer":      {issuer.ErrAnswer, exchange.IssuerFailed, "issuer_answer"},
 	"issuer.ErrWeakPIN":     {issuer.ErrWeakPIN, exchange.WeakPIN, "weak_pin_issuer"},
+	"issuer.ErrSet":         {issuer.ErrSet, exchange.AlreadySet, "issuer_already_set"},
+	"issuer.ErrGuard":       {issuer.ErrGuard, exchange.IssuerFailed, "egress_guard"},
 	"vault.ErrOpen":         {vault.ErrOpen, exchange.BadSession, "open"},
 	"vault.ErrPreamble":     {vault.ErrPreamble, exchange.BadSession, "preamble"},
 	"vault.ErrBusy":         {vault.ErrBusy, exchange.Unavailable, "rsa_busy"},
 	"vault.ErrWeakPIN":      {vault.ErrWeakPIN, exchange.WeakPIN, "weak_pin"},
 	"vault.ErrBinding":      {vault.ErrBinding, exchange.Internal, "no_permit"},
 	"vault.ErrBody":         {vault.ErrBody, exchange.Internal, "clear_body"},
+	"vault.ErrBodyTooLarge": {vault.ErrBodyTooLarge, exchange.Internal, "clear_body_too_large"},
 	"vault.ErrMember":       {vault.ErrMember, exchange.Internal, "clear_member"},
 	"vault.ErrSplice":       {vault.ErrSplice, exchange.Internal, "clear_splice"},
-	"store.ErrInFlight":     {store.ErrInFlight, exchange.Internal, "store_in_flight"},
-	"store.ErrOtherBody":    {store.ErrOtherBody, exchange.Internal, "store_other_body"},
-	"store.ErrTombstone":    {store.ErrTombstone, exchange.Internal, "store_tombstone"},
+	"store.ErrInFlight":     {store.ErrInFlight, exchange.InFlight, "idempotency_in_flight"},
+	"store.ErrOtherBody":    {store.ErrOtherBody, exchange.OtherBody, "idempotency_other_body"},
+	"store.ErrTombstone":    {store.ErrTombstone, exchange.KeyExpired, "idempotency_key_expired"},
 	"store.ErrLost":         {store.ErrLost, exchange.Internal, "store_lost"},
 	"store.ErrUnknown":      {store.ErrUnknown, exchange.Internal, "store_unknown"},
 	"store.ErrSpent":        {store.ErrSpent, exchange.Internal, "store_spent"},
@@ -163,6 +166,32 @@ func TestFailureRows(t *testing.T) {
 	} {
 		if f := gateway.FailureOf(test.err); f.Kind != test.kind || f.Reason != test.want {
 			t.Errorf("%s: %s (%s)", name, f.Kind, f.Reason)
+		}
+	}
+}
+
+// TestRefusedCredentials: whatever is wrong with a credential is one kind; a challenge, and what was signed for it, have their
+// own, because faces have words for them.
+func TestRefusedCredentials(t *testing.T) {
+	own := map[policy.Kind]exchange.Kind{
+		policy.KindChallenge: exchange.ChallengeUnknown, policy.KindWallet: exchange.BadSignature, policy.KindPasskey: exchange.BadSignature,
+	}
+	for _, kind := range []policy.Kind{
+		policy.KindCertificate, policy.KindToken, policy.KindCookie, policy.KindAPIKey, policy.KindRefresh, policy.KindPublicKey, policy.KindSignature,
+		policy.KindJWT, policy.KindChallenge, policy.KindWallet, policy.KindPasskey,
+	} {
+		want, ok := own[kind]
+		if !ok {
+			want = exchange.Unauthorized
+		}
+		for _, reason := range []string{
+			policy.RefusedMalformed, policy.RefusedUnknown, policy.RefusedSpent, policy.RefusedExpired, policy.RefusedFenced, policy.RefusedBound,
+			policy.RefusedPartner, policy.RefusedEnvironment, policy.RefusedCertificate, policy.RefusedUser, policy.RefusedSignature, policy.RefusedLogin,
+		} {
+			f := gateway.FailureOf(fmt.Errorf("prove: %w", &policy.Refused{Kind: kind, Reason: reason}))
+			if f.Kind != want || f.Reason != string(kind)+"_"+reason {
+				t.Errorf("%s, %s: %s (%s)", kind, reason, f.Kind, f.Reason)
+			}
 		}
 	}
 }

@@ -450,10 +450,31 @@ func (h *house) routes(is *gateway.Issuer) []gateway.Route {
 	f := face.Config{SessionKeys: k.clients, PINKeys: k.clients, PIN: face.PINSoftware, PINWithPAN: true}
 	common := gateway.Route{Environment: "test", Issuer: is, ClientKeys: k.clients, UnboundTokens: policy.UnboundAllow, PIN: face.PINSoftware, Legacy: []string{"oaep-sha1"}}
 	mint, cards, exa := common, common, common
-	mint.Listener, mint.Name, mint.Face, mint.Operations = "partners", "gnosispay", newFace("gnosispay", f), []policy.Operation{policy.TokenMint}
-	cards.Listener, cards.Name, cards.Face = "public", "gnosispay", newFace("gnosispay", f)
-	exa.Listener, exa.Name, exa.Face, exa.Partner, exa.Cookies = "public", "exa", newFace("exa", f), partnerID, h.cookies
+	mint.Listener, mint.Operations = "partners", []policy.Operation{policy.TokenMint}
+	cards.Listener = "public"
+	exa.Listener, exa.Partner, exa.Cookies = "public", partnerID, h.cookies
+	speak(&mint, "gnosispay", f)
+	speak(&cards, "gnosispay", f)
+	speak(&exa, "exa", f)
 	return []gateway.Route{mint, cards, exa}
+}
+
+// speak gives a route its face, which offers what the route lists, has the keys for, and its issuer can do.
+func speak(r *gateway.Route, name string, c face.Config) {
+	c.Serves = func(op policy.Operation) bool {
+		switch {
+		case len(r.Operations) > 0 && !slices.Contains(r.Operations, op):
+			return false
+		case op == policy.ChallengeMint, op == policy.SessionMint && r.Cookies != nil, op == policy.CardLink:
+			return r.Challenges != nil
+		case op == policy.CardProvision && r.Challenges == nil && r.Scoped == nil:
+			return false
+		case op.Mints() || op == policy.CardMode:
+			return true
+		}
+		return r.Issuer != nil && r.Issuer.Adapter.Serves(op)
+	}
+	r.Name, r.Face = name, newFace(name, c)
 }
 
 // caller is somebody's HTTP client.

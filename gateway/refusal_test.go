@@ -270,7 +270,7 @@ func TestBadRequests(t *testing.T) {
 		listener, method, path, body, allow string
 		status                              int
 	}{
-		{"public", "GET", "/", problem(404), "", 404},
+		{"public", "GET", "/nothing", problem(404), "", 404},
 		{"public", "POST", "/api/v1/ephemeral-token", problem(404), "", 404}, // stands behind certificates alone
 		{"partners", "GET", "/api/v1/cards/" + card + "/details", problem(404), "", 404},
 		{"public", "GET", "/api/v1/cards//details", problem(404), "", 404},
@@ -283,8 +283,10 @@ func TestBadRequests(t *testing.T) {
 		{"public", "POST", "/api/v1/cards/" + card + "/details", gnosis("Method not allowed"), "GET", 405},
 		{"public", "HEAD", "/api/v1/cards/" + card + "/details", "", "GET", 405},
 		{"public", "DELETE", "/api/v1/cards/" + card + "/pin", gnosis("Method not allowed"), "GET, PUT", 405},
-		{"public", "HEAD", "/api/card", "", "GET", 405},
-		{"public", "PATCH", "/api/card", exa("method not allowed"), "GET", 405},
+		{"public", "HEAD", "/api/card", "", "GET, PATCH", 405},
+		{"public", "PUT", "/api/card", exa("method not allowed"), "GET, PATCH", 405},
+		{"public", "GET", "/", exa("method not allowed"), "PATCH", 405},
+		{"public", "GET", "/api/auth/authentication", problem(404), "", 404}, // the house's route has no challenges
 	} {
 		x := detailsCall(card, token, s.ID())
 		x.listener, x.method, x.path = test.listener, test.method, test.path

@@ -401,7 +401,7 @@ func (b bugged) Endpoints() []face.Endpoint {
 // the exchange held is given back.
 func TestPanic(t *testing.T) {
 	const value = "quoted: 4111111111111111"
-	for in, results := range map[string][]string{"parse": {"failed panic"}, "render": {"done", "failed panic"}} {
+	for _, in := range []string{"parse", "render"} {
 		h := newHouse(t, options{routes: func(h *house) []gatewayRoute {
 			routes := h.routes(h.issuerOf("rain", nil))
 			routes[1].Face = bugged{routes[1].Face, in, value}
@@ -419,7 +419,7 @@ func TestPanic(t *testing.T) {
 			for _, rec := range h.records()[before.records+1:] {
 				got = append(got, strings.TrimSpace(rec.Result+" "+rec.Reason))
 			}
-			if !slices.Equal(got, results) || h.metric("cardstile_exchanges_total", "outcome", "internal") != before.outcome+1 {
+			if !slices.Equal(got, []string{"failed panic"}) || h.metric("cardstile_exchanges_total", "outcome", "internal") != before.outcome+1 {
 				t.Errorf("%s: recorded %q", in, got)
 			}
 		}

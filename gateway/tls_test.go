@@ -34,7 +34,7 @@ func (h *house) shake(listener string, c *tls.Config) (tls.ConnectionState, erro
 	}
 	defer conn.Close()
 	must(conn.SetDeadline(time.Now().Add(20 * time.Second)))
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"); err != nil {
 		return tls.ConnectionState{}, err
 	}
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -358,7 +358,7 @@ func TestPartnersSwitch(t *testing.T) {
 		partner, anybody := h.callerWith(&shared().partner, http2, nil), h.callerWith(nil, http2, nil)
 		s := h.session()
 		tokens := []string{h.mintBody(partner, ""), h.mintBody(partner, "")}
-		anybody.do(call{listener: "public", method: "GET", path: "/"})
+		anybody.do(call{listener: "public", method: "GET", path: "/nothing"})
 		connections := h.metric("cardstile_handshakes_total")
 
 		h.o.partners = demoPartners(func(p *policy.Partner) { p.Disabled = true })
@@ -392,7 +392,7 @@ func TestOpenConnectionsAreJudged(t *testing.T) {
 	staying := h.partner()
 	h.mintBody(staying, "")
 	stranger := h.anybody()
-	stranger.do(call{listener: "public", method: "GET", path: "/"})
+	stranger.do(call{listener: "public", method: "GET", path: "/nothing"})
 	connections := h.metric("cardstile_handshakes_total")
 	time.Sleep(time.Until(brief.Leaf.NotAfter.Add(time.Second)))
 	h.expect("expired meanwhile", leaving, mintCall(""), forbidden)
