@@ -40,9 +40,8 @@ type builder struct {
 	issuers     map[string]*gateway.Issuer
 	listeners   []gateway.Listener
 	routes      []gateway.Route
-	cookieKeys  [][]*keys.Key // of each route; the prover is made of them when there is a store
-	jwtKeys     [][]*keys.Key // likewise
-	routeOf     []int         // the route's place in the configuration
+	routeKeys   []signers // of each route
+	routeOf     []int     // the route's place in the configuration
 }
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong

@@ -22,16 +22,6 @@ func (b *builder) loadAccounts() {
 			b.account(fmt.Sprintf("partners[%d].accounts[%d]", i, j), p, &p.Accounts[j])
 		}
 	}
-	if b.partners == nil {
-		return
-	}
-	all, err := credential.NewAccounts(b.accounts)
-	if err == nil {
-		err = all.Validate(b.partners)
-	}
-	if err != nil {
-		b.foreign("partners", err)
-	}
 }
 
 func (b *builder) account(at string, p *PartnerConfig, c *AccountConfig) {
@@ -81,23 +71,29 @@ func (b *builder) account(at string, p *PartnerConfig, c *AccountConfig) {
 	if a.Login == credential.LoginPublicKey {
 		b.notice("%s: login: public_key: whoever has seen the account's public key can log in; its sessions are of low assurance", at)
 	}
-	if len(b.problems) == before {
-		b.accounts = append(b.accounts, a)
+	if len(b.problems) > before || b.partners == nil {
+		return
 	}
+	// Each is added by itself, so that what is wrong with it is said at its line.
+	all, err := credential.NewAccounts(append(b.accounts, a))
+	if err == nil && b.partners.ByID(p.ID) != nil { // else its partner's problem was told
+		err = all.Validate(b.partners)
+	}
+	if err != nil {
+		b.foreign(at, err)
+		return
+	}
+	b.accounts = append(b.accounts, a)
 }
 
 // jwks is the set of public keys that a route's access tokens are signed with.
-func (b *builder) jwks(at string, c *RouteConfig, environment string) []byte {
-	var public []credential.JWTKey
-	for _, k := range b.keyChain(at, keys.UseJWT, environment, c.JWTKey, c.PreviousJWTKey) {
-		key, err := k.JWT()
-		if err != nil {
-			b.problem(at+".jwt_key", "%v", err)
-			continue
-		}
-		public = append(public, key)
+func (b *builder) jwks(at string, of []*keys.Key) []byte {
+	if len(of) == 0 {
+		return nil
 	}
-	if len(public) == 0 {
+	public, err := jwtKeys(of)
+	if err != nil {
+		b.problem(at+".jwt_key", "%v", err)
 		return nil
 	}
 	return credential.JWKS(public...)

@@ -65,7 +65,7 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 		b.problem(at+".without_session", "want mask, refuse or clear")
 	}
 	if len(call.Submit) > 0 && !body {
-		b.problem(at+".submit", "%s has no body", c.Method)
+		b.problem(at+".submit", "the method has no body")
 	}
 	var err error
 	if call.Response, err = vault.NewShape(vault.ShapeConfig{Clear: call.Fields, MaxBytes: b.config.Limits.AnswerBytes}); err != nil {

@@ -25,18 +25,20 @@ func (b *builder) loadRoutes() {
 	for i := range b.config.Routes {
 		at := fmt.Sprintf("routes[%d]", i)
 		c := &b.config.Routes[i]
-		if r, ok := b.route(at, c); ok {
+		if r, k, ok := b.route(at, c); ok {
 			b.routes = append(b.routes, r)
-			b.cookieKeys = append(b.cookieKeys, b.routeCookies(at, c, r.Environment))
-			b.jwtKeys = append(b.jwtKeys, b.keyChain(at, keys.UseJWT, r.Environment, c.JWTKey, c.PreviousJWTKey))
+			b.routeKeys = append(b.routeKeys, k)
 			b.routeOf = append(b.routeOf, i)
 		}
 	}
 	b.checkSharing()
 }
 
+// signers are the keys that sign what a route's callers show. Their provers are made when there is a store.
+type signers struct{ cookie, jwt []*keys.Key }
+
 // route resolves one route.
-func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
+func (b *builder) route(at string, c *RouteConfig) (gateway.Route, signers, bool) {
 	before := len(b.problems)
 	r := gateway.Route{
 		Listener: c.Listener, Name: c.Face, Environment: b.environment(at+".environment", c.Environment),
@@ -51,11 +53,12 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 	kind, err := face.Lookup(c.Face)
 	if err != nil {
 		b.problem(at+".face", "%v", err)
-		return r, false
+		return r, signers{}, false
 	}
 	b.routeIssuer(at, c, &r)
 	b.routePartner(at, c, kind, &r)
-	b.routeKeys(at, c, kind, &r)
+	b.routeSessions(at, c, kind, &r)
+	signing := b.routeSigners(at, c, kind, r.Environment)
 	b.routeClear(at, c, kind, &r)
 	b.routeModes(at, c, kind)
 	b.routeBrowsers(at, c)
@@ -67,11 +70,11 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 		r.Operations = append(r.Operations, policy.Operation(op))
 	}
 	if len(b.problems) > before || c.SessionKey != "" && r.ClientKeys == nil {
-		return r, false
+		return r, signing, false
 	}
 	fc := face.Config{
 		PIN: r.PIN, PINWithPAN: c.PINWithPAN, Clear: r.ClientKeys != nil && r.ClientKeys.InClear(), Forward: forwards,
-		KeepOnWrongProof: r.KeepOnWrongProof, PublicKey: publicKeyDigest, JWKS: b.jwks(at, c, r.Environment), Serves: serves(&r, c),
+		KeepOnWrongProof: r.KeepOnWrongProof, PublicKey: publicKeyDigest, JWKS: b.jwks(at, signing.jwt), Serves: serves(&r, c),
 	}
 	if r.ClientKeys != nil && !fc.Clear {
 		fc.SessionKeys, fc.PINKeys = r.ClientKeys, r.ClientKeys
@@ -82,10 +85,10 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, bool) {
 	r.Face, err = kind.New(fc)
 	if err != nil {
 		b.problem(at, "%v", err)
-		return r, false
+		return r, signing, false
 	}
 	b.routePINSet(at, &r)
-	return r, true
+	return r, signing, true
 }
 
 // routePINSet judges PIN changes where the store is in memory: a restart forgets which envelopes were seen [10].
@@ -141,8 +144,8 @@ func (b *builder) routePartner(at string, c *RouteConfig, kind face.Kind, r *gat
 	}
 }
 
-// routeKeys resolves what opens the callers' sessions and proves their cookies.
-func (b *builder) routeKeys(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
+// routeSessions resolves what opens the callers' sessions.
+func (b *builder) routeSessions(at string, c *RouteConfig, kind face.Kind, r *gateway.Route) {
 	if kind.SessionFormat == vault.FormatClear {
 		b.refuseKeys(at, c)
 		return
@@ -167,14 +170,19 @@ func (b *builder) routeKeys(at string, c *RouteConfig, kind face.Kind, r *gatewa
 			b.problem(fmt.Sprintf("%s.legacy[%d]", at, i), "unknown primitive (known: %s)", strings.Join(format.Legacy(), ", "))
 		}
 	}
-	for _, need := range []struct {
-		kind policy.Kind
-		key  string
-		id   string
-	}{{policy.KindCookie, "cookie_key", c.CookieKey}, {policy.KindRefresh, "jwt_key", c.JWTKey}} {
-		if kind.Takes(need.kind) && need.id == "" {
-			b.problem(at+"."+need.key, "required by face %s", c.Face)
-		}
+}
+
+// routeSigners resolves what signs the callers' cookies and access tokens.
+func (b *builder) routeSigners(at string, c *RouteConfig, kind face.Kind, environment string) signers {
+	if kind.Takes(policy.KindCookie) && c.CookieKey == "" {
+		b.problem(at+".cookie_key", "required by face %s", c.Face)
+	}
+	if kind.Takes(policy.KindRefresh) && c.JWTKey == "" {
+		b.problem(at+".jwt_key", "required by face %s", c.Face)
+	}
+	return signers{
+		cookie: b.keyChain(at, keys.UseCookie, environment, c.CookieKey, c.PreviousCookieKey),
+		jwt:    b.keyChain(at, keys.UseJWT, environment, c.JWTKey, c.PreviousJWTKey),
 	}
 }
 
@@ -225,6 +233,9 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 	if c.Domain == "" && c.ChainID != 0 {
 		b.problem(at+".chain_id", "needs domain")
 	}
+	if c.ChainID < 0 {
+		b.problem(at+".chain_id", "want a chain's number (EIP-155)")
+	}
 	if c.WrongProof != "" && c.WrongProof != "burn" && c.WrongProof != "keep" {
 		b.problem(at+".wrong_proof", "want burn or keep")
 	}
@@ -259,11 +270,6 @@ func publicKeyDigest(text string) (spki [32]byte, err error) {
 		return spki, face.ErrPublicKey
 	}
 	return spki, nil
-}
-
-// routeCookies returns the keys that sign the route's cookies.
-func (b *builder) routeCookies(at string, c *RouteConfig, environment string) []*keys.Key {
-	return b.keyChain(at, keys.UseCookie, environment, c.CookieKey, c.PreviousCookieKey)
 }
 
 // routeModes checks the switches of a route, and puts those that weaken it into the inventory.

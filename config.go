@@ -341,7 +341,7 @@ type RouteConfig struct {
 	Domain string `yaml:"domain"`
 
 	// ChainID is the chain of wallets' messages (EIP-155). Default `10`.
-	ChainID uint64 `yaml:"chain_id"`
+	ChainID int `yaml:"chain_id"`
 
 	// JWTKey is the id of the key, of use `jwt`, that signs access tokens. Required for `paymentsgate`; with it, `exa` accepts
 	// tokens of wallet extensions.

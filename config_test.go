@@ -93,10 +93,10 @@ var mistakes = []mistake{
 	{"partner's API key of an unknown issuer", "certificate: {subject", "issuers: {raim: {api_key_file: rain-api-key}}\n    certificate: {subject", nil},
 	{"partner's API key missing", "certificate: {subject", "issuers: {rain: {api_key_file: nowhere}}\n    certificate: {subject", nil},
 	{"issuer kind unknown", "kind: rain\n", "kind: snow\n", nil},
-	{"issuer over http", "url: https://", "url: http://example.com/", nil},
-	{"issuer URL with a user", "url: https://", "url: https://user:password@", nil},
-	{"issuer URL is none", "url: https://", "url: //", nil},
-	{"issuer CA missing", "ca: ca.pem", "ca: nowhere.pem", nil},
+	{"issuer over http", "url: https://127.0.0.1:1", "url: http://example.com/", nil},
+	{"issuer URL with a user", "url: https://127.0.0.1:1", "url: https://user:password@127.0.0.1:1", nil},
+	{"issuer URL is none", "url: https://127.0.0.1:1", "url: //127.0.0.1:1", nil},
+	{"issuer CA missing", "ca: ca.pem\n    api_key_file: rain", "ca: nowhere.pem\n    api_key_file: rain", nil},
 	{"issuer API key missing", "api_key_file: rain-api-key", "api_key_file: nowhere", nil},
 	{"issuer API key of two lines", "api_key_file: rain-api-key", "api_key_file: two-lines", map[string]string{"two-lines": "one\ntwo\n"}},
 	{"issuer public key is private", "public_key: rain-public.pem", "public_key: rain-key.pem", nil},
@@ -129,6 +129,47 @@ var mistakes = []mistake{
 	{"route of another environment", "- {listener: partners, face", "- {environment: production, listener: partners, face", nil},
 	{"routes in one another's way", "policies: [", "  - {listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}\n\npolicies: [", nil},
 	{"route that serves nothing", "{listener: partners, face: gnosispay", "{listener: public, face: gnosispay", nil},
+	{"account without id", "id: 00000000-0000-4000-0000-000000000000, ", "", nil},
+	{"account id in upper case", "id: 00000000-0000-4000-0000-000000000000", "id: 0000000A-0000-4000-0000-000000000000", nil},
+	{"account without key", "public_keys: [service-account-public.pem], ", "", nil},
+	{"account key missing", "public_keys: [service-account-public.pem]", "public_keys: [nowhere.pem]", nil},
+	{"account key is private", "public_keys: [service-account-public.pem]", "public_keys: [service-account-key.pem]", nil},
+	{"account key short", "public_keys: [service-account-public.pem]", "public_keys: [short.pem]", nil},
+	{"account login unknown", "login: public_key", "login: password", nil},
+	{"account requests unknown", "requests: optional", "requests: sometimes", nil},
+	{"account of another environment", "requests: optional", "requests: optional, environment: production", nil},
+	{"account's API key of an unknown issuer", "requests: optional", "requests: optional, issuers: {paiments: {api_key_file: rain-api-key}}", nil},
+	{"account's API key missing", "requests: optional", "requests: optional, issuers: {payments: {api_key_file: nowhere}}", nil},
+	{"account twice", "requests: optional}", "requests: optional}\n      - {id: 00000000-0000-4000-0000-000000000000, public_keys: [service-account-public.pem]}", nil},
+	{"issuer in clear without saying so", "    leg: clear\n", "", nil},
+	{"issuer with sessions in clear", "kind: rain\n", "kind: rain\n    leg: clear\n", nil},
+	{"issuer in clear with a key", "    leg: clear\n", "    leg: clear\n    public_key: rain-public.pem\n", nil},
+	{"route's clients in clear at another face", "    face: exa\n", "    face: exa\n    client_leg: clear\n", nil},
+	{"route's clients in another way", "client_leg: clear", "client_leg: plain", nil},
+	{"route session key without sessions", "client_leg: clear", "client_leg: clear, session_key: session-demo", nil},
+	{"route origin with a path", "origins: [https://app.example, ", "origins: [https://app.example/, ", nil},
+	{"route origin over http", "origins: [https://app.example, ", "origins: [http://app.example, ", nil},
+	{"route domain is a URL", "domain: localhost", "domain: https://localhost", nil},
+	{"route chain without domain", "domain: localhost", "chain_id: 10", nil},
+	{"route wrong proof unknown", "client_leg: clear", "client_leg: clear, wrong_proof: ignore", nil},
+	{"route without JWT key", "    jwt_key: jwt-demo\n    legacy", "    legacy", nil},
+	{"route JWT key of another use", "    jwt_key: jwt-demo\n    legacy", "    jwt_key: cookie-demo\n    legacy", nil},
+	{"route that cannot forward", "    pin_with_pan: true\n", "    pin_with_pan: true\n    forward: [{method: GET, path: /wallet}]\n", nil},
+	{"forward method unknown", "{method: GET, path: /wallet}", "{method: get, path: /wallet}", nil},
+	{"forward path relative", "{method: GET, path: /wallet}", "{method: GET, path: wallet}", nil},
+	{"forward path of a whole tree", "{method: GET, path: /wallet}", "{method: GET, path: /wallet/}", nil},
+	{"forward path with half a wildcard", "{method: GET, path: /wallet}", "{method: GET, path: \"/wallet{id}\"}", nil},
+	{"forward path twice", "{method: GET, path: /wallet}", "{method: GET, path: /fx/calculation}", nil},
+	{"forward paths that cannot be told apart", "{method: GET, path: /wallet}", "{method: GET, path: \"/{all}/list\"}", nil},
+	{"forward path of the face's own", "{method: GET, path: /wallet}", "{method: POST, path: /auth/token}", nil},
+	{"forward bound to nothing", "{method: GET, path: /wallet}", "{method: GET, path: /wallet, bind: {id: account}}", nil},
+	{"forward bound to another", "{method: GET, path: /wallet}", "{method: GET, path: \"/wallet/{id}/x\", bind: {id: user}}", nil},
+	{"forward field unknown", "fields: {/account_number: account}", "fields: {/account_number: iban}", nil},
+	{"forward pointer is none", "fields: {/account_number: account}", "fields: {account_number: account}", nil},
+	{"forward pointer inside another", "fields: {/account_number: account}", "fields: {/account: account, /account/number: account}", nil},
+	{"forward without session unknown", "fields: {/account_number: account}", "fields: {/account_number: account}, without_session: hide", nil},
+	{"forward submits without a body", "{method: GET, path: /wallet}", "{method: GET, path: /wallet, submit: {/a: pan}}", nil},
+	{"partners that share an API key with a service account", "issuers:\n  rain:", "  - {id: other, accounts: [{id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem]}]}\n\nissuers:\n  rain:", nil},
 	{"no policy", "policies: [policies/*.cedar]", "policies: []", nil},
 	{"policy missing", "policies/*.cedar", "policies/*.ceder", nil},
 	{"policy with a typo", "policies/*.cedar", "typo.cedar", map[string]string{"typo.cedar": "permit (principal, action, resource)\nwhen { context.proofs.certificat };\n"}},
@@ -139,9 +180,9 @@ var mistakes = []mistake{
 	{"holder of an unknown partner", "holders: holders.yaml", "holders: people.yaml", map[string]string{"people.yaml": "cards:\n  - {id: c, issuer: rain, partners: [gp], environment: test}\n"}},
 	{"holder of an unknown issuer", "holders: holders.yaml", "holders: people.yaml", map[string]string{"people.yaml": "cards:\n  - {id: c, issuer: rian, partners: [gp-demo], environment: test}\n"}},
 	{"holder with a typo", "holders: holders.yaml", "holders: people.yaml", map[string]string{"people.yaml": "cards:\n  - {id: c, issuer: rain, partner: gp-demo, environment: test}\n"}},
-	{"credentials missing", "holders: holders.yaml", "holders: holders.yaml\ncredentials: nowhere.json", nil},
-	{"credentials of an unknown partner", "holders: holders.yaml", "holders: holders.yaml\ncredentials: unknown.json", map[string]string{"unknown.json": `{"version":1,"credentials":[{"id":"a","partner":"gp","kind":"api_key","digest":"` + strings.Repeat("0a", 32) + `","environment":"test","created":"2026-11-23T12:00:00Z"}]}`}},
-	{"credentials with a typo", "holders: holders.yaml", "holders: holders.yaml\ncredentials: typo.json", map[string]string{"typo.json": "{\"version\":1,\n\"credential\":[]}"}},
+	{"credentials missing", "credentials: credentials.json", "credentials: nowhere.json", nil},
+	{"credentials of an unknown partner", "credentials: credentials.json", "credentials: unknown.json", map[string]string{"unknown.json": `{"version":1,"credentials":[{"id":"a","partner":"gp","kind":"api_key","digest":"` + strings.Repeat("0a", 32) + `","environment":"test","created":"2026-11-23T12:00:00Z"}]}`}},
+	{"credentials with a typo", "credentials: credentials.json", "credentials: typo.json", map[string]string{"typo.json": "{\"version\":1,\n\"credential\":[]}"}},
 	{"audit not named", "audit: {file: audit.jsonl}", "", nil},
 	{"audit directory missing", "audit: {file: audit.jsonl}", "audit: {file: nowhere/audit.jsonl}", nil},
 	{"log level", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\nlog: {level: loud}", nil},
@@ -164,11 +205,14 @@ aYsgi66BtE8wsp2UawIDAQAB
 -----END PUBLIC KEY-----
 `
 
+// credentialID is the random name of the demo's API key.
+var credentialID = regexp.MustCompile(`credential "[0-9a-f]{10}"`)
+
 // TestCheck holds what `check` says about each mistake to testdata/check.golden, and that it says it at a line.
 func TestCheck(t *testing.T) {
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
 	base := string(h.read("config.yaml"))
-	base = strings.Replace(base, h.url, "https://127.0.0.1:1", 1)
+	base = strings.Replace(base, h.url("rain"), "https://127.0.0.1:1", 1)
 	var golden strings.Builder
 	names := map[string]bool{}
 	for _, m := range mistakes {
@@ -197,6 +241,7 @@ func TestCheck(t *testing.T) {
 			}
 		}
 		text = fingerprint.ReplaceAllString(strings.ReplaceAll(err.Error(), h.dir+"/", ""), "…")
+		text = credentialID.ReplaceAllString(text, `credential "…"`)
 		fmt.Fprintf(&golden, "# %s\n%s\n\n", m.name, text)
 	}
 	compareGolden(t, "testdata/check.golden", golden.String())
@@ -372,6 +417,7 @@ func makeExampleFiles(t *testing.T, dir string) {
 	}
 	for name, content := range map[string]string{
 		"admin-token": "token\n", "redis-password": "password\n", "passphrase": "a long passphrase\n", "rain-key": "key\n", "example-pay-rain-key": "key\n",
+		"payments-key": "key\n", "example-pay-payments-key": "key\n",
 		"rain-public.pem": shortPublicKey, "credentials.json": `{"version":1,"credentials":[]}`,
 		"holders.yaml": "cards:\n  - {id: c, issuer: rain, partners: [example-pay], users: [ada], environment: test}\nusers:\n  - {id: ada, partner: example-pay, issuer: rain}\n",
 	} {
@@ -385,15 +431,17 @@ func makeExampleFiles(t *testing.T, dir string) {
 	if err := os.WriteFile(at("policies/demo.cedar"), []byte(demoPolicies), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(at("session-2025.pem"), sharedKeys(t)["session-key.pem"], 0o600); err != nil {
-		t.Fatal(err)
+	for name, shared := range map[string]string{"session-2025.pem": "session-key.pem", "example-pay-account.pem": "service-account-public.pem"} {
+		if err := os.WriteFile(at(name), sharedKeys(t)[shared], 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for use, name := range map[string]string{"storage": "storage-2026.pem", "digest": "digest-2026.pem", "cookie": "cookie-2026.pem", "audit": "audit-2026.pem"} {
+	for use, name := range map[string]string{"storage": "storage-2026.pem", "digest": "digest-2026.pem", "cookie": "cookie-2026.pem", "jwt": "jwt-2026.pem", "audit": "audit-2026.pem"} {
 		if err := generateKey(use, 0, at(name), "", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(generateKey("cookie", 0, at("cookie-2025.pem"), "", ""), generateKey("session", 0, at("session-2026.age"), "", at("passphrase"))); err != nil {
+	if err := errors.Join(generateKey("cookie", 0, at("cookie-2025.pem"), "", ""), generateKey("jwt", 0, at("jwt-2025.pem"), "", ""), generateKey("session", 0, at("session-2026.age"), "", at("passphrase"))); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/cardstile/cardstile/deploy/sandbox"
@@ -14,6 +15,7 @@ import (
 
 // demoIssuer is what the demo needs of each.
 type demoIssuer interface {
+	Handler() http.Handler
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
 }

@@ -39,7 +39,7 @@ func TestRestart(t *testing.T) {
 		{name: "handshake", old: limits, first: limits, then: limits + "handshake: 3s, "},
 		{name: "admin address", old: admin, first: admin, then: `admin: {address: "127.0.0.1:1"}`, want: []string{"admin.address"}},
 		{name: "admin TLS comes", old: admin, first: admin, then: tls, want: []string{"admin.tls"}},
-		{name: "admin TLS has another certificate", old: admin, first: tls, then: strings.ReplaceAll(tls, "server", "rain-server")},
+		{name: "admin TLS has another certificate", old: admin, first: tls, then: strings.ReplaceAll(tls, "server", "issuer-server")},
 		{name: "admin bearer", old: admin, first: admin, then: `admin: {address: "127.0.0.1:0", bearer_file: rain-api-key}`},
 		{name: "listener", old: "  public:\n    address: \"127.0.0.1:0\"", first: "  public:\n    address: \"127.0.0.1:0\"", then: "  public:\n    address: \"127.0.0.1:1\"", want: []string{"listeners' addresses"}},
 		{name: "store", old: store, first: store, then: "store: {memory: {max_entries: 5, logins_file: logins}}", want: []string{"store"}},

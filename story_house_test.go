@@ -29,17 +29,16 @@ import (
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
-// house is a directory as the demo makes it, with its issuer in this process, where a test can look at it and make it
+// house is a directory as the demo makes it, with its issuers in this process, where a test can look at them and make them
 // fail. Gateways are started on it as the real program.
 type house struct {
 	*demo
 	t      testing.TB
 	canary *canary
-	rain   *sandbox.Rain
 	gate   gate
 }
 
-// rsaKeys are the two RSA keys of all houses: they take long to make, and no story is about them.
+// rsaKeys are the RSA keys of all houses: they take long to make, and no story is about them.
 var rsaKeys struct {
 	once  sync.Once
 	files map[string][]byte
@@ -56,7 +55,8 @@ func sharedKeys(t testing.TB) map[string][]byte {
 		}
 		defer os.RemoveAll(dir)
 		rsaKeys.files = map[string][]byte{}
-		for name, use := range map[string]keys.Use{"session": keys.UseSession, "rain": keys.UseIssuer} {
+		for _, name := range []string{"session", "rain", "service-account"} {
+			use := demoKeys[name]
 			private, public := filepath.Join(dir, name+"-key.pem"), filepath.Join(dir, name+"-public.pem")
 			rsaKeys.err = errors.Join(rsaKeys.err, generateKey(string(use), 0, private, public, ""))
 			for _, file := range []string{private, public} {
@@ -91,9 +91,7 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 		one.PIN = sandbox.RandomCard("", "").PIN + sandbox.RandomCard("", "").PIN + sandbox.RandomCard("", "").PIN
 	}
 	card.UserID = user.ID
-	state := demoState{
-		RainAPIKey: rand.Text(), Cards: []sandbox.Card{card, other}, Users: []sandbox.User{user}, ExaUser: "0x" + randomHex(20),
-	}
+	state := newDemoState([]sandbox.Card{card, other}, user)
 	content, err := json.Marshal(state)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +105,7 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	}
 	t.Cleanup(func() { d.lock.Close() })
 	h := &house{demo: d, t: t, canary: c}
-	h.serveRain()
+	h.serveIssuers()
 	if err := d.writeConfig(); err != nil { // ports 0: the program says which ones it got
 		t.Fatal(err)
 	}
@@ -126,8 +124,11 @@ func (h *house) learnSecrets() {
 	for _, c := range h.state.Cards {
 		h.canary.card(c)
 	}
-	h.canary.secret("issuer API key", h.state.RainAPIKey)
-	for _, name := range []string{"cookie-key.pem", "storage-key.pem", "digest-key.pem", "audit-key.pem"} {
+	h.canary.secret("issuer API key", h.state.RainKey)
+	h.canary.secret("payments API key", h.state.PaymentsKey)
+	h.canary.secret("partner's API key", h.state.BridgeKey)
+	h.canary.secret("wallet's key", h.state.Wallet)
+	for _, name := range []string{"cookie-key.pem", "storage-key.pem", "digest-key.pem", "audit-key.pem", "jwt-key.pem"} {
 		block, _ := pem.Decode(h.read(name))
 		if block == nil {
 			h.t.Fatalf("%s: no PEM", name)
@@ -151,34 +152,32 @@ func (h *house) read(name string) []byte {
 	return content
 }
 
-// serveRain starts the issuer behind a gate.
-func (h *house) serveRain() {
-	key, err := h.rsaKey("rain-key.pem")
+// serveIssuers starts the issuers behind a gate.
+func (h *house) serveIssuers() {
+	secure, err := h.issuerTLS()
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	pair, err := tls.LoadX509KeyPair(h.path("rain-server.pem"), h.path("rain-server-key.pem"))
+	issuers, err := h.makeIssuers(nil)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if h.rain, err = sandbox.NewRain(sandbox.RainConfig{APIKey: h.state.RainAPIKey, Key: key, Cards: h.state.Cards, Users: h.state.Users}); err != nil {
-		h.t.Fatal(err)
+	for name, is := range issuers {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.state.Addresses[name] = ln.Addr().String()
+		server := &http.Server{Handler: h.gate.before(is.Handler()), TLSConfig: secure.Clone(), ErrorLog: discardLog}
+		ended := make(chan error, 1)
+		go func() { ended <- server.ServeTLS(ln, "", "") }()
+		h.t.Cleanup(func() {
+			h.gate.open()
+			is.Shutdown(context.Background()) //nolint:errcheck // it serves nothing by itself; this ends what a fault holds back
+			server.Close()
+			<-ended
+		})
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.state.RainAddress = ln.Addr().String()
-	h.url = "https://" + h.state.RainAddress
-	server := &http.Server{Handler: h.gate.before(h.rain.Handler()), TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ErrorLog: discardLog}
-	ended := make(chan error, 1)
-	go func() { ended <- server.ServeTLS(ln, "", "") }()
-	h.t.Cleanup(func() {
-		h.gate.open()
-		h.rain.Shutdown(context.Background()) //nolint:errcheck // it serves nothing by itself; this ends what a fault holds back
-		server.Close()
-		<-ended
-	})
 }
 
 // gate holds requests back at the issuer's door while it is closed.
@@ -264,7 +263,7 @@ func (h *house) logIn(address string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := cookies.Login(context.Background(), h.state.ExaUser, time.Hour); err != nil {
+	if err := cookies.Login(context.Background(), h.exaUser(), time.Hour); err != nil {
 		h.t.Fatal(err)
 	}
 }

@@ -194,7 +194,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 		}
 	}
 	for i := range c.Routes {
-		if err := provers.make(&c.Routes[i], &b.config.Routes[b.routeOf[i]], b.cookieKeys[i], b.jwtKeys[i]); err != nil {
+		if err := provers.make(&c.Routes[i], &b.config.Routes[b.routeOf[i]], b.routeKeys[i]); err != nil {
 			return c, fmt.Errorf("routes[%d]: %w", b.routeOf[i], err)
 		}
 	}

@@ -21,9 +21,9 @@ type provers struct {
 }
 
 // make gives a route what its face's callers prove themselves with, and what their logins give.
-func (p *provers) make(r *gateway.Route, c *RouteConfig, cookie, jwt []*keys.Key) (err error) {
-	if len(cookie) > 0 {
-		if r.Cookies, err = newCookies(p.store, r.Name, cookie, p.digest, c.StatelessCookies); err != nil {
+func (p *provers) make(r *gateway.Route, c *RouteConfig, signing signers) (err error) {
+	if len(signing.cookie) > 0 {
+		if r.Cookies, err = newCookies(p.store, r.Name, signing.cookie, p.digest, c.StatelessCookies); err != nil {
 			return err
 		}
 	}
@@ -32,7 +32,7 @@ func (p *provers) make(r *gateway.Route, c *RouteConfig, cookie, jwt []*keys.Key
 			return err
 		}
 	}
-	signers, err := jwtKeys(jwt)
+	signers, err := jwtKeys(signing.jwt)
 	if err != nil || len(signers) == 0 {
 		return err
 	}
@@ -99,7 +99,7 @@ func (p *provers) challenges(r *gateway.Route, c *RouteConfig) (*gateway.Challen
 	if err != nil {
 		return nil, err
 	}
-	made := &gateway.Challenges{Domain: c.Domain, ChainID: cmp.Or(c.ChainID, defaultChain), Wallets: credential.NewWallets(credential.WalletsConfig{})}
+	made := &gateway.Challenges{Domain: c.Domain, ChainID: uint64(cmp.Or(c.ChainID, defaultChain)), Wallets: credential.NewWallets(credential.WalletsConfig{})}
 	if made.Issued, err = credential.NewChallenges(credential.ChallengesConfig{
 		Tokens: p.store, Digests: digests, Seals: seals, Records: p.store, Uses: uses,
 	}); err != nil {
