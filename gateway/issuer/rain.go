@@ -26,7 +26,7 @@ func newRain(Config) (Issuer, error) { return &rain{}, nil }
 // Serves implements Issuer.
 func (*rain) Serves(op policy.Operation) bool {
 	switch op {
-	case policy.CardProfile, policy.CardReveal, policy.PINReveal, policy.PINSet:
+	case policy.CardProfile, policy.CardReveal, policy.CardStatus, policy.CardProvision, policy.PINReveal, policy.PINSet:
 		return true
 	default:
 		return false
@@ -36,14 +36,18 @@ func (*rain) Serves(op policy.Operation) bool {
 // Do implements Issuer. The answers that a call needs do not depend on one another and are fetched side by side; what
 // they hold is resealed afterwards, one after the other, because a session belongs to one goroutine.
 func (r *rain) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Result, error) {
-	if c.Has(policy.PINSet) {
+	switch {
+	case c.Has(policy.PINSet):
 		return r.setPIN(ctx, up, c)
+	case c.Has(policy.CardStatus):
+		return r.setStatus(ctx, up, c)
 	}
 	var (
-		card    rainCard
-		user    rainUser
-		secrets rainSecrets
-		pin     rainPIN
+		card      rainCard
+		user      rainUser
+		secrets   rainSecrets
+		pin       rainPIN
+		processor rainProcessor
 	)
 	profile, details := c.Has(policy.CardProfile), c.Has(policy.CardReveal)
 	var fetches []func(context.Context) error
@@ -59,11 +63,14 @@ func (r *rain) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Result, 
 	if c.Has(policy.PINReveal) {
 		fetches = append(fetches, func(ctx context.Context) error { return r.pin(ctx, up, c, &pin) })
 	}
+	if c.Has(policy.CardProvision) {
+		fetches = append(fetches, func(ctx context.Context) error { return r.processor(ctx, up, c, &processor) })
+	}
 	if err := together(ctx, fetches); err != nil {
 		return nil, err
 	}
 
-	res := &exchange.Result{}
+	res := &exchange.Result{Provision: exchange.Provision{ID: processor.ProcessorCardID, Secret: processor.TimeBasedSecret}}
 	var err error
 	if profile || details {
 		res.Card = card.canonical(c.Reference)
@@ -123,6 +130,39 @@ func (r *rain) setPIN(ctx context.Context, up Upstream, c *Call) (*exchange.Resu
 	}
 	return &exchange.Result{}, nil
 }
+
+// setStatus asks first what the card is: what is so already is not changed again, and who cancelled a card has none.
+func (r *rain) setStatus(ctx context.Context, up Upstream, c *Call) (*exchange.Result, error) {
+	word := rainWords[c.Status]
+	if word == "" {
+		return nil, errStatus
+	}
+	var card rainCard
+	if err := r.card(ctx, up, c, &card); err != nil {
+		return nil, err
+	}
+	switch rainStates[card.Status] {
+	case c.Status:
+		return nil, ErrSet
+	case exchange.Cancelled:
+		return nil, ErrNoCard
+	}
+	var res Response
+	if err := up.RoundTrip(ctx, &Request{
+		Call: "status", Method: http.MethodPatch, Path: r.cardPath(c), Body: append(exchange.AppendMember([]byte{'{'}, "status", word), '}'), Changes: true,
+	}, &res); err != nil {
+		return nil, err
+	}
+	if res.Status/100 != 2 {
+		return nil, rainStatus(&res)
+	}
+	return &exchange.Result{}, nil
+}
+
+// rainWords are the states that a card can be given.
+var rainWords = map[exchange.CardStatus]string{exchange.Active: "active", exchange.Frozen: "locked", exchange.Cancelled: "canceled"}
+
+var errStatus = errors.New("a state that no card can be given")
 
 type rainCard struct {
 	UserID          string `json:"userId"`
@@ -234,6 +274,22 @@ func (r *rain) pin(ctx context.Context, up Upstream, c *Call, pin *rainPIN) erro
 	}
 	if pin.EncryptedPIN == missing && *missing == (rainSealed{}) {
 		return fmt.Errorf("%w: encryptedPin missing", ErrAnswer)
+	}
+	return nil
+}
+
+// rainProcessor is what puts a card into a wallet. Its secret is good once, for a short time.
+type rainProcessor struct {
+	ProcessorCardID string `json:"processorCardId"`
+	TimeBasedSecret string `json:"timeBasedSecret"`
+}
+
+func (r *rain) processor(ctx context.Context, up Upstream, c *Call, processor *rainProcessor) error {
+	if err := r.get(ctx, up, "processor", r.cardPath(c)+"/processorDetails", nil, processor); err != nil {
+		return err
+	}
+	if processor.ProcessorCardID == "" || processor.TimeBasedSecret == "" {
+		return fmt.Errorf("%w: processorCardId or timeBasedSecret missing", ErrAnswer)
 	}
 	return nil
 }

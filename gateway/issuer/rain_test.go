@@ -220,8 +220,13 @@ func TestRainExchanges(t *testing.T) {
 			c.PIN = sealPIN(t, client, "9153")
 			return c
 		}, nil},
+		{"card.status, freeze", func(*vault.Session, *sandbox.Session) *issuer.Call { return become(exchange.Frozen) }, nil},
+		{"card.status, unfreeze", func(*vault.Session, *sandbox.Session) *issuer.Call { return become(exchange.Active) },
+			func(c *sandbox.Card) { c.Status = "locked" }},
+		{"card.status, cancel", func(*vault.Session, *sandbox.Session) *issuer.Call { return become(exchange.Cancelled) }, nil},
+		{"card.provision", func(*vault.Session, *sandbox.Session) *issuer.Call { return ask(nil, policy.CardProvision) }, nil},
 		{"everything that is read", func(s *vault.Session, _ *sandbox.Session) *issuer.Call {
-			return ask(s, policy.CardProfile, policy.CardReveal, policy.PINReveal)
+			return ask(s, policy.CardProfile, policy.CardReveal, policy.PINReveal, policy.CardProvision, policy.ChallengeMint)
 		}, func(c *sandbox.Card) { c.ExpiryMonth, c.Status, c.ProductID = "3", "locked", "" }},
 	} {
 		box, card, up := newSandbox(t, test.card)
@@ -264,12 +269,28 @@ func TestRainExchanges(t *testing.T) {
 			}
 			b.WriteString("PIN <sealed for the client>\n")
 		}
+		if res.Provision != (exchange.Provision{}) {
+			if len(res.Provision.ID) != 36 || len(res.Provision.Secret) != 32 {
+				t.Errorf("%s: %+v", test.name, res.Provision)
+			}
+			b.WriteString("provision <id and secret>\n")
+		}
+		if status := box.Status(cardID); status != card.Status {
+			fmt.Fprintf(&b, "the card is %s now\n", status)
+		}
 		if strings.HasPrefix(test.name, "pin.set") && box.PIN(cardID) != "9153" {
 			t.Errorf("%s: the PIN was not set", test.name)
 		}
 		b.WriteByte('\n')
 	}
 	golden(t, "rain.golden", b.String())
+}
+
+// become is a call that changes the card's state.
+func become(status exchange.CardStatus) *issuer.Call {
+	c := ask(nil, policy.CardStatus)
+	c.Status = status
+	return c
 }
 
 func sealPIN(t testing.TB, client *sandbox.Session, pin string) vault.Sealed {
@@ -313,8 +334,11 @@ func shape(t testing.TB, body []byte) string {
 	var v struct {
 		EncryptedPIN struct{ Data, IV string }
 	}
-	if err := json.Unmarshal(body, &v); err != nil || v.EncryptedPIN.Data == "" || v.EncryptedPIN.IV == "" {
+	if err := json.Unmarshal(body, &v); err != nil || (v.EncryptedPIN.Data == "") != (v.EncryptedPIN.IV == "") {
 		t.Fatalf("body %s: %v", body, err)
+	}
+	if v.EncryptedPIN.Data == "" {
+		return string(body)
 	}
 	return strings.NewReplacer(v.EncryptedPIN.Data, "<base64>", v.EncryptedPIN.IV, "<base64>").Replace(string(body))
 }
@@ -341,6 +365,7 @@ func golden(t *testing.T, name, got string) {
 // nothing comes with it: no half of an answer, and no word of the issuer's.
 func TestRainFaults(t *testing.T) {
 	all := []policy.Operation{policy.CardProfile, policy.CardReveal, policy.PINReveal}
+	provision, status := []policy.Operation{policy.CardProfile, policy.CardProvision}, []policy.Operation{policy.CardStatus}
 	for _, test := range []struct {
 		name  string
 		id    string
@@ -370,6 +395,15 @@ func TestRainFaults(t *testing.T) {
 		{"card number in the error to a PIN", cardID, sandbox.FaultPANInError.On(sandbox.CallSetPIN), []policy.Operation{policy.PINSet}, issuer.ErrFailed},
 		{"redirect", cardID, sandbox.FaultRedirect.On(sandbox.CallSecrets), all, issuer.ErrAnswer},
 		{"redirect of the PIN", cardID, sandbox.FaultRedirect.On(sandbox.CallPIN), all, issuer.ErrAnswer},
+		{"malformed processor", cardID, sandbox.FaultMalformedJSON.On(sandbox.CallProcessor), provision, issuer.ErrAnswer},
+		{"empty processor", cardID, sandbox.FaultEmptyBody.On(sandbox.CallProcessor), provision, issuer.ErrAnswer},
+		{"missing secret", cardID, sandbox.FaultMissingField.On(sandbox.CallProcessor), provision, issuer.ErrAnswer},
+		{"500 of the processor", cardID, sandbox.Fault500.On(sandbox.CallProcessor), provision, issuer.ErrFailed},
+		{"malformed card before a change", cardID, sandbox.FaultMalformedJSON.On(sandbox.CallCard), status, issuer.ErrAnswer},
+		{"500 before a change", cardID, sandbox.Fault500.On(sandbox.CallCard), status, issuer.ErrFailed},
+		{"500 to a change", cardID, sandbox.Fault500.On(sandbox.CallUpdate), status, issuer.ErrFailed},
+		{"card number in the error to a change", cardID, sandbox.FaultPANInError.On(sandbox.CallUpdate), status, issuer.ErrFailed},
+		{"redirect of a change", cardID, sandbox.FaultRedirect.On(sandbox.CallUpdate), status, issuer.ErrAnswer},
 		{"redirect of a PIN that is set", cardID, sandbox.FaultRedirect.On(sandbox.CallSetPIN), []policy.Operation{policy.PINSet}, issuer.ErrAnswer},
 	} {
 		box, card, up := newSandbox(t, nil)
@@ -379,6 +413,7 @@ func TestRainFaults(t *testing.T) {
 		if call.Has(policy.PINSet) {
 			call.PIN = sealPIN(t, client, "9153")
 		}
+		call.Status = exchange.Frozen
 		res, err := rain(t).Do(t.Context(), up, call)
 		if !errors.Is(err, test.want) || res != nil {
 			t.Errorf("%s: %v, %v; want %v", test.name, res, err, test.want)
@@ -406,6 +441,79 @@ func TestRainPINThatIsSet(t *testing.T) {
 		call.PIN = sealPIN(t, client, "9153")
 		if _, err := rain(t).Do(t.Context(), up, call); err != nil || box.PIN(cardID) != "9153" {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRainStatus: a card is asked for its state before it is changed, and is changed only where that makes a difference.
+func TestRainStatus(t *testing.T) {
+	words := map[exchange.CardStatus]string{
+		exchange.Active: "active", exchange.Frozen: "locked", exchange.Cancelled: "canceled", exchange.Inactive: "notActivated",
+	}
+	for was, before := range words {
+		for want, after := range words {
+			box, _, up := newSandbox(t, func(c *sandbox.Card) { c.Status = before })
+			res, err := rain(t).Do(t.Context(), up, become(want))
+			expected, changes := error(nil), 0
+			switch {
+			case want == exchange.Inactive:
+				if err == nil || box.Total() != 0 || errors.Is(err, issuer.ErrRefused) {
+					t.Errorf("%s to %s: %v, %d requests", before, after, err, box.Total())
+				}
+				continue
+			case was == want:
+				expected = issuer.ErrSet
+			case was == exchange.Cancelled:
+				expected = issuer.ErrNoCard
+			default:
+				changes = 1
+			}
+			if !errors.Is(err, expected) || (err == nil) != (expected == nil) || (res == nil) != (err != nil) {
+				t.Errorf("%s to %s: %v, %v", before, after, res, err)
+			}
+			if box.Count(sandbox.CallUpdate) != changes || box.Count(sandbox.CallCard) != 1 {
+				t.Errorf("%s to %s: %d changes, %d questions", before, after, box.Count(sandbox.CallUpdate), box.Count(sandbox.CallCard))
+			}
+			if now := box.Status(cardID); changes == 1 && now != after || changes == 0 && now != before {
+				t.Errorf("%s to %s: the card is %s", before, after, now)
+			}
+		}
+	}
+}
+
+// TestRainStatusThatIsSet: what the body of the answer to a change says does not matter, only its status. A change that the
+// issuer refuses, because somebody cancelled the card meanwhile, is a refusal.
+func TestRainStatusThatIsSet(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer issuer.Response
+		want   error
+	}{
+		"card": {ok(cardBody("active", "locked")), nil}, "empty": {ok(""), nil}, "204": {issuer.Response{Status: 204}, nil}, "malformed": {ok("{"), nil},
+		"refused": {issuer.Response{Status: 400, Body: []byte(`{"message":"Card is canceled"}`)}, issuer.ErrRefused},
+		"gone":    {issuer.Response{Status: 404}, issuer.ErrNoCard},
+	} {
+		_, err := rain(t).Do(t.Context(), canned{cardPath: ok(cardBody()), patchPath: test.answer}, become(exchange.Frozen))
+		if !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRainProvision: both members, each a text that says something.
+func TestRainProvision(t *testing.T) {
+	const good = `{"processorCardId":"p-1","timeBasedSecret":"otp","new":1}`
+	res, err := rain(t).Do(t.Context(), canned{processorPath: ok(good)}, ask(nil, policy.CardProvision))
+	if err != nil || res.Provision != (exchange.Provision{ID: "p-1", Secret: "otp"}) || res.Card != (exchange.Card{}) {
+		t.Errorf("%+v, %v", res, err)
+	}
+	for _, body := range []string{
+		`{"processorCardId":"p-1"}`, `{"timeBasedSecret":"4111111111111111"}`, `{"processorCardId":"","timeBasedSecret":"4111111111111111"}`,
+		`{"processorCardId":"p-1","timeBasedSecret":null}`, `{"processorCardId":"p-1","timeBasedSecret":4111111111111111}`, `null`, `[]`, ``,
+		`{"processorCardId":"p-1","timeBasedSecret":"4111111111111111","timeBasedSecret":"otp"}`, `{"ProcessorCardId":"p-1","timeBasedSecret":"4111111111111111"}`,
+	} {
+		res, err := rain(t).Do(t.Context(), canned{processorPath: ok(body)}, ask(nil, policy.CardProvision))
+		if !errors.Is(err, issuer.ErrAnswer) || res != nil || strings.Contains(err.Error(), "4111") {
+			t.Errorf("%s: %+v, %v", body, res, err)
 		}
 	}
 }
@@ -485,7 +593,10 @@ const (
 	pinPath     = cardPath + "/pin"
 	putPIN      = "PUT /issuing/cards/" + cardID + "/pin"
 	userPath    = "GET /issuing/users/" + userID
-	noPIN       = "Failed to get PIN, card does not have PIN set"
+	patchPath   = "PATCH /issuing/cards/" + cardID
+
+	processorPath = cardPath + "/processorDetails"
+	noPIN         = "Failed to get PIN, card does not have PIN set"
 )
 
 // TestRainNoPIN: the contract's ways to say that no PIN is set, and what is none of them.
@@ -614,11 +725,11 @@ func TestRainStatuses(t *testing.T) {
 		500: issuer.ErrFailed, 502: issuer.ErrFailed, 503: issuer.ErrFailed, 599: issuer.ErrFailed, 600: issuer.ErrAnswer,
 	} {
 		answer := issuer.Response{Status: status, Body: []byte(`{"error":"4111111111111111","message":"4111111111111111"}`)}
-		for _, operation := range []policy.Operation{policy.CardReveal, policy.PINReveal, policy.PINSet} {
+		for _, operation := range []policy.Operation{policy.CardReveal, policy.PINReveal, policy.PINSet, policy.CardStatus, policy.CardProvision} {
 			s, client := session(t)
 			call := ask(s, operation)
-			call.PIN = sealPIN(t, client, "9153")
-			up := canned{cardPath: ok(cardBody()), secretsPath: answer, pinPath: answer, putPIN: answer}
+			call.PIN, call.Status = sealPIN(t, client, "9153"), exchange.Frozen
+			up := canned{cardPath: ok(cardBody()), secretsPath: answer, pinPath: answer, putPIN: answer, patchPath: answer, processorPath: answer}
 			if _, err := rain(t).Do(t.Context(), up, call); !errors.Is(err, want) || strings.Contains(err.Error(), "4111") {
 				t.Errorf("%d to %s: %v", status, operation, err)
 			}
@@ -635,10 +746,10 @@ func (f failing) RoundTrip(context.Context, *issuer.Request, *issuer.Response) e
 // change.
 func TestRainPassesOn(t *testing.T) {
 	for _, want := range []error{issuer.ErrUnreachable, issuer.ErrTimeout, issuer.ErrLost, issuer.ErrTooLarge, context.Canceled, context.DeadlineExceeded} {
-		for _, operation := range []policy.Operation{policy.CardProfile, policy.CardReveal, policy.PINReveal, policy.PINSet} {
+		for _, operation := range served {
 			s, client := session(t)
 			call := ask(s, operation)
-			call.PIN = sealPIN(t, client, "9153")
+			call.PIN, call.Status = sealPIN(t, client, "9153"), exchange.Frozen
 			if res, err := rain(t).Do(t.Context(), failing{fmt.Errorf("there: %w", want)}, call); !errors.Is(err, want) || res != nil {
 				t.Errorf("%s, %v: %v, %v", operation, want, res, err)
 			}
@@ -694,9 +805,11 @@ func (f recording) RoundTrip(_ context.Context, r *issuer.Request, _ *issuer.Res
 	return errUnexpected
 }
 
+// served are the operations of Rain.
+var served = []policy.Operation{policy.CardProfile, policy.CardReveal, policy.CardStatus, policy.CardProvision, policy.PINReveal, policy.PINSet}
+
 func TestRainServes(t *testing.T) {
 	i := rain(t)
-	served := []policy.Operation{policy.CardProfile, policy.CardReveal, policy.PINReveal, policy.PINSet}
 	for _, op := range policy.Operations() {
 		if want := slices.Contains(served, op); i.Serves(op) != want {
 			t.Errorf("%s: %t", op, !want)
@@ -708,7 +821,7 @@ func TestRainServes(t *testing.T) {
 }
 
 func TestLookupNamesTheKnown(t *testing.T) {
-	if _, err := issuer.Lookup("Rain"); err == nil || err.Error() != `unknown issuer kind "Rain" (known: rain)` {
+	if _, err := issuer.Lookup("Rain"); err == nil || err.Error() != `unknown issuer kind "Rain" (known: bridge, forward, rain)` {
 		t.Error(err)
 	}
 	if kind, err := issuer.Lookup("rain"); err != nil || kind.CredentialHeader != "Api-Key" || kind.SessionFormat != "rain" {
@@ -719,23 +832,23 @@ func TestLookupNamesTheKnown(t *testing.T) {
 // FuzzRainAnswers: whatever the issuer answers, the result is whole and fits the canonical form, or there is an error of
 // this package and no result; nothing of the answer is in the error.
 func FuzzRainAnswers(f *testing.F) {
-	f.Add(200, cardBody(), `{"firstName":"Ada","lastName":"Lovelace"}`, `{"encryptedPin":null}`)
-	f.Add(200, cardBody(`"12"`, `"1"`), `{}`, `null`)
-	f.Add(200, "\xff", `{"firstName":"\ud800"}`, `{"encryptedPin":{"iv":"AAECAwQFBgcICQoLDA0ODw==","data":"iE0P/HJ++NeHTG6Ljo69T5u+ew=="}}`)
-	f.Add(400, cardBody(), ``, `{"message":"`+noPIN+`"}`)
-	f.Add(307, ``, ``, ``)
-	f.Fuzz(func(t *testing.T, status int, card, user, pin string) {
+	f.Add(200, cardBody(), `{"firstName":"Ada","lastName":"Lovelace"}`, `{"encryptedPin":null}`, `{"processorCardId":"p-1","timeBasedSecret":"otp"}`)
+	f.Add(200, cardBody(`"12"`, `"1"`), `{}`, `null`, `{"processorCardId":"","timeBasedSecret":"\u0000"}`)
+	f.Add(200, "\xff", `{"firstName":"\ud800"}`, `{"encryptedPin":{"iv":"AAECAwQFBgcICQoLDA0ODw==","data":"iE0P/HJ++NeHTG6Ljo69T5u+ew=="}}`, `null`)
+	f.Add(400, cardBody(), ``, `{"message":"`+noPIN+`"}`, `{"processorCardId":1}`)
+	f.Add(307, ``, ``, ``, ``)
+	f.Fuzz(func(t *testing.T, status int, card, user, pin, processor string) {
 		s, _ := session(t)
 		up := canned{
-			cardPath: ok(card), userPath: ok(user), pinPath: {Status: status, Body: []byte(pin)},
+			cardPath: ok(card), userPath: ok(user), pinPath: {Status: status, Body: []byte(pin)}, processorPath: ok(processor),
 		}
-		res, err := rain(t).Do(t.Context(), up, ask(s, policy.CardProfile, policy.PINReveal))
+		res, err := rain(t).Do(t.Context(), up, ask(s, policy.CardProfile, policy.PINReveal, policy.CardProvision))
 		if err != nil {
 			known := slices.ContainsFunc([]error{issuer.ErrAnswer, issuer.ErrFailed, issuer.ErrRefused, issuer.ErrNoCard}, func(e error) bool { return errors.Is(err, e) })
 			if res != nil || !known {
 				t.Fatalf("%v, %v", res, err)
 			}
-			for _, body := range []string{card, user, pin} {
+			for _, body := range []string{card, user, pin, processor} {
 				if len(body) > 20 && strings.Contains(err.Error(), body) {
 					t.Fatalf("the error quotes: %v", err)
 				}
@@ -747,6 +860,9 @@ func FuzzRainAnswers(f *testing.F) {
 		if len(c.LastFour) != 4 || len(c.ExpiryYear) != 4 || strings.Trim(c.LastFour+c.ExpiryYear+month, "0123456789") != "" || c.Status == 0 ||
 			len(month) != 2 || month < "01" || month > "12" || c.ID != "ref-1" {
 			t.Fatalf("%+v", c)
+		}
+		if res.Provision.ID == "" || res.Provision.Secret == "" {
+			t.Fatalf("%+v", res.Provision)
 		}
 		if res.PINSet { // nobody but the issuer's end of this very session can make one
 			t.Fatal("a PIN out of nowhere")
