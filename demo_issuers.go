@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/cardstile/cardstile/deploy/sandbox"
@@ -15,7 +14,6 @@ import (
 
 // demoIssuer is what the demo needs of each.
 type demoIssuer interface {
-	Handler() http.Handler
 	Serve(net.Listener) error
 	Shutdown(context.Context) error
 }

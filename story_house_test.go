@@ -168,7 +168,8 @@ func (h *house) serveIssuers() {
 			h.t.Fatal(err)
 		}
 		h.state.Addresses[name] = ln.Addr().String()
-		server := &http.Server{Handler: h.gate.before(is.Handler()), TLSConfig: secure.Clone(), ErrorLog: discardLog}
+		api := is.(interface{ Handler() http.Handler }).Handler()
+		server := &http.Server{Handler: h.gate.before(api), TLSConfig: secure.Clone(), ErrorLog: discardLog}
 		ended := make(chan error, 1)
 		go func() { ended <- server.ServeTLS(ln, "", "") }()
 		h.t.Cleanup(func() {
