@@ -204,6 +204,13 @@ func TestKinds(t *testing.T) {
 		policy.KindToken:       {SingleUse: true, Partner: true},
 		policy.KindCookie:      {User: true},
 		policy.KindAPIKey:      {Partner: true},
+		policy.KindRefresh:     {SingleUse: true, Partner: true},
+		policy.KindPublicKey:   {Partner: true},
+		policy.KindSignature:   {Partner: true},
+		policy.KindJWT:         {Partner: true},
+		policy.KindChallenge:   {SingleUse: true},
+		policy.KindWallet:      {User: true},
+		policy.KindPasskey:     {User: true},
 	} {
 		if got, ok := credential.Of(kind); !ok || got != want {
 			t.Errorf("%s: %+v, %t", kind, got, ok)
