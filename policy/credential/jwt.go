@@ -1,0 +1,349 @@
+package credential
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-json-experiment/json"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+// JWTKey signs and verifies with one algorithm [23]. Its methods are safe for
+// concurrent use.
+type JWTKey interface {
+	ID() string        // the token's "kid"
+	Algorithm() string // "HS256", "RS256", "PS256", "ES256" or "EdDSA"
+
+	// Sign returns the signature over the message in the form of RFC 7518
+	// section 3 (RFC 8037 for EdDSA), and Verify reports whether that is one.
+	Sign(message []byte) ([]byte, error)
+	Verify(message, signature []byte) bool
+
+	// Public is the key that others verify with; nil for HS256.
+	Public() crypto.PublicKey
+}
+
+var jwtAlgorithms = []string{"HS256", "RS256", "PS256", "ES256", "EdDSA"}
+
+const (
+	// JWTTTL is how long an access token is good by default. Source: the
+	// expires_in of PaymentsGate.
+	JWTTTL = time.Hour
+	// MaxJWTTTL bounds the life of every token that we sign. Source: Exa's
+	// provisioning tokens are good for 60 days.
+	MaxJWTTTL = 60 * 24 * time.Hour
+
+	jwtIDBytes   = 16
+	jwtMaxAhead  = time.Minute // of iat and nbf: how far clocks of ours may be apart
+	jwtMaxName   = 512         // bytes of issuer, audience, scope
+	jwtLowACR    = "low"       // assurance, of a session that a public key alone began
+	jwtSigned    = "the signature does not verify"
+	jwtElsewhere = "it is for something else"
+)
+
+// jwtClaims is all that a token of ours says (RFC 7519 section 4.1, OpenID
+// Connect for sid and acr, RFC 9068 for scope).
+type jwtClaims struct {
+	Issuer     string `json:"iss"`
+	Audience   string `json:"aud"`
+	Subject    string `json:"sub"`
+	Expires    int64  `json:"exp"` // Unix seconds
+	NotBefore  int64  `json:"nbf,omitzero"`
+	IssuedAt   int64  `json:"iat"`
+	ID         string `json:"jti"`
+	Family     string `json:"sid,omitzero"`
+	Assurance  string `json:"acr,omitzero"`
+	Permission string `json:"scope,omitzero"`
+}
+
+// jwtIssuer signs tokens and verifies them: those of one issuer, for one
+// audience.
+type jwtIssuer struct {
+	issuer, audience string
+	primary          JWTKey
+	keys             map[string]JWTKey // by id
+	now              func() time.Time
+}
+
+func newJWTIssuer(issuer, audience string, keys []JWTKey, now func() time.Time) (*jwtIssuer, error) {
+	if !validJWTName(issuer) || !validJWTName(audience) {
+		return nil, fmt.Errorf("issuer and audience must be 1 to %d bytes of UTF-8", jwtMaxName)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("no key")
+	}
+	if now == nil {
+		now = time.Now
+	}
+	i := &jwtIssuer{issuer, audience, keys[0], make(map[string]JWTKey, len(keys)), now}
+	for _, key := range keys {
+		switch {
+		case !validJWTName(key.ID()):
+			return nil, fmt.Errorf("key ids must be 1 to %d bytes of UTF-8", jwtMaxName)
+		case i.keys[key.ID()] != nil:
+			return nil, fmt.Errorf("two keys have the id %q", key.ID())
+		case !slices.Contains(jwtAlgorithms, key.Algorithm()):
+			return nil, fmt.Errorf("key %q: the algorithm is none of %q", key.ID(), jwtAlgorithms)
+		case (key.Public() == nil) != (key.Algorithm() == "HS256"):
+			return nil, fmt.Errorf("key %q: a key has a public half, or its algorithm is HS256", key.ID())
+		}
+		i.keys[key.ID()] = key
+	}
+	return i, nil
+}
+
+func validJWTName(name string) bool {
+	return name != "" && len(name) <= jwtMaxName && utf8.ValidString(name)
+}
+
+// sign completes the claims and returns the token, signed with the primary key,
+// and when it ends.
+func (i *jwtIssuer) sign(claims jwtClaims, ttl time.Duration) (text string, expires time.Time, err error) {
+	now := i.now().Truncate(time.Second)
+	expires = now.Add(ttl).Truncate(time.Second)
+	claims.Issuer, claims.Audience = i.issuer, i.audience
+	claims.IssuedAt, claims.Expires = now.Unix(), expires.Unix()
+	var id [jwtIDBytes]byte
+	_, _ = rand.Read(id[:]) // never fails: crypto/rand
+	claims.ID = jwsEncoding.EncodeToString(id[:])
+	header, err := json.Marshal(jwsHeader{Algorithm: i.primary.Algorithm(), Type: jwtType, KeyID: i.primary.ID()})
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	text = jwsEncoding.EncodeToString(header) + "." + jwsEncoding.EncodeToString(payload)
+	signature, err := i.primary.Sign([]byte(text))
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	return text + "." + jwsEncoding.EncodeToString(signature), expires, nil
+}
+
+// verify returns what a token of ours says, if it says so to this audience and
+// now. Refused as "malformed", "unknown" (the key), "signature", "bound" or
+// "expired".
+func (i *jwtIssuer) verify(c policy.Credential) (jwtClaims, error) {
+	header, ok := parseJWS(c.Value())
+	if !ok || c.Kind != policy.KindJWT || header.Type != jwtType {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedMalformed, "")
+	}
+	key := i.keys[header.KeyID]
+	if key == nil {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedUnknown, "no key has its id")
+	}
+	// One algorithm per key [23]: go-jose does not look at a token of another.
+	signed, err := jose.ParseSignedCompact(c.Value(), []jose.SignatureAlgorithm{jose.SignatureAlgorithm(key.Algorithm())})
+	if err != nil {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedSignature, "the algorithm is not its key's")
+	}
+	payload, err := signed.Verify(jwtVerifier{key})
+	if err != nil {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedSignature, jwtSigned)
+	}
+	var claims jwtClaims
+	if json.Unmarshal(payload, &claims, json.RejectUnknownMembers(true)) != nil {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedMalformed, "the claims are not like ours")
+	}
+	if claims.Issuer != i.issuer || claims.Audience != i.audience {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
+	}
+	now := i.now()
+	ahead := now.Add(jwtMaxAhead).Unix()
+	if now.Unix() >= claims.Expires || claims.IssuedAt > ahead || claims.NotBefore > ahead {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedExpired, "")
+	}
+	return claims, nil
+}
+
+// jwtVerifier shows a key to go-jose.
+type jwtVerifier struct{ key JWTKey }
+
+var _ jose.OpaqueVerifier = jwtVerifier{}
+
+func (v jwtVerifier) VerifyPayload(payload, signature []byte, _ jose.SignatureAlgorithm) error {
+	if !v.key.Verify(payload, signature) {
+		return jose.ErrCryptoFailure
+	}
+	return nil
+}
+
+// JWTsConfig configures JWTs. All but TTL and Now is required.
+type JWTsConfig struct {
+	Issuer      string
+	Audience    string
+	Environment string    // of the accounts [5]
+	Keys        []JWTKey  // the primary, which signs, first; all of them verify
+	Families    *Families // of the same face; its accounts are asked each time
+
+	TTL time.Duration    // JWTTTL by default; at most MaxJWTTTL
+	Now func() time.Time // time.Now by default
+}
+
+// JWTs proves service accounts by access tokens of ours (RFC 7519), which are
+// good while the login that they came of is: revoking its family ends them at
+// once, on all instances.
+type JWTs struct {
+	config JWTsConfig
+	issuer *jwtIssuer
+}
+
+var _ Prover = (*JWTs)(nil)
+
+// NewJWTs returns the prover.
+func NewJWTs(config JWTsConfig) (*JWTs, error) {
+	config.TTL = cmp.Or(config.TTL, JWTTTL)
+	switch {
+	case config.Families == nil:
+		return nil, errors.New("jwt credentials: no families")
+	case !validEnvironment(config.Environment):
+		return nil, errors.New(`jwt credentials: the environment must be "test" or "production"`)
+	case config.TTL < time.Second || config.TTL > MaxJWTTTL:
+		return nil, fmt.Errorf("jwt credentials: the time to live must be from a second to %s", MaxJWTTTL)
+	}
+	issuer, err := newJWTIssuer(config.Issuer, config.Audience, config.Keys, config.Now)
+	if err != nil {
+		return nil, fmt.Errorf("jwt credentials: %w", err)
+	}
+	return &JWTs{config, issuer}, nil
+}
+
+// Mint returns an access token of a session, and when it ends.
+func (j *JWTs) Mint(s Session) (text string, expires time.Time, err error) {
+	if s == (Session{}) || s.environment != j.config.Environment {
+		return "", time.Time{}, errors.New("mint access token: no session, or one of another environment")
+	}
+	claims := jwtClaims{Subject: s.account, Family: jwsEncoding.EncodeToString(s.family[:])}
+	if s.weak {
+		claims.Assurance = jwtLowACR
+	}
+	if text, expires, err = j.issuer.sign(claims, j.config.TTL); err != nil {
+		return "", time.Time{}, fmt.Errorf("mint access token: %w", err)
+	}
+	return text, expires, nil
+}
+
+// Prove proves the account of an access token. The token names the account
+// alone: the partner is the one that the account has now.
+//
+// Refused as "malformed", "unknown" (the key, or an account that is gone),
+// "signature", "bound", "expired", "environment", or "login" where the login is
+// over. Failures of the store pass through.
+func (j *JWTs) Prove(ctx context.Context, c policy.Credential) (policy.Proof, error) {
+	claims, err := j.issuer.verify(c)
+	if err != nil {
+		return policy.Proof{}, err
+	}
+	if claims.Permission != "" || claims.Family == "" {
+		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
+	}
+	family, err := jwsEncoding.DecodeString(claims.Family)
+	if err != nil || len(family) != familyBytes || claims.Assurance != "" && claims.Assurance != jwtLowACR {
+		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedMalformed, "the claims are not like ours")
+	}
+	proof, err := j.config.Families.prove(ctx, policy.KindJWT, Session{
+		account: claims.Subject, environment: j.config.Environment,
+		weak: claims.Assurance == jwtLowACR, family: [familyBytes]byte(family),
+	})
+	if err != nil {
+		return policy.Proof{}, err
+	}
+	proof.ID = idOf(policy.KindJWT, proof.Account)
+	proof.Expires = time.Unix(claims.Expires, 0)
+	return proof, nil
+}
+
+// ScopedConfig configures ScopedJWTs. All but Now is required.
+type ScopedConfig struct {
+	Issuer      string
+	Audience    string
+	Scope       string   // the one that the token must have, and no other
+	Environment string   // of the proof [5]
+	Keys        []JWTKey // the primary, which signs, first; all of them verify
+
+	Now func() time.Time // time.Now by default
+}
+
+// ScopedJWTs proves users by tokens of ours that are good for one thing.
+// Nothing is kept of them: they end by their time, or with their key.
+type ScopedJWTs struct {
+	config ScopedConfig
+	issuer *jwtIssuer
+}
+
+var _ Prover = (*ScopedJWTs)(nil)
+
+// NewScopedJWTs returns the prover.
+func NewScopedJWTs(config ScopedConfig) (*ScopedJWTs, error) {
+	switch {
+	case !validJWTName(config.Scope):
+		return nil, fmt.Errorf("scoped jwt credentials: the scope must be 1 to %d bytes of UTF-8", jwtMaxName)
+	case !validEnvironment(config.Environment):
+		return nil, errors.New(`scoped jwt credentials: the environment must be "test" or "production"`)
+	}
+	issuer, err := newJWTIssuer(config.Issuer, config.Audience, config.Keys, config.Now)
+	if err != nil {
+		return nil, fmt.Errorf("scoped jwt credentials: %w", err)
+	}
+	return &ScopedJWTs{config, issuer}, nil
+}
+
+// Mint returns a token for a user, good for ttl from now: a second to MaxJWTTTL.
+func (j *ScopedJWTs) Mint(user string, ttl time.Duration) (text string, expires time.Time, err error) {
+	if !validCookieValue(user) || ttl < time.Second || ttl > MaxJWTTTL {
+		return "", time.Time{}, fmt.Errorf("mint scoped token: the user is not visible ASCII, or the time to live is not from a second to %s", MaxJWTTTL)
+	}
+	if text, expires, err = j.issuer.sign(jwtClaims{Subject: user, Permission: j.config.Scope}, ttl); err != nil {
+		return "", time.Time{}, fmt.Errorf("mint scoped token: %w", err)
+	}
+	return text, expires, nil
+}
+
+// Prove names the user of a token. Refused as "malformed", "unknown" (the key),
+// "signature", "bound" or "expired".
+func (j *ScopedJWTs) Prove(_ context.Context, c policy.Credential) (policy.Proof, error) {
+	claims, err := j.issuer.verify(c)
+	if err != nil {
+		return policy.Proof{}, err
+	}
+	if claims.Permission != j.config.Scope || claims.Family != "" {
+		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
+	}
+	if !validCookieValue(claims.Subject) {
+		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedMalformed, "the claims are not like ours")
+	}
+	return policy.Proof{
+		Kind: policy.KindJWT, User: claims.Subject, Environment: j.config.Environment,
+		Expires: time.Unix(claims.Expires, 0), ID: idOf(policy.KindJWT, claims.Subject),
+	}, nil
+}
+
+// JWKS is the set of the public halves of keys (RFC 7517), in the order of
+// their ids. Keys of HS256 are left out: they have none, and never leave us [23].
+func JWKS(keys ...JWTKey) []byte {
+	set := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{}}
+	for _, key := range keys {
+		public := jose.JSONWebKey{Key: key.Public(), KeyID: key.ID(), Algorithm: key.Algorithm(), Use: "sig"}
+		// IsPublic is false for what is no asymmetric key, and for a private one.
+		if key.Algorithm() != "HS256" && public.IsPublic() {
+			set.Keys = append(set.Keys, public)
+		}
+	}
+	slices.SortFunc(set.Keys, func(a, b jose.JSONWebKey) int { return cmp.Compare(a.KeyID, b.KeyID) })
+	text, err := json.Marshal(set)
+	if err != nil {
+		panic("credential: internal error: a public key cannot be written")
+	}
+	return text
+}
