@@ -25,9 +25,9 @@ type demoOptions struct {
 func cmdDemo() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Run everything on this machine: a PKI, a sandbox issuer, and Cardstile in front of it", Args: cobra.NoArgs,
-		Long: "Demo makes keys, certificates, a configuration and a made-up card in a directory, starts a sandbox\n" +
-			"issuer on loopback and Cardstile in front of it, prints commands to paste, and serves until a\n" +
+		Use: "demo", Short: "Run everything on this machine: a PKI, sandbox issuers, and Cardstile in front of them", Args: cobra.NoArgs,
+		Long: "Demo makes keys, certificates, a configuration and a made-up card in a directory, starts sandbox\n" +
+			"issuers on loopback and Cardstile in front of them, prints commands to paste, and serves until a\n" +
 			"signal. An existing directory is reused. With --once it goes through every flow by itself,\n" +
 			"refusals included, over real TLS, and exits with 0 only if each ended as it must.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -140,7 +140,8 @@ func runDemo(ctx context.Context, o demoOptions) error {
 
 // welcome is what a newcomer sees: one command to paste for each flow.
 func (d *demo) welcome() string {
-	return fmt.Sprintf(demoWelcome, quoted(d.dir), quoted(d.binary()), d.ports[0], d.ports[1], d.ports[2], demoCard)
+	return fmt.Sprintf(demoWelcome, quoted(d.dir), quoted(d.binary()), d.ports[0], d.ports[1], d.ports[2], demoCard,
+		d.state.Customer, d.state.CardAccount, demoAccount)
 }
 
 // quoted is a text as one word of a POSIX shell. A leading - would be an option.
@@ -188,6 +189,16 @@ All that it uses lies in %[1]s. In another terminal:
 
 # A user of the Exa app, named by a signed cookie, sees their own card.
   curl -s --cacert ca.pem -H "Cookie: $(grep -o 'credential_id=[^"]*' demo.json)" -H "sessionid: $SESSIONID" https://localhost:%[4]d/api/card | %[2]s session open
+
+# A cardholder's page keeps a secret; the partner's backend gets a key for its nonce (Bridge's way), which shows the card to that page, once.
+  PAGE=$(openssl rand -hex 32) NOW=$(date +%%s); NONCE=$(printf 'nonce:%%s' $NOW | openssl dgst -sha256 -hmac $PAGE -binary | base64)
+  KEY=$(curl -s --cacert ca.pem -H "Api-Key: $(cat bridge-api-key)" -H 'Content-Type: application/json' -d "{\"client_nonce\":\"$NONCE\"}" https://localhost:%[4]d/v0/customers/%[7]s/card_accounts/%[8]s/ephemeral_keys | cut -d'"' -f4)
+  curl -s --cacert ca.pem -H "Authorization: Bearer $KEY" "https://localhost:%[4]d/v0/card_details/?secret=$PAGE&timestamp=$NOW"
+
+# A service account logs in (PaymentsGate's way), and its calls are forwarded: an account number is masked, or encrypted for a session.
+  ACCESS=$(curl -s --cacert ca.pem -H 'Content-Type: application/json' -d "{\"account_id\":\"%[9]s\",\"public_key\":\"$(base64 < service-account-public.pem | tr -d '\n')\"}" https://localhost:%[4]d/auth/token | cut -d'"' -f4)
+  curl -s --cacert ca.pem -H "Authorization: Bearer $ACCESS" https://localhost:%[4]d/deals/1/credentials
+  curl -s --cacert ca.pem -H "Authorization: Bearer $ACCESS" -H "sessionid: $SESSIONID" https://localhost:%[4]d/deals/1/credentials | %[2]s session open
 
 # Somebody with the partner's name, but from another authority: no handshake.
   curl -sS --cacert ca.pem --cert stranger.pem --key stranger-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token

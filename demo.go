@@ -342,6 +342,7 @@ func (d *demo) writeConfig() error {
 		"sandbox.json":        string(state) + "\n",
 		"rain-api-key":        d.state.RainKey + "\n",
 		"payments-api-key":    d.state.PaymentsKey + "\n",
+		"bridge-api-key":      d.state.BridgeKey + "\n",
 		"wallet-key.hex":      d.state.Wallet + "\n",
 		"logins":              d.exaUser() + "\n",
 		"policies/demo.cedar": demoPolicies,

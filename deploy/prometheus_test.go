@@ -262,7 +262,7 @@ func TestDashboardIsWhole(t *testing.T) {
 			t.Errorf("panel %d %q shows nothing", p.ID, p.Title)
 		}
 	}
-	want := []string{"Now", "Exchanges", "Tokens", "Handshakes", "Stages", "Store", "Issuers", "Vault", "Audit", "Runtime"}
+	want := []string{"Now", "Exchanges", "Tokens", "Credentials", "Handshakes", "Stages", "Store", "Issuers", "Vault", "Audit", "Runtime"}
 	if !slices.Equal(rows, want) {
 		t.Errorf("rows %v, want %v", rows, want)
 	}

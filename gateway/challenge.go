@@ -51,8 +51,10 @@ func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, _ prov
 		text.Message = c.Message
 	case exchange.MethodWebAuthn:
 		c.Message = credential.NewPasskeyChallenge()
-		// The one that was named, known or not: nobody is told which credentials a user has.
-		named := &policy.User{Passkeys: []policy.Passkey{{ID: c.User}}}
+		var named *policy.User // where nobody is named, any passkey may sign
+		if c.User != "" {      // the one that was named, known or not: nobody is told which credentials a user has
+			named = &policy.User{Passkeys: []policy.Passkey{{ID: c.User}}}
+		}
 		if text.Options, err = json.Marshal(cs.Passkeys.Options(&c, named, challengeTTL)); err != nil {
 			return nil, err
 		}
@@ -63,7 +65,7 @@ func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, _ prov
 	if err != nil {
 		return nil, err
 	}
-	x.g.metrics.minted.Inc()
+	x.g.metrics.credentials.WithLabelValues(mintedChallenge).Inc()
 	return &exchange.Result{Challenge: text}, nil
 }
 
@@ -105,7 +107,7 @@ func (x *running) mintConsent(ctx context.Context, call *exchange.Call, p proven
 	if err != nil {
 		return err
 	}
-	x.g.metrics.minted.Inc()
+	x.g.metrics.credentials.WithLabelValues(mintedChallenge).Inc()
 	text.Message = c.Message
 	result.Challenge = text
 	return nil

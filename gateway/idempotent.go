@@ -167,6 +167,7 @@ func (i *idempotent) seedContext() []byte {
 // replay answers a call that was made before: of a mint the same token, spent or not; of all else the same words.
 func (x *running) replay(p proven) (*exchange.Result, error) {
 	x.event.Reason = "replayed"
+	x.g.metrics.replayed.WithLabelValues(x.ep.route.Name, x.ep.names[0]).Inc()
 	kept := x.idempotent.kept
 	if len(kept.seed) == 0 {
 		return nil, nil

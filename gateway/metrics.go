@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"crypto/x509"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,9 @@ type metrics struct {
 	connections       *prometheus.GaugeVec
 	minted, redeemed  prometheus.Counter
 	refused           *prometheus.CounterVec
+	credentials       *prometheus.CounterVec
+	taken             *prometheus.CounterVec
+	replayed          *prometheus.CounterVec
 	issuerDuration    *prometheus.HistogramVec
 	issuerCircuit     *prometheus.GaugeVec
 	shed              *prometheus.CounterVec
@@ -78,6 +82,9 @@ func newMetrics() *metrics {
 		minted:            prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_minted_total", Help: "Single-use tokens minted."}),
 		redeemed:          prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_redeemed_total", Help: "Single-use tokens used up."}),
 		refused:           counter("cardstile_tokens_refused_total", "Single-use tokens refused.", "reason"),
+		credentials:       counter("cardstile_credentials_minted_total", "Credentials minted beside single-use tokens: sessions (access tokens, logins) and challenges.", "kind"),
+		taken:             counter("cardstile_credentials_taken_total", "Refresh tokens and challenges that were presented, by whether they were used up or why not.", "kind", "result"),
+		replayed:          counter("cardstile_idempotent_replays_total", "Calls that were answered with what their first one was answered.", "face", "operation"),
 		issuerDuration:    histogram("cardstile_issuer_duration_seconds", "Round trips to issuers.", slow, "issuer", "call", "result"),
 		issuerCircuit:     gauge("cardstile_issuer_open_circuit", "1 while an issuer is not called because it kept failing.", "issuer"),
 		shed:              counter("cardstile_shed_total", "Exchanges turned away because of load; nothing was spent.", "limit"),
@@ -101,6 +108,13 @@ func newMetrics() *metrics {
 	} {
 		m.refused.WithLabelValues(reason) // from zero, so that the first one shows as an increase
 	}
+	for _, kind := range []string{mintedSession, mintedChallenge} {
+		m.credentials.WithLabelValues(kind)
+	}
+	for _, kind := range []policy.Kind{policy.KindRefresh, policy.KindChallenge} {
+		m.taken.WithLabelValues(string(kind), "taken")
+		m.taken.WithLabelValues(string(kind), policy.RefusedSpent)
+	}
 	m.reloads.WithLabelValues("ok")
 	m.reloads.WithLabelValues("failed")
 	m.lastReload.SetToCurrentTime()
@@ -111,7 +125,7 @@ func newMetrics() *metrics {
 func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
-		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused,
+		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cardstile_ready", Help: "1 while answers can be released."}, g.readiness),
 	}
@@ -122,6 +136,25 @@ func (x *running) stage(which int) {
 	now := time.Now()
 	x.g.metrics.stages[which].Observe(now.Sub(x.mark).Seconds())
 	x.mark = now
+}
+
+// What is minted beside tokens, as labels.
+const (
+	mintedSession   = "session"
+	mintedChallenge = "challenge"
+)
+
+// tookOnce counts a credential that can be used once, other than a token.
+func (m *metrics) tookOnce(kind policy.Kind, err error) {
+	result := "taken"
+	var refused *policy.Refused
+	switch {
+	case errors.As(err, &refused):
+		result = refused.Reason
+	case err != nil:
+		result = "failed"
+	}
+	m.taken.WithLabelValues(string(kind), result).Inc()
 }
 
 func (m *metrics) reloaded() {

@@ -65,6 +65,7 @@ func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _
 		if err := rt.Cookies.Login(ctx, p.user, LoginTTL); err != nil {
 			return nil, err
 		}
+		x.g.metrics.credentials.WithLabelValues(mintedSession).Inc()
 		return &exchange.Result{Token: rt.Cookies.Sign(p.user), Expires: x.request.Received.Add(LoginTTL), Account: p.user}, nil
 	}
 	return nil, errNoSessions
@@ -89,7 +90,7 @@ func (x *running) pair(refresh string, session credential.Session) (*exchange.Re
 	if err != nil {
 		return nil, err
 	}
-	x.g.metrics.minted.Inc()
+	x.g.metrics.credentials.WithLabelValues(mintedSession).Inc()
 	return &exchange.Result{Token: access, Refresh: refresh, Expires: expires, Account: session.Account()}, nil
 }
 

@@ -336,6 +336,7 @@ func (x *running) belongs(grant *policy.Grant, p *proven) error {
 // redeemRefresh uses a refresh token up. One that was used before ends its whole family, which package credential sees to.
 func (x *running) redeemRefresh(ctx context.Context, c policy.Credential, attempt store.Attempt, p *proven) error {
 	proof, session, err := x.ep.route.Families.Redeem(ctx, c, attempt)
+	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
 		return err
 	}
@@ -358,6 +359,7 @@ func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c poli
 		return fmt.Errorf("%w: %w", errDirectory, err)
 	}
 	challenge, err := x.take(ctx, call, c, user, attempt)
+	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
 		return err
 	}
