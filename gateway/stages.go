@@ -356,7 +356,24 @@ func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (deci
 	}
 	d.holding = holding
 	x.st.config.CardDigest.MAC(x.event.Card[:0], []byte(holding.Card))
-	return d, nil
+	err = x.holdUser(ctx, &d)
+	return d, err
+}
+
+// holdUser finds the card's own user where nobody is proven or named: some issuers want both. It proves nobody.
+func (x *running) holdUser(ctx context.Context, d *decided) error {
+	if d.user != nil || len(d.holding.Users) == 0 {
+		return nil
+	}
+	user, err := x.st.config.Holders.User(ctx, d.holding.Users[0])
+	switch {
+	case errors.Is(err, holder.ErrNoUser) || err == nil && user.Issuer != d.holding.Issuer:
+		return nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", errDirectory, err)
+	}
+	d.user = user
+	return nil
 }
 
 // noUser is what is said of a user that the directory does not know for this issuer and partner. One whom the partner named is
