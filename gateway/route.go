@@ -167,7 +167,7 @@ func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]
 	if r.Partner != "" && st.partners[r.Partner] == nil {
 		return fmt.Errorf("route %s: unknown partner %q", r.Name, r.Partner)
 	}
-	served := 0
+	var served []policy.Operation
 	for _, e := range r.Face.Endpoints() {
 		if !rt.offers(e.Operations) || e.Certificate && l.ClientCAs == nil {
 			continue
@@ -186,9 +186,12 @@ func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]
 		}
 		p.methods[e.Method] = g.compileEndpoint(rt, e)
 		p.allow = strings.Join(p.allowed(), ", ")
-		served++
+		served = append(served, e.Operations...)
 	}
-	if served == 0 {
+	if err := rt.lacks(served); err != nil {
+		return fmt.Errorf("route %s on %s: %w", r.Name, r.Listener, err)
+	}
+	if len(served) == 0 {
 		return fmt.Errorf("route %s on %s: serves nothing there (operations, session_key and the listener's client_ca decide what)", r.Name, r.Listener)
 	}
 	return nil
@@ -209,6 +212,20 @@ func (rt *route) offers(operations []policy.Operation) bool {
 		return true
 	}
 	return !slices.ContainsFunc(operations, func(op policy.Operation) bool { return !slices.Contains(rt.Operations, op) })
+}
+
+// lacks reports what the route's own list names and its issuer cannot do: a face leaves such operations out by itself, and who
+// named one would wait for it in vain.
+func (rt *route) lacks(served []policy.Operation) error {
+	for _, op := range rt.Operations {
+		if slices.Contains(served, op) {
+			continue
+		}
+		if err := rt.carries([]policy.Operation{op}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // carries reports why the route's issuer cannot do the operations.
