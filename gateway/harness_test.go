@@ -64,17 +64,40 @@ const policies = `
 @id("pin") permit (principal, action in [Action::"pin.reveal", Action::"pin.set"], resource) when { context.proofs.token };
 @id("own-card") permit (principal, action in [Action::"card.profile", Action::"card.reveal", Action::"pin.reveal"], resource)
 when { context.proofs.cookie && context has user };
+@id("own-change") permit (principal, action in [Action::"card.status", Action::"card.mode", Action::"card.provision", Action::"pin.set", Action::"challenge.mint"], resource)
+when { context.proofs.cookie && context has user };
+@id("link") permit (principal, action == Action::"card.link", resource) when { context.proofs.cookie && (context.proofs.wallet || context.proofs.passkey) };
+@id("extension") permit (principal, action == Action::"card.provision", resource) when { context.proofs.jwt && context has user };
+@id("begin") permit (principal, action == Action::"challenge.mint", resource is Issuer) when { context.face == "exa" };
+@id("login") permit (principal, action == Action::"session.mint", resource) when { context.proofs.wallet || context.proofs.passkey };
+@id("key") permit (principal is Partner, action in [Action::"token.mint", Action::"card.profile", Action::"card.status"], resource is Card) when { context.proofs.api_key };
+@id("account") permit (principal is Partner, action == Action::"session.mint", resource) when { context.proofs.public_key || context.proofs.signature };
+@id("stay") permit (principal is Partner, action in [Action::"session.refresh", Action::"session.revoke"], resource) when { context.proofs.refresh };
+@id("call") permit (principal is Partner, action in [Action::"forward", Action::"session.check"], resource) when { context.proofs.jwt };
+@id("fields") permit (principal is Partner, action in [Action::"forward.reveal", Action::"forward.submit"], resource)
+when { context.proofs.jwt && context.assurance == "high" };
 `
 
+// holders is the directory; kit's wallet and passkey are among its users.
 const holders = `
 cards:
   - {id: ` + card + `, issuer: rain, issuer_card: ic-1, partners: [gp-demo], users: ["` + ada + `"], environment: test}
   - {id: ` + otherCard + `, issuer: rain, issuer_card: ic-2, partners: [gp-other], environment: test}
   - {id: ` + bareCard + `, issuer: rain, issuer_card: ic-3, partners: [gp-demo], environment: test}
   - {id: slow-card, issuer: slow, issuer_card: ic-1, partners: [gp-demo], environment: test}
+  - {id: ca-rain, issuer: rain, issuer_card: ic-1, partners: [gp-demo], users: [cus-rain], environment: test}
+  - {id: ca-other, issuer: rain, issuer_card: ic-2, partners: [gp-other], users: [cus-other], environment: test}
+  - {id: ca-bridge, issuer: bridge, issuer_card: ba-1, partners: [gp-demo], users: [cus-bridge], environment: test}
+  - {id: wallet-card, issuer: rain, issuer_card: ic-4, partners: [gp-demo], users: ["%[1]s"], environment: test}
+  - {id: passkey-card, issuer: rain, issuer_card: ic-5, partners: [gp-demo], users: ["%[2]s"], environment: test}
 users:
   - {id: "` + ada + `", partner: gp-demo, issuer: rain, issuer_user: u-1}
   - {id: lonely, partner: gp-demo, issuer: rain, issuer_user: u-1}
+  - {id: cus-rain, partner: gp-demo, issuer: rain, issuer_user: u-1}
+  - {id: cus-other, partner: gp-other, issuer: rain, issuer_user: u-1}
+  - {id: cus-bridge, partner: gp-demo, issuer: bridge, issuer_user: bc-1}
+  - {id: "%[1]s", partner: gp-demo, issuer: rain, issuer_user: u-1}
+  - {id: "%[2]s", partner: gp-demo, issuer: rain, issuer_user: u-1, account: "%[1]s", passkeys: [{id: "%[2]s", public_key: "%[3]s"}]}
 `
 
 // kit is what takes long to make and every house shares: keys and authorities, one set for the run.
@@ -89,6 +112,10 @@ type kit struct {
 	partner  tls.Certificate
 	cookie   *keys.MAC
 	symmetry map[keys.Use]*keys.Key
+	jwt      []*keys.Key // of ES256, EdDSA and HS256
+	wallet   *wallet
+	passkey  *sandbox.Passkey
+	service  *rsa.PrivateKey // of the service accounts
 }
 
 var shared = sync.OnceValue(func() *kit {
@@ -114,6 +141,10 @@ var shared = sync.OnceValue(func() *kit {
 	must(err)
 	k.server = k.servers.server()
 	k.partner = k.partners.client(subject)
+	for _, algorithm := range []string{keys.ES256, keys.EdDSA, keys.HS256} {
+		k.jwt = append(k.jwt, jwtKey(dir, algorithm))
+	}
+	k.wallet, k.passkey, k.service = newWallet(), sandbox.NewPasskey(domain), rsaKey()
 	return k
 })
 
@@ -139,8 +170,9 @@ type options struct {
 	issuer   func(*gateway.IssuerConfig)
 	routes   func(*house) []gateway.Route
 	policies string
-	http1    bool // the issuer speaks HTTP/1.1 alone
-	quiet    bool // the secrets' search is left to the test
+	accounts []credential.Account // the two of package's tests where it is nil
+	http1    bool                 // the issuer speaks HTTP/1.1 alone
+	quiet    bool                 // the secrets' search is left to the test
 }
 
 // house is a gateway with everything around it: a real vault, store, policy engine and audit log, and a real issuer that
@@ -154,10 +186,15 @@ type house struct {
 	registry *prometheus.Registry
 	rain     *sandbox.Rain
 	url      *url.URL // of the issuer
+	bridge   *sandbox.Bridge
+	payments *sandbox.Payments
+	others   map[string]*url.URL // of the other issuers
 	cards    map[string]sandbox.Card
 	tokens   *credential.Tokens
 	cookies  *credential.Cookies
-	file     string // of the audit log
+	keyFile  string            // of the partners' API keys
+	apiKeys  map[string]string // by name
+	file     string            // of the audit log
 	log      *logBuffer
 	served   chan error
 	down     sync.Once
@@ -192,6 +229,7 @@ func buildHouse(t testing.TB, o options) *house {
 	t.Helper()
 	h := &house{t: t, o: o, cards: map[string]sandbox.Card{}, log: &logBuffer{}, served: make(chan error, 1), registry: prometheus.NewRegistry()}
 	h.startIssuer()
+	h.startOthers()
 	h.newServices()
 	h.config = h.newConfig()
 	var err error
@@ -239,8 +277,10 @@ func (h *house) close() {
 	// A connection that was made and never used would be waited for: it is cut off instead.
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := h.rain.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		h.t.Errorf("issuer: %v", err)
+	for _, shutdown := range []func(context.Context) error{h.rain.Shutdown, h.bridge.Shutdown, h.payments.Shutdown} {
+		if err := shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			h.t.Errorf("issuer: %v", err)
+		}
 	}
 	if _, err := audit.VerifyFiles([]string{h.file}, mac(keys.UseAudit, audit.Label)); err != nil {
 		h.t.Errorf("the audit log does not verify: %v", err)
@@ -253,13 +293,25 @@ func (h *house) close() {
 // searchSecrets looks for everything that was secret in everything that was written.
 func (h *house) searchSecrets() {
 	h.t.Helper()
+	written := map[string]string{"log": h.log.String(), "audit log": h.auditText(), "metrics": h.metricsText()}
 	for _, s := range h.secrets {
-		for name, text := range map[string]string{"log": h.log.String(), "audit log": h.auditText()} {
+		for name, text := range written {
 			if strings.Contains(text, s) {
 				h.t.Errorf("the %s holds a secret of %d characters: %.6s…", name, len(s), s)
 			}
 		}
 	}
+}
+
+// metricsText is all series, with their labels.
+func (h *house) metricsText() string {
+	families, err := h.registry.Gather()
+	must(err)
+	var b strings.Builder
+	for _, f := range families {
+		b.WriteString(f.String())
+	}
+	return b.String()
 }
 
 // secret notes what may stand nowhere, and returns it.
@@ -274,7 +326,7 @@ func (h *house) secret(s string) string {
 
 func (h *house) startIssuer() {
 	h.t.Helper()
-	for _, id := range []string{"ic-1", "ic-2", "ic-3"} {
+	for _, id := range []string{"ic-1", "ic-2", "ic-3", "ic-4", "ic-5"} {
 		c := sandbox.RandomCard(id, "")
 		c.UserID = "u-1"
 		if id == "ic-3" {
@@ -401,15 +453,18 @@ func (h *house) newConfig() gateway.Config {
 		},
 		Partners:   newPartners(h.o.partners),
 		CardDigest: mac(keys.UseDigest, "card"), EnvelopeDigests: []policy.MAC{mac(keys.UseDigest, "envelope")},
+		Answers: seals("answer"), Kept: seals("card"), APIKeys: h.loadKeys(),
 	}
 	var err error
 	c.Engine, err = policy.NewEngine(policy.EngineConfig{
 		Policies: []policy.PolicyFile{{Name: "test.cedar", Source: []byte(h.o.policies)}}, Partners: c.Partners,
-		Issuers: []policy.Issuer{{ID: "rain", Environment: "test"}, {ID: "slow", Environment: "test"}},
+		Issuers: []policy.Issuer{
+			{ID: "rain", Environment: "test"}, {ID: "slow", Environment: "test"}, {ID: "bridge", Environment: "test"}, {ID: "payments", Environment: "test"},
+		},
 	})
 	must(err)
 	file := filepath.Join(h.t.TempDir(), "holders.yaml")
-	must(os.WriteFile(file, []byte(holders), 0o600))
+	must(os.WriteFile(file, fmt.Appendf(nil, holders, k.wallet.address, k.passkey.CredentialID(), passkeySPKI(k.passkey)), 0o600))
 	c.Holders, err = holder.LoadFile(file)
 	must(err)
 	if h.tokens == nil {
@@ -428,14 +483,11 @@ func (h *house) newConfig() gateway.Config {
 }
 
 func (h *house) newCredentials(partners *policy.Partners) {
-	digests, err := keys.NewMACRing("token", shared().symmetry[keys.UseDigest])
-	must(err)
-	grants, err := keys.NewSealRing("grant", shared().symmetry[keys.UseStorage])
-	must(err)
-	tokens := credential.TokensConfig{Store: h.services.Store, Digests: credential.Ring(digests), Grants: grants}
+	tokens := credential.TokensConfig{Store: h.services.Store, Digests: ring("token"), Seeds: ring("token seed"), Grants: seals("grant")}
 	for _, p := range partners.All() {
 		tokens.Partners = append(tokens.Partners, p.ID)
 	}
+	var err error
 	h.tokens, err = credential.NewTokens(tokens)
 	must(err)
 	h.cookies, err = credential.NewCookies(credential.CookiesConfig{
@@ -516,6 +568,25 @@ type reply struct {
 type call struct {
 	listener, method, path, body string
 	header                       []string // name, value, …
+	clear                        bool     // its answer may hold a card number
+}
+
+// with returns the call with header fields added.
+func (x call) with(header ...string) call {
+	x.header = append(slices.Clone(x.header), header...)
+	return x
+}
+
+// without returns the call without a header field.
+func (x call) without(name string) call {
+	var kept []string
+	for i := 0; i+1 < len(x.header); i += 2 {
+		if !strings.EqualFold(x.header[i], name) {
+			kept = append(kept, x.header[i], x.header[i+1])
+		}
+	}
+	x.header = kept
+	return x
 }
 
 func (c *caller) try(x call) (reply, error) {
@@ -549,7 +620,7 @@ func (c *caller) do(x call) reply {
 		c.h.t.Fatalf("%s %s: %v", x.method, x.path, err)
 	}
 	for _, s := range c.h.pans() {
-		if strings.Contains(r.body, s) {
+		if !x.clear && strings.Contains(r.body, s) {
 			c.h.t.Errorf("%s %s answers with a card number in clear", x.method, x.path)
 		}
 	}
@@ -646,11 +717,11 @@ func opened(s *sandbox.Session, raw json.RawMessage) string {
 
 // record is a line of the audit log.
 type record struct {
-	Time, Phase, Exchange, Trace, Listener, Face, Partner, User, Certificate, Card, Issuer, Result, Reason, Rule, Address string
-	Operations, Legacy                                                                                                    []string
-	Status                                                                                                                int
-	Software                                                                                                              bool
-	Note                                                                                                                  string
+	Time, Phase, Exchange, Trace, Listener, Face, Partner, User, Certificate, Card, Issuer, Result, Reason, Rule, Address, Account, Call string
+	Operations, Legacy                                                                                                                   []string
+	Status                                                                                                                               int
+	Software                                                                                                                             bool
+	Note                                                                                                                                 string
 }
 
 func (h *house) auditText() string {
@@ -725,15 +796,18 @@ type want struct {
 
 // snapshot is what can change by a request.
 type snapshot struct {
-	records                          int
-	upstream                         int
-	redeemed, refused, shed, outcome float64
-	all                              float64
+	records                                  int
+	upstream                                 int
+	redeemed, refused, shed, outcome, minted float64
+	all                                      float64
 }
+
+// upstream is how many requests reached any issuer.
+func (h *house) upstream() int { return h.rain.Total() + h.bridge.Total() + h.payments.Total() }
 
 func (h *house) snapshot(w want) snapshot {
 	return snapshot{
-		records: len(h.records()), upstream: h.rain.Total(), redeemed: h.metric("cardstile_tokens_redeemed_total"),
+		records: len(h.records()), upstream: h.upstream(), minted: h.metric("cardstile_tokens_minted_total") + h.metric("cardstile_credentials_minted_total"), redeemed: h.metric("cardstile_tokens_redeemed_total"),
 		refused: h.metric("cardstile_tokens_refused_total"), shed: h.metric("cardstile_shed_total"),
 		outcome: h.metric("cardstile_exchanges_total", "outcome", w.outcome), all: h.metric("cardstile_exchanges_total"),
 	}
@@ -796,6 +870,9 @@ func (h *house) compare(name string, before snapshot, r reply, w want) {
 	}
 	if got := after.redeemed - before.redeemed; int(got) != w.redeemed {
 		fail("%v tokens redeemed, want %d", got, w.redeemed)
+	}
+	if w.status >= 400 && w.status < 500 && after.minted != before.minted {
+		fail("%v tokens minted by a refused call", after.minted-before.minted)
 	}
 	one := func(s string) float64 {
 		if s == "" {
