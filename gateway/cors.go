@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
 )
 
 // This file is CORS (Fetch Standard, section 3.2): which pages of other origins may call, and read what they are answered.
@@ -96,7 +97,7 @@ func one(h http.Header, name string) string {
 
 // origin refuses what changes or mints something with a cookie that a browser added, for a page that is not on the list [21].
 // A request without Origin comes from no page.
-func (x *running) origin() error {
+func (x *running) origin(call *exchange.Call) error {
 	ep := x.ep
 	if ep.CORS == nil || !ep.CORS.Credentials || len(x.request.Header.Values("Origin")) == 0 {
 		return nil
@@ -104,7 +105,7 @@ func (x *running) origin() error {
 	if _, ok := ep.allows(x.request.Origin); ok {
 		return nil
 	}
-	if x.request.Method == http.MethodGet && !ep.Operations[0].Mints() {
+	if x.request.Method == http.MethodGet && !slices.ContainsFunc(call.Operations, policy.Operation.Mints) {
 		return nil // the page will not get to read it
 	}
 	return exchange.Fail(exchange.Forbidden, "origin")

@@ -119,7 +119,7 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	}
 	x.called(call)
 	x.stage(stageParse)
-	if err := x.origin(); err != nil {
+	if err := x.origin(call); err != nil {
 		return nil, nil, err
 	}
 	proven, err := x.prove(ctx, call) // 4
