@@ -86,6 +86,7 @@ cards:
   - {id: ` + bareCard + `, issuer: rain, issuer_card: ic-3, partners: [gp-demo], environment: test}
   - {id: slow-card, issuer: slow, issuer_card: ic-1, partners: [gp-demo], environment: test}
   - {id: ca-rain, issuer: rain, issuer_card: ic-1, partners: [gp-demo], users: [cus-rain], environment: test}
+  - {id: ca-second, issuer: rain, issuer_card: ic-3, partners: [gp-demo], users: [cus-rain], environment: test}
   - {id: ca-other, issuer: rain, issuer_card: ic-2, partners: [gp-other], users: [cus-other], environment: test}
   - {id: ca-bridge, issuer: bridge, issuer_card: ba-1, partners: [gp-demo], users: [cus-bridge], environment: test}
   - {id: wallet-card, issuer: rain, issuer_card: ic-4, partners: [gp-demo], users: ["%[1]s"], environment: test}
