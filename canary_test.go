@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,6 +33,7 @@ import (
 type canary struct {
 	mu      sync.Mutex
 	secrets []secretValue
+	known   map[string]bool // values among secrets
 	places  []place
 }
 
@@ -43,7 +45,7 @@ type secretValue struct {
 
 type place struct{ name, text string }
 
-func newCanary() *canary { return new(canary) }
+func newCanary() *canary { return &canary{known: map[string]bool{}} }
 
 // leak is a secret where it must not be.
 type leak struct{ what, form, place string }
@@ -68,7 +70,10 @@ func (c *canary) secret(what, value string) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.secrets = append(c.secrets, s)
+	if !c.known[value] {
+		c.known[value] = true
+		c.secrets = append(c.secrets, s)
+	}
 }
 
 // forms are the ways in which a value could be written.
@@ -136,24 +141,85 @@ func (c *canary) session(s *sandbox.Session) {
 	c.secret("session secret's bytes", string(raw))
 }
 
-var minted = regexp.MustCompile(`"ephemeralToken":"([^"]+)"`)
-
-// answered notes an answer to a caller. A minted token is a secret from then on; its own answer is where it belongs.
-func (c *canary) answered(header http.Header, body []byte) {
-	if m := minted.FindSubmatch(body); m != nil {
-		c.token(string(m[1]))
-		body = nil
-	}
-	var head strings.Builder
-	_ = header.Write(&head) // a strings.Builder takes everything
-	c.saw("the header of an answer", head.String())
-	c.saw("an answer", string(body))
+// handedOut is what answers of 2xx give to their callers: secrets from then on, and their own answers are where they belong.
+var handedOut = []struct {
+	what string
+	at   *regexp.Regexp
+}{
+	{"token", regexp.MustCompile(`"ephemeralToken":"([^"]+)"`)},
+	{"ephemeral key", regexp.MustCompile(`"ephemeral_key":"([^"]+)"`)},
+	{"access token", regexp.MustCompile(`"access_token":"([^"]+)"`)},
+	{"refresh token", regexp.MustCompile(`"refresh_token":"([^"]+)"`)},
+	{"provisioning secret", regexp.MustCompile(`"secret":"([^"]+)"`)},
+	{"passkey's challenge", regexp.MustCompile(`"challenge":"([0-9A-Za-z_-]{43})"`)},
+	{"nonce of a challenge", regexp.MustCompile(`\\nNonce: ([0-9A-Za-z]+)`)},
+	{"challenge's id", regexp.MustCompile(`(?m)^(?:Set-Cookie: session_id=|X-Session-Id: )([^;\s]+)`)},
+	{"cookie signature", regexp.MustCompile(`(?m)^Set-Cookie: credential_id=[^.;]+\.([^;%\s]+)`)},
 }
 
-func (c *canary) token(token string) {
-	c.secret("token", token)
+// answered notes an answer to a caller, and learns what is handed out in it.
+func (c *canary) answered(status int, header http.Header, body []byte) {
+	var head strings.Builder
+	_ = header.Write(&head) // a strings.Builder takes everything
+	places := []string{head.String(), string(body)}
+	for i := range places {
+		for _, h := range handedOut {
+			if status/100 != 2 {
+				break
+			}
+			places[i] = h.at.ReplaceAllStringFunc(places[i], func(found string) string {
+				value := h.at.FindStringSubmatch(found)[1]
+				c.token(h.what, value)
+				return strings.Replace(found, value, "(handed out)", 1)
+			})
+		}
+	}
+	c.saw("the header of an answer", places[0])
+	c.saw("an answer", places[1])
+}
+
+// inClear are the members of answers whose callers get card data in clear, by the word of their route.
+var inClear = regexp.MustCompile(`"(card_number|card_security_code|account_number)":"[^"]*"`)
+
+// shown takes card data out of an answer that it belongs into. Whoever calls it says so.
+func shown(body []byte) []byte { return inClear.ReplaceAll(body, []byte(`"$1":"(shown)"`)) }
+
+// token makes a token known: its text, its bytes, and the parts of one that is signed.
+func (c *canary) token(what, token string) {
+	c.secret(what, token)
 	if raw, err := base64.RawURLEncoding.DecodeString(token); err == nil {
-		c.secret("token's bytes", string(raw))
+		c.secret(what+"'s bytes", string(raw))
+	}
+	if parts := strings.Split(token, "."); len(parts) == 3 {
+		c.secret(what+"'s signature", parts[2])
+	}
+}
+
+// presented are the members of requests' bodies that prove something.
+var presented = regexp.MustCompile(`"(refresh_token|client_assertion|public_key|signature|clientDataJSON|authenticatorData)"\s*:\s*"([^"]+)"`)
+
+// sent learns what a caller proves something with. What is shorter than any of ours is noise, which a script sends.
+func (c *canary) sent(header http.Header, url *url.URL, body string) {
+	learn := func(what, value string) {
+		if len(value) > 2*longEnough {
+			c.token(what, value)
+		}
+	}
+	token, ok := strings.CutPrefix(header.Get("Authorization"), "Bearer ")
+	if ok {
+		learn("token", token)
+	}
+	for name, what := range map[string]string{
+		"Api-Key": "partner's API key", "Api-Signature": "signature", "X-Session-Id": "challenge's id", "Sessionid": "session id",
+		"Cardstile-Client-Secret": "client secret",
+	} {
+		learn(what, header.Get(name))
+	}
+	for _, name := range []string{"secret", "clientSecret"} {
+		learn("client secret", url.Query().Get(name))
+	}
+	for _, m := range presented.FindAllStringSubmatch(body, -1) {
+		learn(m[1], m[2])
 	}
 }
 

@@ -75,11 +75,8 @@ type listener struct {
 // RoundTrip implements http.RoundTripper.
 func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
 	c := l.h.canary
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok && len(token) > longEnough {
-		c.token(token)
-	}
+	l.sent(r)
 	if id := r.Header.Get("sessionid"); len(id) > longEnough {
-		c.secret("session id", id)
 		l.session(id, r)
 	}
 	res, err := l.next.RoundTrip(r)
@@ -88,9 +85,24 @@ func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	body, err := io.ReadAll(res.Body)
 	res.Body.Close()
-	c.answered(res.Header, body)
+	searched := body
+	if strings.HasPrefix(r.URL.Path, "/v0/card_details") && res.StatusCode == http.StatusOK {
+		searched = shown(body) // in clear, by the word of the route
+	}
+	c.answered(res.StatusCode, res.Header, searched)
 	res.Body = io.NopCloser(strings.NewReader(string(body)))
 	return res, err
+}
+
+// sent has the canary learn what a request proves something with.
+func (l *listener) sent(r *http.Request) {
+	var text []byte
+	if r.GetBody != nil {
+		if body, err := r.GetBody(); err == nil {
+			text, _ = io.ReadAll(body) // a strings.Reader
+		}
+	}
+	l.h.canary.sent(r.Header, r.URL, string(text))
 }
 
 // session opens a session id with the gateway's own key, which the test has, and a PIN that was sealed for it.

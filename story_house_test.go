@@ -24,7 +24,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/cardstile/cardstile/deploy/sandbox"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault/keys"
 )
@@ -35,7 +38,7 @@ type house struct {
 	*demo
 	t      testing.TB
 	canary *canary
-	gate   gate
+	gates  map[string]*gate // by issuer
 }
 
 // rsaKeys are the RSA keys of all houses: they take long to make, and no story is about them.
@@ -104,11 +107,12 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.lock.Close() })
-	h := &house{demo: d, t: t, canary: c}
+	h := &house{demo: d, t: t, canary: c, gates: map[string]*gate{}}
 	h.serveIssuers()
 	if err := d.writeConfig(); err != nil { // ports 0: the program says which ones it got
 		t.Fatal(err)
 	}
+	h.edit("config.yaml", `"https://localhost:0"`, "https://localhost") // no browser sends port 0
 	h.learnSecrets()
 	return h
 }
@@ -169,16 +173,39 @@ func (h *house) serveIssuers() {
 		}
 		h.state.Addresses[name] = ln.Addr().String()
 		api := is.(interface{ Handler() http.Handler }).Handler()
-		server := &http.Server{Handler: h.gate.before(api), TLSConfig: secure.Clone(), ErrorLog: discardLog}
+		door := &gate{}
+		h.gates[name] = door
+		server := &http.Server{Handler: door.before(api), TLSConfig: secure.Clone(), ErrorLog: discardLog}
 		ended := make(chan error, 1)
 		go func() { ended <- server.ServeTLS(ln, "", "") }()
 		h.t.Cleanup(func() {
-			h.gate.open()
+			door.open()
 			is.Shutdown(context.Background()) //nolint:errcheck // it serves nothing by itself; this ends what a fault holds back
 			server.Close()
 			<-ended
 		})
 	}
+}
+
+// sandboxIssuer is what scripts do with an issuer.
+type sandboxIssuer interface {
+	SetFault(id string, f sandbox.Fault)
+	Total() int
+}
+
+// issuer is the one that a step names, or the first.
+func (h *house) issuer(name []string) sandboxIssuer {
+	if len(name) > 0 && name[0] == "payments" {
+		return h.payments
+	}
+	return h.rain
+}
+
+func (h *house) gate(name []string) *gate {
+	if len(name) > 0 {
+		return h.gates[name[0]]
+	}
+	return h.gates["rain"]
 }
 
 // gate holds requests back at the issuer's door while it is closed.
@@ -429,5 +456,23 @@ func issueCertificate(dir string, o certificateOrder) error {
 			return err
 		}
 	}
+	return nil
+}
+
+func doPartner(s *story, _ *testscript.TestScript, args []string) error {
+	s.house.edit("config.yaml", "\npartners:\n", fmt.Sprintf("\npartners:\n  - {id: %q}\n", args[0]))
+	for _, name := range []string{"rain", "payments"} {
+		s.house.edit("config.yaml", "api_key_file: "+name+"-api-key", "api_key_file: "+name+"-api-key\n    shared_credential: true")
+	}
+	return nil
+}
+
+func doAPIKey(s *story, ts *testscript.TestScript, args []string) error {
+	_, key, err := credential.Add(s.house.path("credentials.json"), credential.NewAPIKey{Partner: args[1], Environment: "test", Now: time.Now()})
+	if err != nil {
+		return err
+	}
+	s.canary.secret("partner's API key", key)
+	ts.Setenv(args[0], key)
 	return nil
 }

@@ -12,8 +12,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,8 +39,14 @@ func TestStories(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			t := env.T().(testing.TB)
 			env.Setenv("PATH", filepath.Dir(binary(t))+string(filepath.ListSeparator)+env.Getenv("PATH"))
-			s := &story{t: t, canary: newCanary(), programs: map[string]*program{}, gateways: map[string]*gatewayProcess{},
-				sessions: map[string]*sandbox.Session{}, servers: map[string]*testredis.Server{}, answers: map[string]chan answered{}, clients: map[string]*http.Client{}}
+			seeds, err := filepath.Abs("testdata/seeds")
+			if err != nil {
+				return err
+			}
+			env.Setenv("SEEDS", seeds)
+			s := &story{t: t, work: env.WorkDir, canary: newCanary(), programs: map[string]*program{}, gateways: map[string]*gatewayProcess{},
+				sessions: map[string]*sandbox.Session{}, passkeys: map[string]*sandbox.Passkey{}, servers: map[string]*testredis.Server{},
+				answers: map[string]chan answered{}, clients: map[string]*http.Client{}}
 			env.Values[storyKey{}] = s
 			env.Defer(s.end)
 			return nil
@@ -52,12 +60,14 @@ type storyKey struct{}
 // story is what one script has made so far.
 type story struct {
 	t        testing.TB
+	work     string // the script's directory
 	canary   *canary
 	house    *house
 	dir      string // with the certificates that callers use
 	programs map[string]*program
 	gateways map[string]*gatewayProcess
 	sessions map[string]*sandbox.Session
+	passkeys map[string]*sandbox.Passkey
 	servers  map[string]*testredis.Server
 	answers  map[string]chan answered
 	clients  map[string]*http.Client // by connection
@@ -127,7 +137,7 @@ func (c step) run(ts *testscript.TestScript, neg bool, args []string) {
 // commands are the steps that scripts have beside testscript's own.
 var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){}
-	for _, c := range []step{
+	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, []step{
 		{"house DIR: a directory as the demo makes it, with its issuer", 1, doHouse},
 		{"document DIR: take the caller's certificates and addresses from a demo.json", 1, doDocument},
 		{"redis NAME [DIR]: a server, and a house's configuration that names it", 1, doRedis},
@@ -147,6 +157,10 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"http [OPTIONS] STATUS METHOD URL", 3, doHTTP},
 		{"answer NAME: wait for a call that was made in the background", 1, doAnswer},
 		{"header NAME PATTERN: of the last answer", 2, doHeader},
+		{"member VAR NAME[.NAME...]: of the last answer's JSON; a text as it is, anything else as JSON", 2, doMember},
+		{"cookie VAR NAME: name and value of a cookie that the last answer sets", 2, doCookie},
+		{"uuid VAR", 1, doUUID},
+		{"needs PROGRAM...: fail, and say what to type, where one is not installed", 1, doNeeds},
 		{"until STATUS URL [PATTERN]: ask the admin listener until it answers so", 2, doUntil},
 		{"mint VAR GATEWAY [BODY]: a token", 2, doMint},
 		{"alter NEW TOKEN: one like it that nobody minted", 2, doAlter},
@@ -154,21 +168,25 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"opened SESSION FIELD...: the last answer's sealed values are the card's", 2, doOpened},
 		{"seal-pin VAR SESSION PIN: the body of a PIN set", 3, doSealPIN},
 		{"issuer-pin PIN: what the issuer knows", 1, doIssuerPIN},
-		{"issuer-calls COUNT: how many requests have reached the issuer", 1, doIssuerCalls},
-		{"fault NAME: have the issuer fail; none ends it", 1, doFault},
-		{"hold: stop requests before the issuer's door", 0, doHold},
-		{"held COUNT: wait until so many stand there", 1, doHeld},
-		{"release: open the door", 0, doRelease},
+		{"issuer-calls COUNT [ISSUER]: how many requests have reached an issuer", 1, doIssuerCalls},
+		{"issuer-status STATUS: what the issuer knows of the card", 1, doIssuerStatus},
+		{"fault NAME [ISSUER]: have an issuer fail; none ends it", 1, doFault},
+		{"hold [ISSUER]: stop requests before an issuer's door", 0, doHold},
+		{"held COUNT [ISSUER]: wait until so many stand there", 1, doHeld},
+		{"release [ISSUER]: open the door", 0, doRelease},
 		{"metric GATEWAY NAME VALUE", 3, doMetric},
 		{"mode FILE OCTAL", 2, doMode},
 		{"edit FILE OLD NEW: replace a text that stands there once", 3, doEdit},
-		{"exactly-one NAME...: of calls in the background, one got its status and the others 401", 2, doExactlyOne},
+		{"exactly-one [STATUS] NAME...: of calls in the background, one got its status and the others 401, or STATUS", 2, doExactlyOne},
+		{"alike STATUS NAME...: of calls in the background, some got theirs and all of those one answer, and the others STATUS", 3, doAlike},
 		{"refuses URL: wait until nobody listens there", 1, doRefuses},
 		{"flows GATEWAY: all flows of the demo", 1, doFlows},
 		{"each-fault GATEWAY SESSION FAULT...: what callers are told when the issuer fails", 3, doEachFault},
 		{"handshake CERT|none URL: what a server says to a certificate, or to none", 2, doHandshake},
 		{"presented URL: print the serial number of the certificate that a server shows", 1, doPresented},
-	} {
+		{"partner ID: one more partner, that shares the issuers", 1, doPartner},
+		{"api-key VAR PARTNER: a new API key", 2, doAPIKey},
+	}) {
 		name, _, _ := strings.Cut(c.usage, ":")
 		name, _, _ = strings.Cut(name, " ")
 		all[name] = c.run
@@ -186,9 +204,24 @@ func doHouse(s *story, ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	s.doc = doc
-	ts.Setenv("card", demoCard)
+	s.describe(ts)
 	ts.Setenv("nobodys_card", s.house.state.Cards[1].ID)
 	return s.house.forget()
+}
+
+// describe sets what every caller of the directory's document knows.
+func (s *story) describe(ts *testscript.TestScript) {
+	for name, value := range map[string]string{
+		"card": s.doc.Card.ID, "origin": s.doc.Origin,
+		"bridge_key": s.doc.Bridge.APIKey, "customer": s.doc.Bridge.CustomerID, "card_account": s.doc.Bridge.CardAccountID,
+		"account": s.doc.PaymentsGate.AccountID, "public_key": s.doc.PaymentsGate.PublicKey, "deal": s.doc.PaymentsGate.Deal,
+		"credential": s.doc.Exa.CredentialID, "credential_cookie": s.doc.Exa.Cookie, "provisioning": s.doc.Exa.ProvisioningToken,
+	} {
+		ts.Setenv(name, value)
+	}
+	s.canary.secret("partner's API key", s.doc.Bridge.APIKey)
+	s.canary.secret("account's public key", s.doc.PaymentsGate.PublicKey)
+	s.canary.token("provisioning token", s.doc.Exa.ProvisioningToken)
 }
 
 func doDocument(s *story, ts *testscript.TestScript, args []string) error {
@@ -198,7 +231,8 @@ func doDocument(s *story, ts *testscript.TestScript, args []string) error {
 	}
 	c := s.doc.Card
 	s.canary.card(sandbox.Card{PAN: c.PAN, CVC: c.CVC, PIN: c.PIN})
-	for name, value := range map[string]string{"card": c.ID, "partners": s.doc.PartnersURL, "public": s.doc.PublicURL, "admin": s.doc.AdminURL} {
+	s.describe(ts)
+	for name, value := range map[string]string{"partners": s.doc.PartnersURL, "public": s.doc.PublicURL, "admin": s.doc.AdminURL} {
 		ts.Setenv(name, value)
 	}
 	return nil
@@ -252,6 +286,7 @@ func doServe(s *story, ts *testscript.TestScript, args []string) error {
 	for listener := range g.addr {
 		ts.Setenv(args[0]+"_"+listener, g.url(listener))
 	}
+	ts.Setenv(args[0]+"_account", g.url("public")+"/v0/customers/"+s.doc.Bridge.CustomerID+"/card_accounts/"+s.doc.Bridge.CardAccountID)
 	return nil
 }
 
@@ -369,22 +404,29 @@ func doCert(s *story, ts *testscript.TestScript, args []string) error {
 // answered is an answer, or why there is none.
 type answered struct {
 	reply
-	err error
+	clear bool // card data in clear belongs into it
+	err   error
 }
 
 // call is what the options of `http` say.
 type call struct {
 	background, certificate, connection string
 	http1                               bool
+	chunked                             bool // the body's length is not said
+	untyped                             bool // nor its type
+	clear                               bool // card data in clear belongs into the answer
+	host                                string
+	more                                http.Header // fields that are there already
 	request                             request
 	status                              int
 }
 
 func (s *story) parseCall(args []string) (*call, error) {
-	c := &call{request: request{header: map[string]string{}}}
+	c := &call{request: request{header: map[string]string{}}, more: http.Header{}}
+	flags := map[string]*bool{"-http1": &c.http1, "-chunked": &c.chunked, "-no-type": &c.untyped, "-clear": &c.clear}
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		if args[0] == "-http1" {
-			c.http1, args = true, args[1:]
+		if flag := flags[args[0]]; flag != nil {
+			*flag, args = true, args[1:]
 			continue
 		}
 		if len(args) < 2 {
@@ -410,8 +452,20 @@ func (s *story) parseCall(args []string) (*call, error) {
 			c.request.header["Cookie"] = s.doc.Exa.Cookie + value
 		case "-data":
 			c.request.body = value
+		case "-body":
+			content, err := os.ReadFile(filepath.Join(s.work, value))
+			if err != nil {
+				return nil, err
+			}
+			c.request.body = string(content)
+		case "-host":
+			c.host = value
 		case "-H":
 			name, text, _ := strings.Cut(value, ": ")
+			if _, twice := c.request.header[name]; twice {
+				c.more.Add(name, text)
+				break
+			}
 			c.request.header[name] = text
 		default:
 			return nil, fmt.Errorf("unknown option %s", args[0])
@@ -459,16 +513,27 @@ func (s *story) do(c *call) (a answered) {
 	if err != nil {
 		return answered{err: err}
 	}
-	q, err := http.NewRequestWithContext(context.Background(), c.request.method, c.request.url, strings.NewReader(c.request.body))
+	var sent io.Reader = strings.NewReader(c.request.body)
+	if c.chunked {
+		sent = struct{ io.Reader }{sent}
+	}
+	q, err := http.NewRequestWithContext(context.Background(), c.request.method, c.request.url, sent)
 	if err != nil {
 		return answered{err: err}
 	}
-	if c.request.body != "" {
+	if c.request.body != "" && !c.untyped {
 		q.Header.Set("Content-Type", "application/json")
 	}
 	for name, value := range c.request.header {
 		q.Header.Set(name, value)
 	}
+	for name, values := range c.more {
+		for _, value := range values {
+			q.Header.Add(name, value)
+		}
+	}
+	q.Host = c.host
+	s.canary.sent(q.Header, q.URL, c.request.body)
 	res, err := client.Do(q)
 	if err != nil {
 		return answered{err: err}
@@ -478,8 +543,12 @@ func (s *story) do(c *call) (a answered) {
 	if err != nil {
 		return answered{err: err}
 	}
-	s.canary.answered(res.Header, body)
-	return answered{reply: reply{res.StatusCode, res.Header, body}}
+	searched := body
+	if c.clear {
+		searched = shown(body)
+	}
+	s.canary.answered(res.StatusCode, res.Header, searched)
+	return answered{reply: reply{res.StatusCode, res.Header, body}, clear: c.clear}
 }
 
 func (s *story) check(ts *testscript.TestScript, a answered, status int) error {
@@ -487,9 +556,13 @@ func (s *story) check(ts *testscript.TestScript, a answered, status int) error {
 	if a.err != nil {
 		return a.err
 	}
-	ts.Stdout().Write(append(bytes.TrimSuffix(a.body, []byte("\n")), '\n')) //nolint:errcheck // a buffer
+	body := a.body
+	if a.clear {
+		body = shown(body)
+	}
+	ts.Stdout().Write(append(bytes.TrimSuffix(body, []byte("\n")), '\n')) //nolint:errcheck // a buffer
 	if a.status != status {
-		return fmt.Errorf("status %d, want %d: %s", a.status, status, a.body)
+		return fmt.Errorf("status %d, want %d: %s", a.status, status, body)
 	}
 	return nil
 }
@@ -525,6 +598,57 @@ func doHeader(s *story, _ *testscript.TestScript, args []string) error {
 	value := strings.Join(s.last.header.Values(args[0]), ", ")
 	if !regexp.MustCompile(args[1]).MatchString(value) {
 		return fmt.Errorf("%s: %q does not match %s", args[0], value, args[1])
+	}
+	return nil
+}
+
+func doMember(s *story, ts *testscript.TestScript, args []string) error {
+	text, err := memberOf(s.last.body, args[1])
+	if err != nil {
+		return err
+	}
+	ts.Setenv(args[0], text)
+	return nil
+}
+
+// memberOf is a member of a JSON object, by its path: a text as it is, anything else as JSON.
+func memberOf(body []byte, path string) (string, error) {
+	for name := range strings.SplitSeq(path, ".") {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal(body, &object); err != nil {
+			return "", err
+		}
+		if body = object[name]; body == nil {
+			return "", fmt.Errorf("no %s in the answer", path)
+		}
+	}
+	var text string
+	if json.Unmarshal(body, &text) == nil {
+		return text, nil
+	}
+	return string(body), nil
+}
+
+func doCookie(s *story, ts *testscript.TestScript, args []string) error {
+	for _, c := range (&http.Response{Header: s.last.header}).Cookies() {
+		if c.Name == args[1] {
+			ts.Setenv(args[0], c.Name+"="+c.Value)
+			return nil
+		}
+	}
+	return fmt.Errorf("the answer sets no cookie %s", args[1])
+}
+
+func doUUID(_ *story, ts *testscript.TestScript, args []string) error {
+	ts.Setenv(args[0], randomUUID())
+	return nil
+}
+
+func doNeeds(_ *story, ts *testscript.TestScript, args []string) error {
+	for _, name := range args {
+		if _, err := exec.LookPath(name); err != nil {
+			ts.Fatalf("%s is not installed, and this story runs it: type ./tools/setup", name)
+		}
 	}
 	return nil
 }
@@ -669,19 +793,28 @@ func doIssuerPIN(s *story, _ *testscript.TestScript, args []string) error {
 }
 
 func doIssuerCalls(s *story, _ *testscript.TestScript, args []string) error {
-	if got := strconv.Itoa(s.house.rain.Total()); got != args[0] {
+	issuer := s.house.issuer(args[1:])
+	if got := strconv.Itoa(issuer.Total()); got != args[0] {
 		return fmt.Errorf("%s requests reached the issuer, want %s", got, args[0])
 	}
 	return nil
 }
 
-// faults are the issuer's, by the names that scripts use.
+func doIssuerStatus(s *story, _ *testscript.TestScript, args []string) error {
+	if got := s.house.rain.Status(demoCard); got != args[0] {
+		return fmt.Errorf("the card is %q to the issuer, want %q", got, args[0])
+	}
+	return nil
+}
+
+// faults are the issuers', by the names that scripts use.
 var faults = map[string]sandbox.Fault{
 	"none": {}, "hang": sandbox.FaultHang, "500": sandbox.Fault500, "malformed": sandbox.FaultMalformedJSON,
 	"wrong-ciphertext": sandbox.FaultWrongCiphertext, "wrong-iv": sandbox.FaultWrongIV, "missing-field": sandbox.FaultMissingField,
 	"huge": sandbox.FaultHugeBody, "truncated": sandbox.FaultTruncatedBody, "disconnect": sandbox.FaultDisconnect,
 	"redirect": sandbox.FaultRedirect, "pan-in-error": sandbox.FaultPANInError, "null-pin": sandbox.FaultNullPIN,
 	"empty": sandbox.FaultEmptyBody, "content-type": sandbox.FaultWrongContentType,
+	"pan-in-member": sandbox.FaultPANInMember, "pan-in-header": sandbox.FaultPANInHeader("X-Card"), "pan-in-type": sandbox.FaultPANInHeader("Content-Type"),
 }
 
 func doFault(s *story, _ *testscript.TestScript, args []string) error {
@@ -689,22 +822,27 @@ func doFault(s *story, _ *testscript.TestScript, args []string) error {
 	if !ok {
 		return fmt.Errorf("unknown fault %q", args[0])
 	}
-	s.house.rain.SetFault(demoCard, f)
+	id := demoCard
+	if len(args) > 1 && args[1] == "payments" {
+		id = demoAccount
+	}
+	s.house.issuer(args[1:]).SetFault(id, f)
 	return nil
 }
 
-func doHold(s *story, _ *testscript.TestScript, _ []string) error {
-	s.house.gate.close()
+func doHold(s *story, _ *testscript.TestScript, args []string) error {
+	s.house.gate(args).close()
 	return nil
 }
 
 func doHeld(s *story, _ *testscript.TestScript, args []string) error {
-	eventually(s.t, args[0]+" requests before the issuer's door", func() bool { return strconv.Itoa(s.house.gate.held()) == args[0] })
+	gate := s.house.gate(args[1:])
+	eventually(s.t, args[0]+" requests before the issuer's door", func() bool { return strconv.Itoa(gate.held()) == args[0] })
 	return nil
 }
 
-func doRelease(s *story, _ *testscript.TestScript, _ []string) error {
-	s.house.gate.open()
+func doRelease(s *story, _ *testscript.TestScript, args []string) error {
+	s.house.gate(args).open()
 	return nil
 }
 
@@ -783,6 +921,10 @@ func doEdit(_ *story, ts *testscript.TestScript, args []string) error {
 }
 
 func doExactlyOne(s *story, ts *testscript.TestScript, args []string) error {
+	lost := http.StatusUnauthorized
+	if status, err := strconv.Atoi(args[0]); err == nil {
+		lost, args = status, args[1:]
+	}
 	won := 0
 	for _, name := range args {
 		a := <-s.answers[name]
@@ -791,12 +933,35 @@ func doExactlyOne(s *story, ts *testscript.TestScript, args []string) error {
 			return a.err
 		case strconv.Itoa(a.status) == ts.Getenv(name+"_status"):
 			won++
-		case a.status != http.StatusUnauthorized:
+			s.last = a
+		case a.status != lost:
 			return fmt.Errorf("%s: status %d", name, a.status)
 		}
 	}
 	if won != 1 {
 		return fmt.Errorf("%d of %d won", won, len(args))
+	}
+	return nil
+}
+
+func doAlike(s *story, ts *testscript.TestScript, args []string) error {
+	var first []byte
+	for _, name := range args[1:] {
+		a := <-s.answers[name]
+		switch {
+		case a.err != nil:
+			return a.err
+		case strconv.Itoa(a.status) == args[0]:
+			continue
+		case strconv.Itoa(a.status) != ts.Getenv(name+"_status"):
+			return fmt.Errorf("%s: status %d", name, a.status)
+		case first != nil && !bytes.Equal(first, a.body):
+			return fmt.Errorf("%s: another answer", name)
+		}
+		first, s.last = a.body, a
+	}
+	if first == nil {
+		return errors.New("none was answered")
 	}
 	return nil
 }
@@ -820,7 +985,7 @@ func doFlows(s *story, ts *testscript.TestScript, args []string) error {
 	t := s.house.caller(g)
 	err := tryFlows(context.Background(), ts.Stdout(), t)
 	for _, body := range t.bodies {
-		s.canary.answered(nil, body)
+		s.canary.answered(http.StatusOK, nil, body)
 	}
 	return err
 }
@@ -855,7 +1020,7 @@ func doEachFault(s *story, ts *testscript.TestScript, args []string) error {
 			if s.house.rain.Total() == before {
 				return fmt.Errorf("%s: the issuer was not asked", name)
 			}
-			fmt.Fprintf(ts.Stdout(), "%s: %d %s\n", name, a.status, shorten(a.body))
+			fmt.Fprintf(ts.Stdout(), "%s: %d %s\n", name, a.status, a.body)
 		}
 	}
 	return nil
