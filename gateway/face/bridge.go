@@ -113,7 +113,7 @@ func (b *bridge) idempotent(r *exchange.Request, c *exchange.Call) error {
 }
 
 func visibleASCII(s string) bool {
-	return strings.IndexFunc(s, func(c rune) bool { return c < '!' || c > '~' }) < 0
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < '!' || c > '~' })
 }
 
 // bridgeTTL is the life of an ephemeral key. Source: POST …/ephemeral_keys.

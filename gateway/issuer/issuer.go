@@ -125,6 +125,7 @@ func (k Kind) InClear() bool { return k.SessionFormat == vault.FormatClear }
 
 // kinds is the closed set of issuers.
 var kinds = map[string]Kind{
+	"bridge":  {New: newBridge, SessionFormat: vault.FormatClear, CredentialHeader: "Api-Key"},
 	"forward": {New: newForward, SessionFormat: vault.FormatClear, CredentialHeader: "Authorization", CredentialPrefix: "Bearer "},
 	"rain":    {New: newRain, SessionFormat: "rain", CredentialHeader: "Api-Key"},
 }
