@@ -1,0 +1,117 @@
+package credential
+
+import (
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+	"golang.org/x/crypto/sha3"
+
+	"github.com/cardstile/cardstile/policy"
+)
+
+// A wallet signs a message by personal_sign: ECDSA on secp256k1 over the
+// Keccak-256 of the message with ERC-191's prefix, version 0x45. The signature
+// is "0x" and 130 hexadecimal digits, of either case: r, s and a recovery id of
+// 0, 1, 27 or 28. Nobody sends a public key: it is recovered, and its address
+// is compared.
+const (
+	walletPrefix         = "\x19Ethereum Signed Message:\n" // the message's length in bytes follows, in decimal
+	walletSignatureBytes = 65
+	walletSignatureText  = 2 + 2*walletSignatureBytes
+)
+
+// WalletsConfig configures Wallets.
+type WalletsConfig struct {
+	Now func() time.Time // time.Now by default
+}
+
+// Wallets proves users by what their wallets sign.
+//
+// Wallets that are contracts (ERC-1271, ERC-6492) are refused: whether they
+// signed is told by running their code on a node of the chain, which may answer
+// differently tomorrow.
+type Wallets struct{ config WalletsConfig }
+
+// NewWallets returns the prover.
+func NewWallets(config WalletsConfig) *Wallets {
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Wallets{config}
+}
+
+// Prove proves the user of a challenge that was taken just now: the message is
+// the challenge's, byte for byte, and the wallet whose address is the user's id
+// signed it. The proof names the user as the challenge does; its environment is
+// the challenge's.
+//
+// Refused as "malformed", "bound" (another message, or no challenge for
+// wallets), "expired" (also not yet valid), "signature", or "user" where
+// somebody else signed.
+func (w *Wallets) Prove(message, signature string, expected *Challenge) (policy.Proof, error) {
+	raw, ok := parseWalletSignature(signature)
+	if !ok {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedMalformed, "the signature's form")
+	}
+	if expected == nil || expected.Method != MethodSIWE || message != expected.Message {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedBound, "not the message of a challenge for wallets")
+	}
+	parsed, err := ParseSIWE(message)
+	if err != nil {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedMalformed, "the message's form")
+	}
+	if !parsed.current(w.config.Now()) {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedExpired, "")
+	}
+	signer, ok := recoverAddress(personalHash(message), raw)
+	if !ok {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedSignature, "")
+	}
+	user, ok := policy.ParseAddress(expected.User)
+	if !ok || signer != user || signer != parsed.Address {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedUser, "signed by another wallet, or the message was changed")
+	}
+	return policy.Proof{Kind: policy.KindWallet, User: expected.User, Environment: expected.Environment}, nil
+}
+
+func parseWalletSignature(text string) (raw [walletSignatureBytes]byte, ok bool) {
+	if len(text) != walletSignatureText || text[:2] != "0x" {
+		return raw, false
+	}
+	_, err := hex.Decode(raw[:], []byte(text[2:]))
+	return raw, err == nil
+}
+
+// personalHash is what personal_sign signs of a message.
+func personalHash(message string) []byte {
+	hash := sha3.NewLegacyKeccak256()
+	hash.Write([]byte(walletPrefix + strconv.Itoa(len(message)) + message))
+	return hash.Sum(nil)
+}
+
+// recoverAddress returns the address whose key made the signature. Where r or s
+// is none, or s is in the upper half of the order, so that the signature has a
+// twin (EIP-2), there is none.
+func recoverAddress(hash []byte, signature [walletSignatureBytes]byte) (address policy.Address, ok bool) {
+	v := signature[64]
+	if v == 27 || v == 28 {
+		v -= 27
+	}
+	var s secp256k1.ModNScalar
+	if overflows := s.SetByteSlice(signature[32:64]); overflows || v > 1 || s.IsOverHalfOrder() {
+		return policy.Address{}, false
+	}
+	const uncompressed = 27 // how decred's form of a signature begins, plus the recovery id
+	compact := append(make([]byte, 0, walletSignatureBytes), uncompressed+v)
+	key, _, err := ecdsa.RecoverCompact(append(compact, signature[:64]...), hash)
+	if err != nil { // r or s is zero or too large, or r is no point's
+		return policy.Address{}, false
+	}
+	digest := sha3.NewLegacyKeccak256()
+	digest.Write(key.SerializeUncompressed()[1:])
+	copy(address[:], digest.Sum(nil)[12:])
+	return address, true
+}
