@@ -22,6 +22,7 @@ import (
 type proven struct {
 	partner *policy.Partner // nil is anonymous
 	user    string
+	card    string // that a redeemed token was minted for
 	account string // the partner's service account
 	proofs  []policy.Proof
 
@@ -319,6 +320,7 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.
 		return err
 	}
 	p.add(proof)
+	p.card = proof.Grant.Card
 	x.event.User = p.user
 	return nil
 }

@@ -324,10 +324,10 @@ func (x *running) denied(err error) error {
 	return err
 }
 
-// hold finds the card that is meant: the one that the caller names, or the user's own.
+// hold finds the card that is meant: the one that the caller names, the one that a token was minted for, or the user's own.
 func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (decided, error) {
 	var d decided
-	directory, reference := x.st.config.Holders, call.Card
+	directory, reference := x.st.config.Holders, cmp.Or(call.Card, p.card)
 	if who := cmp.Or(p.user, call.User); who != "" {
 		user, err := directory.User(ctx, who)
 		switch {
