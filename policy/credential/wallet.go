@@ -101,7 +101,8 @@ func recoverAddress(hash []byte, signature [walletSignatureBytes]byte) (address 
 		v -= 27
 	}
 	var s secp256k1.ModNScalar
-	if overflows := s.SetByteSlice(signature[32:64]); overflows || v > 1 || s.IsOverHalfOrder() {
+	s.SetByteSlice(signature[32:64]) // one that is too large is found below
+	if v > 1 || s.IsOverHalfOrder() {
 		return policy.Address{}, false
 	}
 	const uncompressed = 27 // how decred's form of a signature begins, plus the recovery id
