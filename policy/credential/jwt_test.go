@@ -164,11 +164,13 @@ func TestAccessTokenHasItsTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at.nanos.Store(expires.UnixNano() - 1)
-	if _, err := j.Prove(t.Context(), jwt(text)); err != nil {
-		t.Errorf("in its last moment: %v", err)
+	// The token says whole seconds.
+	end := at.now().Add(time.Hour).Truncate(time.Second).UnixNano()
+	at.nanos.Store(end - 1)
+	if proof, err := j.Prove(t.Context(), jwt(text)); err != nil || !proof.Expires.Equal(expires) || expires.UnixNano() != end {
+		t.Errorf("in its last moment: %+v, %v", proof, err)
 	}
-	at.nanos.Store(expires.UnixNano())
+	at.nanos.Store(end)
 	notProven(t, j, text, policy.RefusedExpired)
 }
 
@@ -420,7 +422,7 @@ func TestJWTsConfig(t *testing.T) {
 			c.Keys = []credential.JWTKey{hs256("k"), jwtKey{"k", "ES256", curve.secret}}
 		},
 		"key without id":    func(c *credential.JWTsConfig) { c.Keys = []credential.JWTKey{hs256("")} },
-		"algorithm none":    func(c *credential.JWTsConfig) { c.Keys = []credential.JWTKey{jwtKey{"k", "none", []byte("x")}} },
+		"algorithm none":    func(c *credential.JWTsConfig) { c.Keys = []credential.JWTKey{jwtKey{"k", "none", curve.secret}} },
 		"HS256 with public": func(c *credential.JWTsConfig) { c.Keys = []credential.JWTKey{jwtKey{"k", "HS256", curve.secret}} },
 		"ES256 without":     func(c *credential.JWTsConfig) { c.Keys = []credential.JWTKey{jwtKey{"k", "ES256", []byte("x")}} },
 	} {

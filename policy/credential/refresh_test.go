@@ -355,6 +355,9 @@ func TestFamiliesWithoutStore(t *testing.T) {
 	s, at := newTampered(), newClock()
 	f := families(t, s, at, nil)
 	c, session := begin(t, f)
+	if text, err := f.Rotate(t.Context(), credential.Session{}); err == nil || text != "" {
+		t.Errorf("a token of no session: %q, %v", text, err)
+	}
 	s.err = errDown
 	text, began, err := f.Begin(t.Context(), "acc-1", false)
 	unavailable(t, policy.Proof{}, err)
@@ -368,9 +371,6 @@ func TestFamiliesWithoutStore(t *testing.T) {
 	}
 	proof, _, err := f.Redeem(t.Context(), c, store.Attempt{1})
 	unavailable(t, proof, err)
-	if text, err := f.Rotate(t.Context(), credential.Session{}); err == nil || text != "" {
-		t.Errorf("a token of no session: %q, %v", text, err)
-	}
 }
 
 // TestSealedSessionCannotBeChanged flips every bit of what is stored, cuts it
