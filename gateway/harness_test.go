@@ -145,7 +145,7 @@ var shared = sync.OnceValue(func() *kit {
 	for _, algorithm := range []string{keys.ES256, keys.EdDSA, keys.HS256} {
 		k.jwt = append(k.jwt, jwtKey(dir, algorithm))
 	}
-	k.wallet, k.passkey, k.service = newWallet(), sandbox.NewPasskey(domain), rsaKey()
+	k.wallet, k.passkey, k.service = newWallet(), sandbox.NewPasskey(domain), newRSAKey()
 	return k
 })
 

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/tls"
@@ -48,6 +49,12 @@ const (
 	payKey    = "payments-api-key-of-the-gateway-tests"
 	payOwner  = "acc-1" // whose the payments API takes our key for
 )
+
+func newRSAKey() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	must(err)
+	return key
+}
 
 // jwtKey makes a key of an algorithm, whose id is the algorithm's name.
 func jwtKey(dir, algorithm string) *keys.Key {
@@ -244,16 +251,20 @@ func sealedFace() face.Config {
 func (h *house) exaRoute(is *gateway.Issuer) gateway.Route {
 	r := sealedRoute(is)
 	r.Partner, r.Cookies, r.Origins, r.PIN = partnerID, h.cookies, []string{origin, "https://app.example:8443"}, face.PINSoftware
-	r.Challenges = h.challenges()
-	var err error
-	r.Scoped, err = credential.NewScopedJWTs(credential.ScopedConfig{
-		Issuer: "exa-server", Audience: "wallet-extension", Scope: "card:provisioning", Environment: "test", Keys: jwts(keys.HS256),
-	})
-	must(err)
+	r.Challenges, r.Scoped = h.challenges(), h.exaScoped()
 	f := sealedFace()
 	f.PIN, f.PINWithPAN = face.PINSoftware, true
 	speak(&r, "exa", f)
 	return r
+}
+
+// exaScoped are the tokens of wallet extensions.
+func (h *house) exaScoped() *credential.ScopedJWTs {
+	scoped, err := credential.NewScopedJWTs(credential.ScopedConfig{
+		Issuer: "exa-server", Audience: "wallet-extension", Scope: "card:provisioning", Environment: "test", Keys: jwts(keys.HS256),
+	})
+	must(err)
+	return scoped
 }
 
 func (h *house) challenges() *gateway.Challenges {
