@@ -86,12 +86,14 @@ func (x *running) refreshSession(ctx context.Context, _ *exchange.Call, p proven
 
 // pair makes the access token that goes with a refresh token.
 func (x *running) pair(refresh string, session credential.Session) (*exchange.Result, error) {
-	access, expires, err := x.ep.route.JWTs.Mint(session)
+	jwts := x.ep.route.JWTs
+	access, _, err := jwts.Mint(session)
 	if err != nil {
 		return nil, err
 	}
 	x.g.metrics.credentials.WithLabelValues(mintedSession).Inc()
-	return &exchange.Result{Token: access, Refresh: refresh, Expires: expires, Account: session.Account()}, nil
+	// The token's own end is a whole second, up to one earlier: clients are told of an hour, not of a second less.
+	return &exchange.Result{Token: access, Refresh: refresh, Expires: x.request.Received.Add(jwts.TTL()), Account: session.Account()}, nil
 }
 
 // revokeSession ends the login that a refresh token belongs to. Whoever shows one that was used before ended it already.

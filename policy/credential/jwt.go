@@ -219,6 +219,9 @@ func NewJWTs(config JWTsConfig) (*JWTs, error) {
 	return &JWTs{config, issuer}, nil
 }
 
+// TTL is how long a token is good from the second in which it is made.
+func (j *JWTs) TTL() time.Duration { return j.config.TTL }
+
 // Mint returns an access token of a session, and when it ends.
 func (j *JWTs) Mint(s Session) (text string, expires time.Time, err error) {
 	if s == (Session{}) || s.environment != j.config.Environment {
