@@ -36,6 +36,7 @@ type authenticator struct {
 	flags         byte
 	count         uint32
 	extensions    []byte
+	cut           int    // bytes that are missing at the end of the authenticator data
 	clientDataRaw []byte // instead of client, where it is not nil
 }
 
@@ -87,6 +88,7 @@ func (a *authenticator) sign(t testing.TB) *credential.Assertion {
 	rpHash, clientHash := sha256.Sum256([]byte(a.rpID)), sha256.Sum256(client)
 	data := binary.BigEndian.AppendUint32(append(rpHash[:], a.flags), a.count)
 	data = append(data, a.extensions...)
+	data = data[:len(data)-a.cut]
 	signed, options := append(slices.Clone(data), clientHash[:]...), crypto.SignerOpts(crypto.Hash(0))
 	if _, whole := a.key.(ed25519.PrivateKey); !whole {
 		hash := sha256.Sum256(signed)
@@ -319,6 +321,8 @@ func TestPasskeyRefusals(t *testing.T) {
 		"attested credential":        {func(a *authenticator) { a.flags |= 0x40 }, policy.RefusedMalformed},
 		"extensions, none":           {func(a *authenticator) { a.flags |= 0x80 }, policy.RefusedMalformed},
 		"bytes after it":             {func(a *authenticator) { a.extensions = []byte{0xa0} }, policy.RefusedMalformed},
+		"a byte of the count less":   {func(a *authenticator) { a.cut = 1 }, policy.RefusedMalformed},
+		"the id's hash alone":        {func(a *authenticator) { a.cut = 5 }, policy.RefusedMalformed},
 		"another credential's id":    {func(a *authenticator) { a.id = "AAAA" }, policy.RefusedUnknown},
 		"another key":                {func(a *authenticator) { a.key = newAuthenticator(t, "ES256", "").key }, policy.RefusedSignature},
 		"a key of another algorithm": {func(a *authenticator) { a.key = newAuthenticator(t, "EdDSA", "").key }, policy.RefusedSignature},
@@ -385,24 +389,26 @@ func TestPasskeyOfTheChallengesUser(t *testing.T) {
 	wallets.Method = credential.MethodSIWE
 	bob, other, nobody := *user, *user, *user
 	bob.ID, other.Partner, nobody.ID = "bob", "q", ""
-	anybody := challenge
-	anybody.User = ""
+	anybody, empty := challenge, challenge
+	anybody.User, empty.Message = "", ""
+	ofNothing := newAuthenticator(t, "ES256", "")
 	for name, test := range map[string]struct {
 		assertion *credential.Assertion
 		expected  *credential.Challenge
 		user      *policy.User
 		reason    string
 	}{
-		"no assertion":          {nil, &challenge, user, policy.RefusedMalformed},
-		"no challenge":          {assertion, nil, user, policy.RefusedBound},
-		"zero challenge":        {assertion, &credential.Challenge{}, user, policy.RefusedBound},
-		"a wallet's challenge":  {assertion, &wallets, user, policy.RefusedBound},
-		"nobody":                {assertion, &challenge, nil, policy.RefusedUser},
-		"a user without id":     {assertion, &anybody, &nobody, policy.RefusedUser},
-		"another user":          {assertion, &challenge, &bob, policy.RefusedUser},
-		"another partner's":     {assertion, &challenge, &other, policy.RefusedPartner},
-		"a user without any":    {assertion, &challenge, ada(), policy.RefusedUnknown},
-		"a user with another's": {assertion, &challenge, ada(newAuthenticator(t, "EdDSA", "").passkey(t)), policy.RefusedUnknown},
+		"no assertion":           {nil, &challenge, user, policy.RefusedMalformed},
+		"no challenge":           {assertion, nil, user, policy.RefusedBound},
+		"zero challenge":         {assertion, &credential.Challenge{}, user, policy.RefusedBound},
+		"a challenge of nothing": {ofNothing.sign(t), &empty, ada(ofNothing.passkey(t)), policy.RefusedBound},
+		"a wallet's challenge":   {assertion, &wallets, user, policy.RefusedBound},
+		"nobody":                 {assertion, &challenge, nil, policy.RefusedUser},
+		"a user without id":      {assertion, &anybody, &nobody, policy.RefusedUser},
+		"another user":           {assertion, &challenge, &bob, policy.RefusedUser},
+		"another partner's":      {assertion, &challenge, &other, policy.RefusedPartner},
+		"a user without any":     {assertion, &challenge, ada(), policy.RefusedUnknown},
+		"a user with another's":  {assertion, &challenge, ada(newAuthenticator(t, "EdDSA", "").passkey(t)), policy.RefusedUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proof, err := passkeys(t, nil).Prove(test.assertion, test.expected, test.user)
@@ -448,6 +454,7 @@ func TestPasskeysAreNotMadeOfLess(t *testing.T) {
 		"no RP id":            func(c *credential.PasskeysConfig) { c.RPID = "" },
 		"RP id an origin":     func(c *credential.PasskeysConfig) { c.RPID = "https://app.example" },
 		"RP id in upper case": func(c *credential.PasskeysConfig) { c.RPID = "App.example" },
+		"RP id with two dots": func(c *credential.PasskeysConfig) { c.RPID = "app..example" },
 		"RP id with a dot":    func(c *credential.PasskeysConfig) { c.RPID = "app.example." },
 		"no origin":           func(c *credential.PasskeysConfig) { c.Origins = nil },
 		"verification":        func(c *credential.PasskeysConfig) { c.UserVerification = "none" },
