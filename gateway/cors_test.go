@@ -97,7 +97,7 @@ func preflightCall(path, from, method string, header ...string) call {
 func TestPreflight(t *testing.T) {
 	h := newHouse(t, options{routes: wide})
 	c := h.anybody()
-	const exaHeaders = "Access-Control-Allow-Headers: Content-Type, sessionid\n"
+	const exaHeaders = "Access-Control-Allow-Headers: Content-Type, sessionid, Client-Fid\n"
 	for _, slash := range []string{"", "/"} {
 		for path, test := range map[string]struct{ method, from, want string }{
 			"/api/card":                   {"PATCH", origin, exaHeaders + "Access-Control-Allow-Methods: GET, PATCH\n"},

@@ -102,7 +102,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if ep == nil { // HEAD is none of ours: it would spend a token for nothing
 		any := p.any()
 		any.Fail(exchange.MethodNotAllowed, exchange.Place{}, &out)
-		any.outcomes[exchange.MethodNotAllowed].Inc()
+		any.usual().outcomes[exchange.MethodNotAllowed].Inc()
 		out.Allow = p.allow
 		writeResponse(w, id, &out)
 		return
@@ -114,7 +114,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &running{
-		g: p.g, st: p.st, l: p.l, ep: ep, trace: traceOf(r.Header.Get("Traceparent")),
+		g: p.g, st: p.st, l: p.l, ep: ep, counted: ep.usual(), trace: traceOf(r.Header.Get("Traceparent")),
 		request: exchange.Request{
 			ID: id, Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Origin: one(r.Header, "Origin"),
 			Address: addrPort(r.RemoteAddr), Received: time.Now(), Param: r.PathValue,

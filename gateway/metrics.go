@@ -157,6 +157,20 @@ func (m *metrics) tookOnce(kind policy.Kind, err error) {
 	m.taken.WithLabelValues(string(kind), result).Inc()
 }
 
+// counted resolves what exchanges of one face and operation are counted in.
+func (m *metrics) counted(face, operation string) *counted {
+	c := &counted{
+		done:     m.exchanges.WithLabelValues(face, operation, "done"),
+		duration: m.duration.WithLabelValues(face, operation),
+	}
+	for kind := range c.outcomes {
+		if exchange.Kind(kind) != exchange.NoRoute { // what reaches an endpoint has a route
+			c.outcomes[kind] = m.exchanges.WithLabelValues(face, operation, exchange.Kind(kind).String())
+		}
+	}
+	return c
+}
+
 func (m *metrics) reloaded() {
 	m.reloads.WithLabelValues("ok").Inc()
 	m.lastReload.SetToCurrentTime()

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
@@ -66,12 +65,20 @@ type route struct {
 // endpoint is one method of one path on one route, with its metrics resolved.
 type endpoint struct {
 	face.Endpoint
-	route    *route
+	route   *route
+	counted map[policy.Operation]*counted // by the operation that an exchange begins with
+	names   []string                      // of the operations, for the audit event
+}
+
+// counted are the metrics of what an endpoint does.
+type counted struct {
 	outcomes [len(outcomeKinds)]prometheus.Counter // by failure kind
 	done     prometheus.Counter
 	duration prometheus.Observer
-	names    []string // of the operations, for the audit event
 }
+
+// usual are the metrics of exchanges of which nothing more is known.
+func (ep *endpoint) usual() *counted { return ep.counted[ep.Operations[0]] }
 
 // path is all methods of one pattern.
 type path struct {
@@ -149,6 +156,7 @@ func (g *Gateway) enforce(st *state) {
 	for i := range st.config.Routes {
 		if is := st.config.Routes[i].Issuer; is != nil {
 			g.metrics.circuit(is.Name, is.open())
+			g.metrics.egressBlocked.WithLabelValues(is.Name) // from zero, so that the first one shows as an increase
 		}
 	}
 	g.metrics.certificates(st.config.Listeners)
@@ -245,22 +253,23 @@ func (rt *route) carries(operations []policy.Operation) error {
 }
 
 func (g *Gateway) compileEndpoint(rt *route, e face.Endpoint) *endpoint {
-	ep := &endpoint{Endpoint: e, route: rt}
+	ep := &endpoint{Endpoint: e, route: rt, counted: make(map[policy.Operation]*counted, len(e.Operations))}
 	if ep.Status == 0 {
 		ep.Status = http.StatusOK
 	}
 	if ep.Fail == nil {
 		ep.Fail = rt.Face.Fail
 	}
-	operation := string(e.Operations[0])
-	for kind := range ep.outcomes {
-		if exchange.Kind(kind) == exchange.NoRoute {
-			continue // what reaches an endpoint has a route
-		}
-		ep.outcomes[kind] = g.metrics.exchanges.WithLabelValues(rt.Name, operation, exchange.Kind(kind).String())
+	for _, op := range e.Operations {
+		ep.counted[op] = g.metrics.counted(rt.Name, string(op))
 	}
-	ep.done = g.metrics.exchanges.WithLabelValues(rt.Name, operation, "done")
-	ep.duration = g.metrics.duration.WithLabelValues(rt.Name, operation)
+	if e.CORS != nil {
+		g.metrics.preflights.WithLabelValues(rt.Name, "allowed")
+		g.metrics.preflights.WithLabelValues(rt.Name, "refused")
+	}
+	if e.Idempotency != nil {
+		g.metrics.replayed.WithLabelValues(rt.Name, string(e.Operations[0]))
+	}
 	ep.names = nameAll(e.Operations)
 	return ep
 }

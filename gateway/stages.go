@@ -25,6 +25,7 @@ type running struct {
 	st      *state
 	l       *listenerState
 	ep      *endpoint
+	counted *counted // of the operation that it begins with, as soon as that is known
 	peer    *peer
 	request exchange.Request
 	trace   trace
@@ -63,8 +64,8 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 		return
 	}
 	x.rate.write(out)
-	x.ep.done.Inc()
-	x.ep.duration.Observe(time.Since(x.request.Received).Seconds())
+	x.counted.done.Inc()
+	x.counted.duration.Observe(time.Since(x.request.Received).Seconds())
 }
 
 // render composes the answer, in memory. What belongs into it in clear is put in by the vault.
@@ -623,8 +624,8 @@ func (x *running) fail(f *exchange.Failure, out *exchange.Response) {
 			out.RetryAfter = 5
 		}
 	}
-	x.ep.outcomes[f.Kind].Inc()
-	x.ep.duration.Observe(time.Since(x.request.Received).Seconds())
+	x.counted.outcomes[f.Kind].Inc()
+	x.counted.duration.Observe(time.Since(x.request.Received).Seconds())
 }
 
 // log tells operators about what is not the caller's doing.
@@ -656,6 +657,9 @@ func (x *running) describe() {
 func (x *running) called(call *exchange.Call) {
 	if !slices.Equal(call.Operations, x.ep.Operations) {
 		x.event.Operations = nameAll(call.Operations)
+	}
+	if known := x.ep.counted[call.Operations[0]]; known != nil {
+		x.counted = known
 	}
 	if call.Forward != nil {
 		x.event.Call = call.Forward.Call.Name

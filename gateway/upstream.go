@@ -149,7 +149,6 @@ func (is *Issuer) do(ctx context.Context, x *running, p proven, c *issuer.Call) 
 	up := upstream{issuer: is, credential: is.prefix + is.credentialOf(p), trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics}
 	ctx, cancel := context.WithTimeout(ctx, is.timeout)
 	defer cancel()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { up.sent.Store(true) }})
 	result, err := is.Adapter.Do(ctx, &up, c)
 	if up.changed.Load() && leavesOpen(err) {
 		err = fmt.Errorf("%w: %w", errOutcomeUnknown, err)
@@ -204,9 +203,7 @@ type upstream struct {
 	exchange   string
 	metrics    *metrics
 
-	// A call's requests run side by side, and the transport writes in goroutines of its own.
-	sent    atomic.Bool // whether a request may have been sent
-	changed atomic.Bool // whether one that changes something may have been
+	changed atomic.Bool // whether a request that changes something may have been sent; a call's requests run side by side
 }
 
 var _ issuer.Upstream = (*upstream)(nil)
@@ -220,16 +217,18 @@ func (u *upstream) RoundTrip(ctx context.Context, req *issuer.Request, res *issu
 }
 
 func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issuer.Response) error {
-	r, err := u.request(ctx, req)
+	// The transport writes in a goroutine of its own.
+	var sent atomic.Bool
+	r, err := u.request(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}), req)
 	if err != nil {
 		return err
 	}
 	answer, err := u.issuer.transport.RoundTrip(r)
-	if req.Changes && u.sent.Load() {
+	if req.Changes && sent.Load() {
 		u.changed.Store(true)
 	}
 	if err != nil {
-		return classify(ctx, err, u.sent.Load())
+		return classify(ctx, err, sent.Load())
 	}
 	defer answer.Body.Close()
 	res.Status = answer.StatusCode

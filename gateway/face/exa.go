@@ -75,7 +75,7 @@ func (e *exa) reads(card string) []Endpoint {
 
 // exaCORS is how the app's pages call: with the cookie, and so from the route's origins alone [21].
 func exaCORS(headers ...string) *CORS {
-	return &CORS{Credentials: true, Headers: append([]string{"Content-Type", "sessionid"}, headers...), Expose: []string{"X-Session-Id"}}
+	return &CORS{Credentials: true, Headers: append([]string{"Content-Type", "sessionid", "Client-Fid"}, headers...), Expose: []string{"X-Session-Id"}}
 }
 
 // served are those of the operations that the route has.

@@ -542,7 +542,7 @@ func TestExaCallsAreApart(t *testing.T) {
 func TestExaBrowsers(t *testing.T) {
 	more := map[string]string{"GET /card/provisioning": ",Authorization", "POST /auth/authentication": ",X-Session-Id"}
 	for _, e := range newFace(t, "exa", everything()).Endpoints() {
-		want := "Content-Type,sessionid" + more[e.Method+" "+strings.TrimPrefix(e.Pattern, "/api")]
+		want := "Content-Type,sessionid,Client-Fid" + more[e.Method+" "+strings.TrimPrefix(e.Pattern, "/api")]
 		if c := e.CORS; c == nil || !c.Credentials || c.AnyOrigin || strings.Join(c.Headers, ",") != want || strings.Join(c.Expose, ",") != "X-Session-Id" {
 			t.Errorf("%s %s: %+v", e.Method, e.Pattern, c)
 		}
