@@ -46,7 +46,10 @@ func TestFailuresTellKindAndPlaceAlone(t *testing.T) {
 					if !reflect.DeepEqual(fresh, used) {
 						t.Errorf("%s%s, %s: %s after %s", name, at, kind, used.Body, fresh.Body)
 					}
-					if fresh.Status < 400 || fresh.Status > 599 || !strings.HasSuffix(fresh.ContentType, "json") || !json.Valid(fresh.Body) || fresh.Clear != nil {
+					// By contract, PaymentsGate's clients heal themselves after a 401 that is no JSON.
+					plain := at == " POST /auth/token/refresh" && fresh.Status == http.StatusUnauthorized
+					whole := strings.HasSuffix(fresh.ContentType, "json") && json.Valid(fresh.Body)
+					if fresh.Status < 400 || fresh.Status > 599 || whole == plain || fresh.Clear != nil {
 						t.Errorf("%s%s, %s: %d %s %s", name, at, kind, fresh.Status, fresh.ContentType, fresh.Body)
 					}
 					if kind != exchange.BadRequest && !reflect.DeepEqual(fresh, nowhere) {

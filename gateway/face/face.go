@@ -63,6 +63,10 @@ type Endpoint struct {
 	// Render writes type and body of the answer to a call that is about to be released.
 	Render func(*exchange.Call, *exchange.Result, *exchange.Response)
 
+	// Static is the whole answer of an endpoint that takes no credential and is no exchange: nothing is proven, decided or
+	// recorded. It is JSON. Parse and Render are nil then, and the operations only say where it stands.
+	Static []byte
+
 	// Fail stands in place of the face's, where an endpoint's failures have a shape of their own.
 	Fail func(kind exchange.Kind, at exchange.Place, out *exchange.Response)
 }
@@ -168,6 +172,10 @@ var kinds = map[string]Kind{
 	"bridge":    {New: newBridge, Credentials: []policy.Kind{policy.KindAPIKey, policy.KindToken}, ClientLeg: vault.FormatClear, SessionFormat: vault.FormatClear},
 	"exa":       {New: newExa, Credentials: []policy.Kind{policy.KindCookie}, SessionFormat: "rain", SessionUse: keys.UseSession},
 	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken}, SessionFormat: "rain", SessionUse: keys.UseSession},
+	"paymentsgate": {
+		New: newPaymentsGate, Credentials: []policy.Kind{policy.KindJWT, policy.KindPublicKey, policy.KindRefresh, policy.KindSignature}, Forwards: true,
+		SessionFormat: "rain", SessionUse: keys.UseSession,
+	},
 }
 
 // Takes reports whether callers of the face bring credentials of a kind.

@@ -54,7 +54,7 @@ func check(err error) {
 
 // everything is a configuration in which a face offers all that it has.
 func everything() face.Config {
-	return face.Config{SessionKeys: clientKeys(), PINKeys: clientKeys(), PIN: face.PINSoftware, PINWithPAN: true, Clear: true}
+	return face.Config{SessionKeys: clientKeys(), PINKeys: clientKeys(), PIN: face.PINSoftware, PINWithPAN: true, Clear: true, PublicKey: readPublicKey, JWKS: []byte(jwks), Forward: forwards()}
 }
 
 func newFace(t testing.TB, name string, c face.Config) face.Face {
@@ -108,9 +108,14 @@ func (s *server) parse(t testing.TB, raw string) (*face.Endpoint, *exchange.Call
 	if s.endpoint == nil {
 		return nil, nil, nil
 	}
-	c, err := s.endpoint.Parse(&exchange.Request{
-		Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Body: body, Param: s.param,
-	})
+	request := &exchange.Request{Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Body: body, Param: s.param}
+	if s.endpoint.Shape != nil {
+		request.Body = nil
+		if request.Clear, err = vault.ReadBody(bytes.NewReader(body), -1, s.endpoint.Shape); err != nil {
+			return s.endpoint, nil, exchange.Fail(exchange.BadRequest, "read in the vault")
+		}
+	}
+	c, err := s.endpoint.Parse(request)
 	return s.endpoint, c, err
 }
 
@@ -208,7 +213,7 @@ func describeAll(t *testing.T, f face.Face, requests []named) string {
 func TestEveryKindHasAnAnswer(t *testing.T) {
 	names := face.Names()
 	slices.Sort(names)
-	if !slices.Equal(names, []string{"bridge", "exa", "gnosispay"}) {
+	if !slices.Equal(names, []string{"bridge", "exa", "gnosispay", "paymentsgate"}) {
 		t.Fatalf("faces are %v: a new one needs its rows here", names)
 	}
 	for _, name := range names {
@@ -278,7 +283,7 @@ func TestUnknownKindIsOpaque(t *testing.T) {
 }
 
 func TestLookupNamesTheKnown(t *testing.T) {
-	if _, err := face.Lookup("gnosis"); err == nil || err.Error() != `unknown face "gnosis" (known: bridge, exa, gnosispay)` {
+	if _, err := face.Lookup("gnosis"); err == nil || err.Error() != `unknown face "gnosis" (known: bridge, exa, gnosispay, paymentsgate)` {
 		t.Error(err)
 	}
 }

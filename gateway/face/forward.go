@@ -1,0 +1,273 @@
+package face
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/vault"
+)
+
+// forward is one call of the issuer's API that a route carries as it is, but for declared fields. It is what faces with
+// forward routes share; how their callers prove themselves is their own.
+type forward struct {
+	call    *exchange.ForwardCall
+	path    []segment
+	submit  []string // the pointers of call.Submit, sorted
+	keys    Preambles
+	present credentials
+}
+
+// credentials are what a request presents. It fails with an *exchange.Failure.
+type credentials func(*exchange.Request) ([]policy.Credential, error)
+
+// Of one forwarded call, in bytes.
+const (
+	maxForwardBody  = 64 << 10
+	maxForwardQuery = 4 << 10
+	maxIdempotency  = 255 // of an Idempotency-Key
+)
+
+// withForwards appends an endpoint for each call that a route forwards. A call that is one of the face's own is refused; of
+// all others that a request could be, the mux finds the face's own first, whose paths are exact.
+func withForwards(own []Endpoint, c *Config, present credentials) ([]Endpoint, error) {
+	all := own
+	for i := range c.Forward {
+		f, err := newForward(&c.Forward[i], c.SessionKeys, present)
+		if err == nil && slices.ContainsFunc(own, f.is) {
+			err = errors.New("the face has this call itself")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("forward %s: %w", c.Forward[i].Name, err)
+		}
+		all = append(all, f.endpoint())
+	}
+	return all, nil
+}
+
+func newForward(call *exchange.ForwardCall, keys Preambles, present credentials) (*forward, error) {
+	path, err := parseForwardPath(call.Pattern)
+	if err != nil {
+		return nil, err
+	}
+	f := &forward{call: call, path: path, submit: slices.Sorted(maps.Keys(call.Submit)), keys: keys, present: present}
+	switch call.Without {
+	case exchange.WithoutMask, exchange.WithoutRefuse, exchange.WithoutClear:
+	default:
+		return nil, errors.New("what becomes of declared fields without a session is not said")
+	}
+	switch {
+	case call.Response == nil || call.Request == nil && len(call.Submit) > 0:
+		return nil, errors.New("fields of a body without a shape")
+	case keys == nil && (len(call.Submit) > 0 || len(call.Fields) > 0 && call.Without == exchange.WithoutRefuse):
+		return nil, errNoSessionKey
+	case declares(call, vault.FieldPIN): // its limits are those of a card, and a forward names none [14]
+		return nil, errors.New("a PIN cannot be a field of a forward")
+	}
+	return f, nil
+}
+
+// is reports whether an endpoint is of the same method and path.
+func (f *forward) is(e Endpoint) bool {
+	return e.Method == f.call.Method && e.Pattern == f.call.Pattern
+}
+
+// declares reports whether a field is among those of the request or of the answer.
+func declares(call *exchange.ForwardCall, field vault.Field) bool {
+	return slices.Contains(slices.Collect(maps.Values(call.Fields)), field) || slices.Contains(slices.Collect(maps.Values(call.Submit)), field)
+}
+
+func (f *forward) endpoint() Endpoint {
+	e := Endpoint{
+		Method: f.call.Method, Pattern: f.call.Pattern, Operations: forwardOperations(len(f.call.Fields) > 0, len(f.call.Submit) > 0),
+		Shape: f.call.Request, Changes: f.call.Changes, Parse: f.parse, Render: renderForward,
+	}
+	if e.Shape != nil {
+		e.MaxBody = maxForwardBody
+	}
+	return e
+}
+
+func forwardOperations(reveal, submit bool) []policy.Operation {
+	all := append(make([]policy.Operation, 0, 3), policy.Forward)
+	if reveal {
+		all = append(all, policy.ForwardReveal)
+	}
+	if submit {
+		all = append(all, policy.ForwardSubmit)
+	}
+	return all
+}
+
+// parse reads, in this order, who is calling, the body's type, path, query and idempotency key, the session, and the fields
+// that are submitted.
+func (f *forward) parse(r *exchange.Request) (*exchange.Call, error) {
+	presented, err := f.present(r)
+	if err != nil {
+		return nil, err
+	}
+	c := &exchange.Call{Credentials: presented, Forward: &exchange.Forward{Call: f.call, Query: r.RawQuery}}
+	if len(r.Body) != 0 {
+		return nil, exchange.Fail(exchange.BadRequest, "body")
+	}
+	if hasBody(r) {
+		if err := jsonBody(r); err != nil {
+			return nil, err
+		}
+		c.Forward.Body = r.Clear
+	}
+	if c.Forward.Path, err = f.target(r); err != nil {
+		return nil, err
+	}
+	if !forwardQuery(r.RawQuery) {
+		return nil, exchange.Wrong("query", "", "query")
+	}
+	if c.IdempotencyKey, err = idempotencyKey(r); err != nil {
+		return nil, err
+	}
+	if err := f.session(r, c); err != nil {
+		return nil, err
+	}
+	submitted, err := f.submitted(c)
+	if err != nil {
+		return nil, err
+	}
+	shown := len(f.call.Fields) > 0 && (c.Forward.Sealed || f.call.Without == exchange.WithoutClear)
+	c.Operations = forwardOperations(shown, submitted)
+	return c, nil
+}
+
+// hasBody reports whether a body that the vault read holds anything.
+func hasBody(r *exchange.Request) bool { return r.Clear != nil && !r.Clear.Empty() }
+
+// session reads the session that fields are sealed for. Where none are declared there is nothing that it would be for, and
+// the header is not read.
+func (f *forward) session(r *exchange.Request, c *exchange.Call) error {
+	if len(f.call.Fields)+len(f.call.Submit) == 0 {
+		return nil
+	}
+	if err := preamble(r, c, f.keys); err != nil {
+		return err
+	}
+	c.Forward.Sealed = c.Preamble.Present()
+	if !c.Forward.Sealed && len(f.call.Fields) > 0 && f.call.Without == exchange.WithoutRefuse {
+		return exchange.Fail(exchange.BadSession, "no_preamble")
+	}
+	return nil
+}
+
+// submitted reports whether the body holds declared fields, which are sealed under the caller's session: one that stands
+// there in clear is refused.
+func (f *forward) submitted(c *exchange.Call) (found bool, err error) {
+	if c.Forward.Body == nil {
+		return false, nil
+	}
+	for _, pointer := range f.submit {
+		if !c.Forward.Body.Has(pointer) {
+			continue
+		}
+		if _, err := c.Forward.Body.Sealed(pointer); err != nil {
+			return false, exchange.Wrong("body", pointer, "submitted_field")
+		}
+		found = true
+	}
+	if found && !c.Forward.Sealed {
+		return false, exchange.Fail(exchange.BadSession, "no_preamble")
+	}
+	return found, nil
+}
+
+// renderForward hands the issuer's answer on.
+func renderForward(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
+	out.Status, out.ContentType = res.Forward.Status, res.Forward.ContentType
+	out.Body, out.Clear = out.Body[:0], res.Forward.Message
+}
+
+// segment is one of a pattern: a text, escaped, or a wildcard.
+type segment struct{ text, param string }
+
+// parseForwardPath reads a pattern whose wildcards are whole segments, one each: what else net/http.ServeMux has would stand
+// for paths that nobody listed.
+func parseForwardPath(pattern string) ([]segment, error) {
+	rest, ok := strings.CutPrefix(pattern, "/")
+	if !ok {
+		return nil, errors.New("not a path")
+	}
+	var all []segment
+	for text := range strings.SplitSeq(rest, "/") {
+		name, wild := strings.CutPrefix(text, "{")
+		name, closed := strings.CutSuffix(name, "}")
+		switch {
+		case !wild && !strings.ContainsAny(text, "{}") && plainSegment(text):
+			all = append(all, segment{text: url.PathEscape(text)})
+		case wild && closed && name != "" && !strings.ContainsAny(name, "{}.$"):
+			all = append(all, segment{param: name})
+		default:
+			return nil, errors.New("not a path of whole segments")
+		}
+	}
+	return all, nil
+}
+
+// target is the path at the issuer. It is made of the route's own pattern and of the values of its wildcards, which are
+// escaped anew: nothing of a caller's path reaches the issuer but those.
+func (f *forward) target(r *exchange.Request) (string, error) {
+	var b strings.Builder
+	for _, s := range f.path {
+		b.WriteByte('/')
+		b.WriteString(s.text)
+		if s.param == "" {
+			continue
+		}
+		value := r.Param(s.param)
+		if !plainSegment(value) {
+			return "", exchange.Wrong("path", s.param, "path")
+		}
+		b.WriteString(url.PathEscape(value))
+	}
+	return b.String(), nil
+}
+
+// plainSegment reports whether a decoded segment of a path is one to everybody. Refused is what servers read in different
+// ways, so that a path that is not on the list cannot be reached by one that is: dot segments, slashes of either kind,
+// parameters, what would be decoded a second time, control characters, and bytes that are no UTF-8.
+func plainSegment(s string) bool {
+	if s == "" || s == "." || s == ".." || !utf8.ValidString(s) {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f || strings.ContainsRune(`/\;%`, c) })
+}
+
+// forwardQuery reports whether a query can be passed on as it came: of the characters that RFC 3986 allows, or that clients
+// leave unescaped all the same, and of a form that parses.
+func forwardQuery(raw string) bool {
+	if len(raw) > maxForwardQuery || !visible(raw) || strings.Contains(raw, "#") {
+		return false
+	}
+	_, err := url.ParseQuery(raw)
+	return err == nil
+}
+
+// visible reports whether a text is of visible ASCII alone.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
+}
+
+// idempotencyKey reads the header of that name, which goes along to the issuer, who judges repetitions. One that is there
+// and says nothing is refused: whoever sent it relies on it.
+func idempotencyKey(r *exchange.Request) (string, error) {
+	values := r.Header.Values("Idempotency-Key")
+	switch {
+	case len(values) == 0:
+		return "", nil
+	case len(values) > 1 || values[0] == "" || len(values[0]) > maxIdempotency || !visible(values[0]):
+		return "", exchange.Wrong("header", "Idempotency-Key", "idempotency_key")
+	}
+	return values[0], nil
+}
