@@ -486,6 +486,10 @@ func TestScopedTokenProvesItsUser(t *testing.T) {
 	if err != nil || proof != (policy.Proof{Kind: policy.KindJWT, User: "0xAda", Environment: "test", Expires: expires, ID: "jwt:0xAda"}) {
 		t.Errorf("%+v, %v", proof, err)
 	}
+	if text, expires, err := j.Mint("0xAda", 1500*time.Millisecond); err != nil || !expires.Equal(at.now().Add(time.Second)) ||
+		!strings.Contains(part(t, text, 1), fmt.Sprintf(`"exp":%d,`, expires.Unix())) {
+		t.Errorf("what is told is not what the token says: until %s, %v", expires, err)
+	}
 	notProven(t, scoped(t, at, func(c *credential.ScopedConfig) { c.Issuer = "other" }), text, policy.RefusedBound)
 	notProven(t, scoped(t, at, func(c *credential.ScopedConfig) { c.Audience = "other" }), text, policy.RefusedBound)
 	notProven(t, scoped(t, at, func(c *credential.ScopedConfig) { c.Scope = "card" }), text, policy.RefusedBound)
