@@ -30,6 +30,7 @@ var paymentsSteps = []step{
 	{"jwt VAR [WORD=VALUE...]: a token; from= takes header and claims of another one, head= and claims= are JSON over them,\n" +
 		"exp=, iat= and nbf= are durations from now, sign= is assertion, jwt, public, none, or a key's file", 1, doJWT},
 	{"jwt-claim VAR TOKEN NAME", 3, doJWTClaim},
+	{"jwt-head TOKEN: print its header", 1, doJWTHead},
 	{"account-number SESSION: the last answer's, sealed for it, is the card's", 1, doAccountNumber},
 }
 
@@ -220,6 +221,13 @@ func doJWTClaim(_ *story, ts *testscript.TestScript, args []string) error {
 	if err == nil {
 		ts.Setenv(args[0], value)
 	}
+	return err
+}
+
+func doJWTHead(_ *story, ts *testscript.TestScript, args []string) error {
+	head, _, _ := strings.Cut(args[0], ".")
+	raw, err := base64.RawURLEncoding.DecodeString(head)
+	fmt.Fprintf(ts.Stdout(), "%s\n", raw)
 	return err
 }
 
