@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -156,7 +157,11 @@ func (is *Issuer) do(ctx context.Context, x *running, p proven, c *issuer.Call) 
 	if errors.Is(err, issuer.ErrGuard) {
 		x.g.metrics.egressBlocked.WithLabelValues(is.Name).Inc()
 	}
-	x.verdict(sick(err))
+	if err == nil && result.Forward != nil && result.Forward.Status >= 500 {
+		x.verdict(issuer.ErrFailed) // the caller gets to read it; the circuit counts it
+	} else {
+		x.verdict(sick(err))
+	}
 	x.verdict = nil
 	return result, err
 }
@@ -233,6 +238,7 @@ func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issu
 	defer answer.Body.Close()
 	res.Status = answer.StatusCode
 	res.ContentType = answer.Header.Get("Content-Type")
+	res.RetryAfter = retryAfter(answer.Header.Get("Retry-After"))
 	if req.Shape != nil && (req.AnyStatus || answer.StatusCode/100 == 2) {
 		return u.readClear(ctx, answer, req.Shape, res)
 	}
@@ -244,6 +250,15 @@ func (u *upstream) roundTrip(ctx context.Context, req *issuer.Request, res *issu
 	}
 	res.Body = body.Bytes()
 	return nil
+}
+
+// retryAfter is a number of seconds, at most a day (RFC 9110 section 10.2.3). A date is none: clocks differ.
+func retryAfter(text string) int {
+	seconds, err := strconv.ParseUint(text, 10, 17)
+	if err != nil || seconds > 86400 {
+		return 0
+	}
+	return int(seconds)
 }
 
 // readClear has the vault read an answer that may hold card data in clear: nothing here sees its bytes [12].

@@ -222,6 +222,7 @@ type Provision struct{ ID, Secret string }
 type Forwarded struct {
 	Status      int
 	ContentType string
+	RetryAfter  int             // seconds; zero is none
 	Message     *vault.Outgoing // the face hands it on in Response.Clear
 }
 

@@ -87,6 +87,8 @@ var bridgeRequests = []named{
 	{"mint: member in another case", mintKey("", `{"Client_Nonce":"`+clientNonce+`"}`)},
 	{"mint: two values", mintKey("", nonceOf(clientNonce)+"{}")},
 	{"mint: nested deep", mintKey("", deep)},
+	{"mint: a packed body", strings.Replace(mintKey("", nonceOf(clientNonce)), typeJSON, typeJSON+"Content-Encoding: gzip\n", 1)},
+	{"mint: a body that says that it is not packed", strings.Replace(mintKey("", nonceOf(clientNonce)), typeJSON, typeJSON+"Content-Encoding: identity\n", 1)},
 	{"mint: another type of body", strings.Replace(mintKey("", nonceOf(clientNonce)), typeJSON, "Content-Type: text/plain\n", 1)},
 	{"mint: nonce in hex", mintKey("", nonceOf(clientSecret))},
 	{"mint: nonce unpadded", mintKey("", nonceOf(clientNonce[:43]))},

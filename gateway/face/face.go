@@ -227,8 +227,14 @@ func preambleText(text string, c *exchange.Call, keys Preambles) error {
 	return nil
 }
 
-// jsonBody checks the content type of a request that has a body (parameters are free, RFC 8259 section 11).
+// jsonBody checks the content type of a request that has a body (parameters are free, RFC 8259 section 11), and that nothing
+// was done to it (RFC 9110 section 8.4): we read it as it came.
 func jsonBody(r *exchange.Request) error {
+	for _, coding := range r.Header.Values("Content-Encoding") {
+		if coding != "" && !strings.EqualFold(coding, "identity") {
+			return exchange.Fail(exchange.UnsupportedMedia, "content_encoding")
+		}
+	}
 	value, ok := r.One("Content-Type")
 	media, _, _ := strings.Cut(value, ";")
 	if !ok || !strings.EqualFold(strings.TrimSpace(media), "application/json") {

@@ -185,7 +185,7 @@ func (f *forward) submitted(c *exchange.Call) (found bool, err error) {
 
 // renderForward hands the issuer's answer on.
 func renderForward(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
-	out.Status, out.ContentType = res.Forward.Status, res.Forward.ContentType
+	out.Status, out.ContentType, out.RetryAfter = res.Forward.Status, res.Forward.ContentType, res.Forward.RetryAfter
 	out.Body, out.Clear = out.Body[:0], res.Forward.Message
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"mime"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -44,12 +45,14 @@ func (f *forward) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Resul
 	if vault.HoldsPANString(res.ContentType) {
 		return nil, fmt.Errorf("%w: content type", ErrGuard)
 	}
-	switch res.Status / 100 {
-	case 2, 4, 5:
+	switch {
+	case res.Status == http.StatusUnauthorized: // it is about our credential: the caller's was good
+		return nil, fmt.Errorf("%w: status %d", ErrRefused, res.Status)
+	case res.Status/100 == 2, res.Status/100 == 4, res.Status/100 == 5:
 	default:
 		return nil, fmt.Errorf("%w: status %d", ErrAnswer, res.Status)
 	}
-	answer := &exchange.Forwarded{Status: res.Status}
+	answer := &exchange.Forwarded{Status: res.Status, RetryAfter: res.RetryAfter}
 	if empty := res.Clear == nil && len(res.Body) == 0 || res.Clear != nil && res.Clear.Empty(); empty {
 		return &exchange.Result{Forward: answer}, nil
 	}

@@ -354,7 +354,8 @@ func TestForwardAnswers(t *testing.T) {
 		{"null", json, `null`, 200, nil, "", json},
 		{"type with parameters", "Application/JSON; charset=utf-8", `{}`, 200, nil, "", json},
 		{"type with a suffix", "application/problem+json", `{}`, 400, nil, "", "application/problem+json"},
-		{"401", json, `{"error":"UNAUTHORIZED"}`, 401, nil, "", json},
+		{"401, which is about our credential", json, `{"error":"UNAUTHORIZED"}`, 401, issuer.ErrRefused, "", ""},
+		{"403", json, `{"error":"FORBIDDEN"}`, 403, nil, "", json},
 		{"599", json, `{}`, 599, nil, "", json},
 		{"nothing", "", "", 204, nil, "", ""},
 		{"nothing of a type", "text/html", "", 502, nil, "", ""},
@@ -384,7 +385,7 @@ func TestForwardAnswers(t *testing.T) {
 		{"card number in a suffix", "application/" + testPAN + "+json", `{}`, 200, issuer.ErrGuard, "", ""},
 
 		{"another type", "text/html", `{}`, 200, issuer.ErrAnswer, "", ""},
-		{"plain text", "text/plain", `"unauthorized"`, 401, issuer.ErrAnswer, "", ""},
+		{"plain text", "text/plain", `"unavailable"`, 503, issuer.ErrAnswer, "", ""},
 		{"no type", "", `{}`, 200, issuer.ErrAnswer, "", ""},
 		{"a type that ends alike", "text/x+json", `{}`, 200, issuer.ErrAnswer, "", ""},
 		{"two types", "application/json, text/html", `{}`, 200, issuer.ErrAnswer, "", ""},

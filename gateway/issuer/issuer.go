@@ -84,6 +84,7 @@ type Header struct{ Name, Value string }
 type Response struct {
 	Status      int
 	ContentType string
+	RetryAfter  int // seconds; zero where the issuer says none, or a date
 	Body        []byte
 
 	// Clear is in place of Body where the request has a shape for it. Whoever made the request closes it.
