@@ -90,7 +90,9 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	user := sandbox.User{ID: randomUUID(), FirstName: "Ada", LastName: "Example", Email: "ada@example.com"}
 	card, other := sandbox.RandomCard(demoCard, ""), sandbox.RandomCard(randomUUID(), "")
 	for _, one := range []*sandbox.Card{&card, &other} {
-		one.CVC = sandbox.RandomCard("", "").PIN
+		for one.CVC = "1970"; one.CVC == "1970"; { // which stands in the help of a metric
+			one.CVC = sandbox.RandomCard("", "").PIN
+		}
 		one.PIN = sandbox.RandomCard("", "").PIN + sandbox.RandomCard("", "").PIN + sandbox.RandomCard("", "").PIN
 	}
 	card.UserID = user.ID

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -164,6 +165,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"until STATUS URL [PATTERN]: ask the admin listener until it answers so", 2, doUntil},
 		{"mint VAR GATEWAY [BODY]: a token", 2, doMint},
 		{"alter NEW TOKEN: one like it that nobody minted", 2, doAlter},
+		{"swap-case NEW TEXT: upper case for lower case, and the other way round", 2, doSwapCase},
 		{"session NAME: a cardholder's device", 1, doSession},
 		{"opened SESSION FIELD...: the last answer's sealed values are the card's", 2, doOpened},
 		{"seal-pin VAR SESSION PIN: the body of a PIN set", 3, doSealPIN},
@@ -704,6 +706,17 @@ func doAlter(_ *story, ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
+func doSwapCase(_ *story, ts *testscript.TestScript, args []string) error {
+	swap := func(r rune) rune {
+		if unicode.IsUpper(r) {
+			return unicode.ToLower(r)
+		}
+		return unicode.ToUpper(r)
+	}
+	ts.Setenv(args[0], strings.Map(swap, args[1]))
+	return nil
+}
+
 func doSession(s *story, _ *testscript.TestScript, args []string) error {
 	t, err := newTesterOf(s.dir)
 	if err != nil {
@@ -814,6 +827,7 @@ var faults = map[string]sandbox.Fault{
 	"huge": sandbox.FaultHugeBody, "truncated": sandbox.FaultTruncatedBody, "disconnect": sandbox.FaultDisconnect,
 	"redirect": sandbox.FaultRedirect, "pan-in-error": sandbox.FaultPANInError, "null-pin": sandbox.FaultNullPIN,
 	"empty": sandbox.FaultEmptyBody, "content-type": sandbox.FaultWrongContentType,
+	"lost-update":   sandbox.FaultDisconnect.On(sandbox.CallUpdate), // done, and not answered
 	"pan-in-member": sandbox.FaultPANInMember, "pan-in-header": sandbox.FaultPANInHeader("X-Card"), "pan-in-type": sandbox.FaultPANInHeader("Content-Type"),
 }
 
