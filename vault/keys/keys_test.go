@@ -100,11 +100,12 @@ func TestEachUseOffersItsOperationsAlone(t *testing.T) {
 			allowed bool
 			err     error
 		}{
-			"decrypt": {isRSA, second(k.Decrypter())},
-			"MAC":     {use == keys.UseDigest || use == keys.UseAudit, second(k.MAC("l"))},
-			"raw MAC": {use == keys.UseCookie, second(k.RawMAC())},
-			"seal":    {use == keys.UseStorage, second(k.Sealer("l"))},
-			"public":  {isRSA, second(keys.PublicPEM(k))},
+			"decrypt":            {isRSA, second(k.Decrypter())},
+			"MAC":                {use == keys.UseDigest || use == keys.UseAudit, second(k.MAC("l"))},
+			"raw MAC":            {use == keys.UseCookie, second(k.RawMAC())},
+			"seal":               {use == keys.UseStorage, second(k.Sealer("l"))},
+			"seal under a token": {use == keys.UseStorage, second(k.TokenSealer("l", shortToken))},
+			"public":             {isRSA, second(keys.PublicPEM(k))},
 		} {
 			if (c.err == nil) != c.allowed {
 				t.Errorf("%s offers %s: %v", use, name, c.err)

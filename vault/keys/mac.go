@@ -62,11 +62,13 @@ func (m *MAC) MAC(dst, message []byte) []byte {
 func (m MAC) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secret.Redacted) }
 
 // derive returns the sub-key of a label, 32 bytes, which the caller destroys.
-func (k *Key) derive(label string) (*secret.Buffer, error) {
+func (k *Key) derive(label string) (*secret.Buffer, error) { return k.deriveSalted(nil, label) }
+
+func (k *Key) deriveSalted(salt []byte, label string) (*secret.Buffer, error) {
 	if label == "" {
 		return nil, fmt.Errorf("key %q: derive: %w", k.id, errLabel)
 	}
-	sub, err := hkdf.Key(sha256.New, k.material.Get().symmetric.Bytes(), nil, label, sha256.Size)
+	sub, err := hkdf.Key(sha256.New, k.material.Get().symmetric.Bytes(), salt, label, sha256.Size)
 	if err != nil {
 		return nil, fmt.Errorf("key %q: derive: %w", k.id, err)
 	}
