@@ -59,17 +59,19 @@ type Format interface {
 //
 // A Cipher expands its key into memory that Go cannot zero: it is gone when the collector has reused it.
 type Cipher interface {
-	// Seal gives the base64 texts of ciphertext with tag, and of a fresh IV of ivBytes, 12 or 16.
+	// Seal gives the base64 texts of ciphertext with tag, and of a fresh IV of ivBytes, 12 or 16; where the format knows
+	// one length only, of that.
 	Seal(plaintext *secret.Buffer, ivBytes int) (data, iv string, err error)
 
-	// Open reverses Seal. IVs of exactly 12 and 16 bytes are taken. It fails with ErrOpen whatever is wrong.
+	// Open reverses Seal. IVs of exactly 12 and 16 bytes are taken, or of the format's one length. It fails with ErrOpen whatever is wrong.
 	// The caller destroys the plaintext.
 	Open(data, iv string) (*secret.Buffer, error)
 }
 
 // kinds are the formats, by the name that configurations give.
 var kinds = map[string]Format{
-	"rain": Rain{},
+	"rain":   Rain{},
+	"gnosis": Gnosis{},
 }
 
 // Names lists the formats.

@@ -3,49 +3,45 @@ package envelope
 // Base64 of a session key, without a branch or a table index that depends on the key: encoding/base64 looks its
 // characters up in a table, which a neighbour on the same cache could watch.
 
-const (
-	keyBytes     = 16
-	keyTextBytes = 24 // base64 of keyBytes, with its two "="
-)
+// keyTextBytes is the length of the standard base64 of a key of n bytes, padding included.
+func keyTextBytes(n int) int { return (n + 2) / 3 * 4 }
 
-// encodeKey writes the standard base64 of key, keyBytes long, to text, keyTextBytes long.
+// encodeKey writes the standard base64 of key to text, which is as long as it.
 func encodeKey(text, key []byte) {
-	_, _ = key[keyBytes-1], text[keyTextBytes-1]
-	for i, j := 0, 0; i < keyBytes; i, j = i+3, j+4 {
-		v := uint32(key[i]) << 16
-		if i+2 < keyBytes {
-			v |= uint32(key[i+1])<<8 | uint32(key[i+2])
+	for i, j := 0, 0; i < len(key); i, j = i+3, j+4 {
+		n := min(len(key)-i, 3)
+		var v uint32
+		for b := range n {
+			v |= uint32(key[i+b]) << (16 - 8*b)
 		}
-		for n := range 4 {
-			text[j+n] = encode6(v >> (18 - 6*n) & 63)
+		for c := range 4 {
+			if text[j+c] = '='; c <= n {
+				text[j+c] = encode6(v >> (18 - 6*c) & 63)
+			}
 		}
 	}
-	text[keyTextBytes-2], text[keyTextBytes-1] = '=', '='
 }
 
-// decodeKey reads text, keyTextBytes long, into key, keyBytes long. It reports false where text is not canonical
+// decodeKey reads text, which is as long as the base64 of key, into key. It reports false where text is not canonical
 // standard base64, in the same time.
 func decodeKey(key, text []byte) bool {
-	_, _ = key[keyBytes-1], text[keyTextBytes-1]
 	var bad uint32
-	for i, j := 0, 0; i < keyBytes; i, j = i+3, j+4 {
+	for i, j := 0, 0; i < len(key); i, j = i+3, j+4 {
+		n := min(len(key)-i, 3)
 		var v uint32
-		for n := range 4 {
-			c := text[j+n]
-			if j+n >= keyTextBytes-2 {
-				bad |= uint32(c ^ '=')
+		for c := range 4 {
+			if c > n {
+				bad |= uint32(text[j+c] ^ '=')
 				v <<= 6
 				continue
 			}
-			six, wrong := decode6(c)
+			six, wrong := decode6(text[j+c])
 			v, bad = v<<6|six, bad|wrong
 		}
-		key[i] = byte(v >> 16)
-		if i+2 < keyBytes {
-			key[i+1], key[i+2] = byte(v>>8), byte(v)
-		} else {
-			bad |= v & 0xffff // the unused bits
+		for b := range n {
+			key[i+b] = byte(v >> (16 - 8*b))
 		}
+		bad |= v & (1<<(24-8*n) - 1) // the unused bits
 	}
 	return bad == 0
 }

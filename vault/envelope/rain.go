@@ -6,21 +6,14 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
-	"encoding/base64"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/cardstile/cardstile/vault/internal/secret"
 )
 
-const (
-	tagBytes       = 16
-	shortIVBytes   = 12
-	longIVBytes    = 16
-	maxSealedBytes = 4096 // of ciphertext and tag; a field has 35 at most
-)
+// rainKeyBytes is the length of a session key: AES-128.
+const rainKeyBytes = 16
 
 // Rain is the session encryption of Rain, and of Exa in front of it, as their published clients do it:
 //
@@ -47,65 +40,22 @@ func (Rain) Legacy() []string { return []string{OAEPSHA1} }
 
 // ParsePreamble implements [Format].
 func (Rain) ParsePreamble(text string, maxModulusBytes int) ([]byte, error) {
-	if len(text) > standard.EncodedLen(maxModulusBytes) {
-		return nil, ErrPreamble
-	}
-	p, ok := appendDecoded(nil, text)
-	if !ok || len(p) == 0 || len(p) > maxModulusBytes {
-		return nil, ErrPreamble
-	}
-	return p, nil
+	return parseWrapped(text, maxModulusBytes)
 }
 
 // Unwrap implements [Format].
 func (Rain) Unwrap(d crypto.Decrypter, modulusBytes int, preamble []byte) (*secret.Buffer, error) {
-	text, err := openOAEP(d, modulusBytes, preamble)
-	if err != nil {
-		return nil, err
-	}
-	defer text.Destroy()
-	if text.Len() != keyTextBytes {
-		return nil, ErrOpen
-	}
-	key := secret.New(keyBytes)
-	if !decodeKey(key.Bytes(), text.Bytes()) {
-		key.Destroy()
-		return nil, ErrOpen
-	}
-	return key, nil
-}
-
-// openOAEP is the RSA half of Unwrap. crypto/rsa tells one padding error from another by neither text nor time
-// (RFC 8017, section 7.1.2, note).
-func openOAEP(d crypto.Decrypter, modulusBytes int, preamble []byte) (*secret.Buffer, error) {
-	if len(preamble) != modulusBytes {
-		return nil, ErrOpen
-	}
-	text, err := d.Decrypt(rand.Reader, preamble, &rsa.OAEPOptions{Hash: crypto.SHA1, MGFHash: crypto.SHA1})
-	if err != nil {
-		return nil, ErrOpen
-	}
-	return secret.From(text), nil
+	return unwrapText(d, modulusBytes, preamble, rainKeyBytes)
 }
 
 // Wrap implements [Format].
 func (Rain) Wrap(pub *rsa.PublicKey) (*secret.Buffer, string, error) {
-	key := secret.New(keyBytes)
-	_, _ = rand.Read(key.Bytes()) // never fails: crypto/rand.Read crashes the process instead
-	text := secret.New(keyTextBytes)
-	defer text.Destroy()
-	encodeKey(text.Bytes(), key.Bytes())
-	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, pub, text.Bytes(), nil)
-	if err != nil {
-		key.Destroy()
-		return nil, "", fmt.Errorf("wrap session key: %w", err)
-	}
-	return key, standard.EncodeToString(wrapped), nil
+	return wrapText(pub, rainKeyBytes)
 }
 
 // NewCipher implements [Format].
 func (Rain) NewCipher(key *secret.Buffer) (Cipher, error) {
-	if key.Len() != keyBytes {
+	if key.Len() != rainKeyBytes {
 		return nil, ErrOpen
 	}
 	block, err := aes.NewCipher(key.Bytes())
@@ -150,11 +100,8 @@ func (c *rainCipher) aead(n int) cipher.AEAD {
 
 // Seal implements [Cipher].
 func (c *rainCipher) Seal(plaintext *secret.Buffer, ivBytes int) (data, iv string, err error) {
-	if c.aead(ivBytes) == nil {
-		return "", "", fmt.Errorf("seal: an IV of %d bytes, want 12 or 16", ivBytes)
-	}
-	if plaintext.Len() > maxSealedBytes-tagBytes {
-		return "", "", fmt.Errorf("seal: more than %d bytes", maxSealedBytes-tagBytes)
+	if err := checkSeal(plaintext, ivBytes); err != nil {
+		return "", "", err
 	}
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
@@ -187,38 +134,3 @@ func (c *rainCipher) Open(data, iv string) (*secret.Buffer, error) {
 
 // Format implements [fmt.Formatter]: nothing of the key is printed.
 func (c rainCipher) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, secret.Redacted) }
-
-// scratch is memory for what is public anyway: ciphertext, IVs and their texts.
-type scratch struct {
-	iv      [longIVBytes + 2]byte // decoding 24 characters may touch 18 bytes
-	ivBytes int
-	sealed  []byte
-	text    []byte
-}
-
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
-
-// decode fills sealed and iv, or reports false: not strict base64, an IV of neither 12 nor 16 bytes, no room for a tag.
-func (s *scratch) decode(data, iv string) bool {
-	if len(data) > base64.StdEncoding.EncodedLen(maxSealedBytes) || len(iv) > base64.StdEncoding.EncodedLen(longIVBytes) {
-		return false
-	}
-	var ok bool
-	nonce, ok := appendDecoded(s.iv[:0], iv)
-	if !ok || len(nonce) != shortIVBytes && len(nonce) != longIVBytes {
-		return false
-	}
-	s.ivBytes = len(nonce)
-	sealed, ok := appendDecoded(s.sealed[:0], data)
-	if !ok || len(sealed) < tagBytes || len(sealed) > maxSealedBytes {
-		return false
-	}
-	s.sealed = sealed
-	return true
-}
-
-// encode gives the base64 text of p as a string of its own.
-func (s *scratch) encode(p []byte) string {
-	s.text = standard.AppendEncode(s.text[:0], p)
-	return string(s.text)
-}
