@@ -154,7 +154,7 @@ var handedOut = []struct {
 	{"passkey's challenge", regexp.MustCompile(`"challenge":"([0-9A-Za-z_-]{43})"`)},
 	{"nonce of a challenge", regexp.MustCompile(`\\nNonce: ([0-9A-Za-z]+)`)},
 	{"challenge's id", regexp.MustCompile(`(?m)^(?:Set-Cookie: session_id=|X-Session-Id: )([^;\s]+)`)},
-	{"cookie signature", regexp.MustCompile(`(?m)^Set-Cookie: credential_id=[^.;]+\.([^;%\s]+)`)},
+	{"cookie signature", regexp.MustCompile(`(?m)^Set-Cookie: credential_id=[^.;]+\.([^;\s]+)`)},
 }
 
 // answered notes an answer to a caller, and learns what is handed out in it.
@@ -190,8 +190,11 @@ func (c *canary) token(what, token string) {
 	if raw, err := base64.RawURLEncoding.DecodeString(token); err == nil {
 		c.secret(what+"'s bytes", string(raw))
 	}
-	if parts := strings.Split(token, "."); len(parts) == 3 {
+	if parts := strings.Split(token, "."); len(parts) == 3 && parts[2] != "" {
 		c.secret(what+"'s signature", parts[2])
+	}
+	if plain, err := url.PathUnescape(token); err == nil && plain != token {
+		c.secret(what, plain)
 	}
 }
 

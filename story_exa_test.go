@@ -20,7 +20,7 @@ import (
 
 // Steps of stories about face exa. Texts to sign are kept as JSON strings: they have several lines.
 var exaSteps = []step{
-	{"challenge PREFIX GATEWAY [CREDENTIAL]: what a login signs; $PREFIX_session, and $PREFIX_message or $PREFIX_challenge", 2, doChallenge},
+	{"challenge PREFIX GATEWAY [CREDENTIAL]: what a login signs; $PREFIX_session (a cookie), $PREFIX_id, and $PREFIX_message or $PREFIX_challenge", 2, doChallenge},
 	{"consent VAR GATEWAY siwe|webauthn [COOKIE]: what the link of a card signs", 3, doConsent},
 	{"wallet-sign VAR MESSAGE [other]: by the user's wallet, or another one", 2, doWalletSign},
 	{"shift VAR MESSAGE DURATION: the same message, with its times moved", 3, doShift},
@@ -40,6 +40,7 @@ func doChallenge(s *story, ts *testscript.TestScript, args []string) error {
 	for _, c := range (&http.Response{Header: a.header}).Cookies() {
 		if c.Name == "session_id" && c.Value == a.header.Get("X-Session-Id") {
 			ts.Setenv(args[0]+"_session", c.Name+"="+c.Value)
+			ts.Setenv(args[0]+"_id", c.Value)
 		}
 	}
 	var challenge struct {
@@ -127,7 +128,7 @@ func doPasskey(s *story, ts *testscript.TestScript, args []string) error {
 		return err
 	}
 	wallet := s.house.exaUser()
-	s.house.edit("holders.yaml", fmt.Sprintf("users: [%q]", wallet), fmt.Sprintf("users: [%q, %q]", wallet, p.CredentialID()))
+	s.house.edit("holders.yaml", fmt.Sprintf("users: [%q", wallet), fmt.Sprintf("users: [%q, %q", wallet, p.CredentialID()))
 	s.house.edit("holders.yaml", "\nusers:\n", fmt.Sprintf(
 		"\nusers:\n  - {id: %[1]q, partner: gp-demo, issuer: rain, issuer_user: %[2]q, account: %[3]q, passkeys: [{id: %[1]q, public_key: %[4]q}]}\n",
 		p.CredentialID(), s.house.state.Users[0].ID, walletAddress(newWallet()), base64.StdEncoding.EncodeToString(spki),

@@ -166,9 +166,9 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"mint VAR GATEWAY [BODY]: a token", 2, doMint},
 		{"alter NEW TOKEN: one like it that nobody minted", 2, doAlter},
 		{"swap-case NEW TEXT: upper case for lower case, and the other way round", 2, doSwapCase},
-		{"session NAME: a cardholder's device", 1, doSession},
+		{"session NAME: a cardholder's device; $NAME_id", 1, doSession},
 		{"opened SESSION FIELD...: the last answer's sealed values are the card's", 2, doOpened},
-		{"seal-pin VAR SESSION PIN: the body of a PIN set", 3, doSealPIN},
+		{"seal-pin VAR SESSION PIN: the body of a PIN set; $VAR_data, $VAR_iv", 3, doSealPIN},
 		{"issuer-pin PIN: what the issuer knows", 1, doIssuerPIN},
 		{"issuer-calls COUNT [ISSUER]: how many requests have reached an issuer", 1, doIssuerCalls},
 		{"issuer-status STATUS: what the issuer knows of the card", 1, doIssuerStatus},
@@ -717,7 +717,7 @@ func doSwapCase(_ *story, ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-func doSession(s *story, _ *testscript.TestScript, args []string) error {
+func doSession(s *story, ts *testscript.TestScript, args []string) error {
 	t, err := newTesterOf(s.dir)
 	if err != nil {
 		return err
@@ -728,6 +728,7 @@ func doSession(s *story, _ *testscript.TestScript, args []string) error {
 	}
 	s.canary.session(session)
 	s.sessions[args[0]] = session
+	ts.Setenv(args[0]+"_id", session.ID())
 	return nil
 }
 
@@ -791,6 +792,8 @@ func doSealPIN(s *story, ts *testscript.TestScript, args []string) error {
 		s.canary.pin(args[2])
 	}
 	ts.Setenv(args[0], fmt.Sprintf(`{"data":%q,"iv":%q}`, sealed.Data, sealed.IV))
+	ts.Setenv(args[0]+"_data", sealed.Data)
+	ts.Setenv(args[0]+"_iv", sealed.IV)
 	return nil
 }
 
