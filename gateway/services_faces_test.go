@@ -93,6 +93,9 @@ func (b *broken) Put(ctx context.Context, k store.Kind, d store.Digest, value []
 
 // TestAuditFullAtEveryFace: what cannot be recorded is not released: no card, no token, no login, and no change is begun.
 func TestAuditFullAtEveryFace(t *testing.T) {
+	if !alone(t) {
+		return
+	}
 	h := newHouse(t, options{routes: wide})
 	c, all := h.anybody(), h.ready()
 	pin, deals := h.rain.PIN("ic-4"), h.payments.Deals(payOwner)
