@@ -1,0 +1,50 @@
+// A cardholder's device, in Node: what faces gnosispay, exa and paymentsgate encrypt for, and what it does with it. To try
+// things out from a shell; an app keeps SECRET in memory and makes a new one for each call.
+//
+//   node session.mjs new [public.pem]    prints SESSIONID, which is sent, and SECRET, which is not
+//   node session.mjs open                prints an answer from standard input with every {data, iv} opened; SECRET in the environment
+//   node session.mjs pin 4821            prints {data, iv} of a PIN block
+import { constants, createCipheriv, createDecipheriv, publicEncrypt, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+// newSession wraps 16 random bytes for the gateway: RSA-OAEP with SHA-1, which is Node's default, over the text of their base64.
+function newSession(publicKey) {
+  const secret = randomBytes(16);
+  const wrapped = publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING }, Buffer.from(secret.toString("base64")));
+  return { sessionid: wrapped.toString("base64"), secret };
+}
+
+// open decrypts a value: AES-128-GCM, the tag behind the ciphertext, an iv of the length that it has.
+function open(secret, { data, iv }) {
+  const sealed = Buffer.from(data, "base64");
+  const decipher = createDecipheriv("aes-128-gcm", secret, Buffer.from(iv, "base64"));
+  decipher.setAuthTag(sealed.subarray(-16));
+  return Buffer.concat([decipher.update(sealed.subarray(0, -16)), decipher.final()]).toString();
+}
+
+function seal(secret, text) {
+  const iv = randomBytes(12);
+  const cipher = createCipheriv("aes-128-gcm", secret, iv);
+  const sealed = Buffer.concat([cipher.update(text), cipher.final(), cipher.getAuthTag()]);
+  return { data: sealed.toString("base64"), iv: iv.toString("base64") };
+}
+
+// pinBlock is 16 characters: 2, how many digits there are in hex, the digits, and F to the end.
+const pinBlock = (pin) => `2${pin.length.toString(16)}${pin}`.padEnd(16, "F");
+
+const opened = (secret) => (_, value) =>
+  typeof value?.data === "string" && typeof value?.iv === "string" ? open(secret, value) : value;
+
+const [command, argument] = process.argv.slice(2);
+const secret = Buffer.from(process.env.SECRET ?? "", "hex");
+if (command === "new") {
+  const made = newSession(readFileSync(argument ?? "session-public.pem"));
+  console.log(`export SESSIONID='${made.sessionid}' SECRET=${made.secret.toString("hex")}`);
+} else if (command === "open") {
+  console.log(JSON.stringify(JSON.parse(readFileSync(0, "utf8"), opened(secret)), null, 2));
+} else if (command === "pin") {
+  console.log(JSON.stringify(seal(secret, pinBlock(argument))));
+} else {
+  console.error("usage: node session.mjs new [public.pem] | open | pin DIGITS");
+  process.exitCode = 2;
+}
