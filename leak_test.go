@@ -185,7 +185,7 @@ func TestLeaksAreFound(t *testing.T) {
 		return Sealed{}, fmt.Errorf("%w: %s", ErrOpen, base64.URLEncoding.EncodeToString(append([]byte("card "), plaintext.Bytes()...)))
 	}
 `},
-				"gateway/stages.go":          {"\tproof, err := x.st.config.Tokens.Redeem(", "\tx.event.User = c.Value()\n\tproof, err := x.st.config.Tokens.Redeem("},
+				"gateway/prove.go":           {"\tproof, err := x.st.config.Tokens.Redeem(", "\tx.event.User = c.Value()\n\tproof, err := x.st.config.Tokens.Redeem("},
 				"gateway/http.go":            {"\twriteResponse(w, id, &out)\n\tif len(out.Body)", "\tif out.Status >= 400 {\n\t\tout.Body = append(out.Body, r.Header.Get(\"Sessionid\")...)\n\t}\n\twriteResponse(w, id, &out)\n\tif len(out.Body)"},
 				"policy/credential/token.go": {"store.KindToken, digest, sealed, ttl)", "store.KindToken, digest, append(sealed, raw[:]...), ttl)"},
 			},

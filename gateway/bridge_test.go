@@ -331,7 +331,7 @@ func TestBridgeFreeze(t *testing.T) {
 		for _, step := range []struct {
 			tail, status string
 			want         want
-		}{{"/unfreeze", "", same}, {"/freeze", "frozen", done}, {"/freeze", "", same}, {"/unfreeze", "active", done}} {
+		}{{"/unfreeze", "", same}, {"/freeze", "freeze_created", done}, {"/freeze", "", same}, {"/unfreeze", "freeze_removed", done}} {
 			r := h.expect(name+step.tail, c, h.bridgeCall("first", "POST", b.user, b.card, step.tail, `{"initiator":"customer"}`), step.want)
 			if step.status != "" && !strings.Contains(r.body, `"status":"`+step.status+`"`) {
 				t.Errorf("%s%s: %s", name, step.tail, r.body)

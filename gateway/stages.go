@@ -14,6 +14,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/holder"
 	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault"
@@ -397,7 +398,8 @@ var errDirectory = errors.New("holder directory cannot answer")
 
 // count takes a place in the limits per partner, per card, and per card for what is done to its PIN [14].
 func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d decided) error {
-	if p.partner != nil {
+	// A refresh token that was used up is not lost to a limit: who came back with it would end the login.
+	if p.partner != nil && p.session == (credential.Session{}) {
 		if known := x.st.partners[p.partner.ID]; known != nil {
 			if err := x.limit(ctx, "partner", known.digest, known.rate); err != nil {
 				return err

@@ -89,8 +89,10 @@ type Call struct {
 	// Challenge is what a challenge.mint shall be for.
 	Challenge Challenge
 
-	// Status is what a card.status shall make of the card, Mode what a card.mode shall.
+	// Status is what a card.status shall make of the card, Why what the caller says of it, for the answer alone; Mode is what a
+	// card.mode shall make of it.
 	Status CardStatus
+	Why    Why
 	Mode   int
 
 	// ShowMode asks for Result.Card.Mode.
@@ -114,6 +116,12 @@ func (c *Call) Has(op policy.Operation) bool {
 		}
 	}
 	return false
+}
+
+// Why is what a caller says of a change of status. It decides nothing.
+type Why struct {
+	Initiator, Reason, Detail string
+	At                        time.Time // when it was asked for
 }
 
 // Bind narrows a single-use token to one operation, one card, one session key and one proof. Empty fields do not narrow.

@@ -1,6 +1,7 @@
 package face
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -324,6 +325,7 @@ func (b *bridge) parseStatus(r *exchange.Request, status exchange.CardStatus) (*
 		return nil, err
 	}
 	c.Status = status
+	c.Why = exchange.Why{Initiator: "developer", Reason: "other", At: r.Received}
 	if len(r.Body) == 0 {
 		return c, nil
 	}
@@ -340,20 +342,44 @@ func (b *bridge) parseStatus(r *exchange.Request, status exchange.CardStatus) (*
 	if err := exchange.DecodeStrict(r.Body, &body); err != nil {
 		return nil, &exchange.Failure{Kind: exchange.BadRequest, Reason: "body", Err: err}
 	}
-	switch who := body.Initiator; {
+	switch who, why := body.Initiator, body.Reason; {
 	case who.Present && who.Value != "developer" && who.Value != "customer":
 		return nil, exchange.Wrong("body", "initiator", "initiator")
+	case why.Present && !slices.Contains(bridgeReasons, why.Value):
+		return nil, exchange.Wrong("body", "reason", "reason")
+	case len(body.ReasonDetail.Value) > maxReasonDetail || vault.HoldsPANString(body.ReasonDetail.Value): // it is kept for repetitions [11]
+		return nil, exchange.Wrong("body", "reason_detail", "reason_detail")
 	case body.StartingAt.Present:
 		return nil, exchange.Wrong("body", "starting_at", "scheduled")
 	case body.EndingAt.Present:
 		return nil, exchange.Wrong("body", "ending_at", "scheduled")
 	}
+	c.Why.Initiator = cmp.Or(body.Initiator.Value, c.Why.Initiator)
+	c.Why.Reason = cmp.Or(body.Reason.Value, c.Why.Reason)
+	c.Why.Detail = body.ReasonDetail.Value
 	return c, nil
 }
 
-// renderStatus writes the card account without its details: whoever may freeze a card need not be allowed to see it.
+// Of a freeze's body. Source: POST …/freeze; the bound of the detail is ours, in bytes.
+var bridgeReasons = []string{"lost_or_stolen", "suspicious_activity", "planned_inactivity", "suspected_fraud", "other"}
+
+const maxReasonDetail = 512
+
+// renderStatus writes what was done and what was said of it. Source: POST …/freeze and …/unfreeze. Why a card had been frozen is
+// not known when that ends: it is what the caller says.
 func (b *bridge) renderStatus(c *exchange.Call, _ *exchange.Result, out *exchange.Response) {
-	out.Body = append(appendAccount(append(out.Body[:0], '{'), c, c.Status), '}')
+	body := exchange.AppendMember(append(out.Body[:0], '{'), "card_account_id", c.Card)
+	body = exchange.AppendMember(append(body, ','), "initiator", c.Why.Initiator)
+	body = exchange.AppendMember(append(body, ','), "reason", c.Why.Reason)
+	if c.Why.Detail != "" {
+		body = exchange.AppendMember(append(body, ','), "reason_detail", c.Why.Detail)
+	}
+	body = c.Why.At.UTC().AppendFormat(append(body, `,"created_at":"`...), "2006-01-02T15:04:05.000Z")
+	word := "freeze_created"
+	if c.Status == exchange.Active {
+		word = "freeze_removed"
+	}
+	out.Body = append(exchange.AppendMember(append(body, `",`...), "status", word), '}')
 	out.ContentType = jsonType
 }
 
@@ -411,6 +437,8 @@ var (
 var bridgeSources = bridgeSourcesOf(map[exchange.Place]string{
 	{In: "body", Name: "client_nonce"}:          "must be a nonce: 44 characters of base64, alone in an object",
 	{In: "body", Name: "initiator"}:             "must be developer or customer",
+	{In: "body", Name: "reason"}:                "must be lost_or_stolen, suspicious_activity, planned_inactivity, suspected_fraud or other",
+	{In: "body", Name: "reason_detail"}:         "must be at most 512 bytes, without a card number",
 	{In: "body", Name: "starting_at"}:           "is not supported: a freeze begins when it is asked for",
 	{In: "body", Name: "ending_at"}:             "is not supported: a freeze ends when it is asked for",
 	{In: "query", Name: "secret"}:               "must be there once",

@@ -142,6 +142,10 @@ var bridgeRequests = []named{
 	{"freeze: {}", freeze("{}")},
 	{"unfreeze", backend("POST", bridgePath+"/unfreeze", typeJSON+"Idempotency-Key: 5a3c\n", `{"initiator":"customer"}`)},
 	{"freeze: another initiator", freeze(`{"initiator":"bridge"}`)},
+	{"freeze: another reason", freeze(`{"reason":"because"}`)},
+	{"freeze: a reason of its own", freeze(`{"reason":"other","reason_detail":"` + strings.Repeat("é", 256) + `"}`)},
+	{"freeze: a reason too long", freeze(`{"reason":"other","reason_detail":"` + strings.Repeat("x", 513) + `"}`)},
+	{"freeze: a card number for a reason", freeze(`{"reason":"other","reason_detail":"card 4111 1111 1111 1111"}`)},
 	{"freeze: begins later", freeze(`{"starting_at":"2030-01-01T00:00:00Z"}`)},
 	{"freeze: ends by itself", freeze(`{"ending_at":"2030-01-01T00:00:00Z"}`)},
 	{"freeze: unknown member", freeze(`{"status":"active"}`)},
@@ -288,7 +292,9 @@ func TestBridgeAnswers(t *testing.T) {
 		BIN: "411111", PINStatus: "set",
 	}
 	with := func(change func(*exchange.Card)) exchange.Card { c := card; change(&c); return c }
-	frozen, active := &exchange.Call{Card: cardID, User: customerID, Status: exchange.Frozen}, &exchange.Call{Card: cardID, User: customerID, Status: exchange.Active}
+	at := time.Date(2026, 11, 25, 12, 0, 0, 5e6, time.UTC)
+	frozen := &exchange.Call{Card: cardID, User: customerID, Status: exchange.Frozen, Why: exchange.Why{Initiator: "customer", Reason: "lost_or_stolen", Detail: "on a \"train\"", At: at}}
+	active := &exchange.Call{Card: cardID, User: customerID, Status: exchange.Active, Why: exchange.Why{Initiator: "developer", Reason: "other", At: at}}
 	account := &exchange.Call{Card: cardID, User: customerID}
 	id := `"id":"` + cardID + `","customer_id":"cust-1",`
 	for _, test := range []struct {
@@ -312,8 +318,10 @@ func TestBridgeAnswers(t *testing.T) {
 			`{` + id + `"status":"inactive","cardholder_name":{"first_name":"Ada","last_name":""},"card_details":{"last_4":"1111","expiry":"03/30","bin":"411111","pin_status":"set"}}`},
 		{"account, another century", "GET", bridgePattern, account, exchange.Result{Card: with(func(c *exchange.Card) { c.ExpiryYear, c.Status, c.Holder = "2130", exchange.Inactive, "" })},
 			`{` + id + `"status":"inactive","card_details":{"last_4":"1111","expiry":"","bin":"411111","pin_status":"set"}}`},
-		{"freeze", "POST", bridgePattern + "/freeze", frozen, exchange.Result{Card: with(func(c *exchange.Card) { c.Status = exchange.Frozen })}, `{` + id + `"status":"frozen"}`},
-		{"unfreeze, of an issuer that says no card", "POST", bridgePattern + "/unfreeze", active, exchange.Result{}, `{` + id + `"status":"active"}`},
+		{"freeze", "POST", bridgePattern + "/freeze", frozen, exchange.Result{Card: with(func(c *exchange.Card) { c.Status = exchange.Frozen })},
+			`{"card_account_id":"` + cardID + `","initiator":"customer","reason":"lost_or_stolen","reason_detail":"on a \"train\"","created_at":"2026-11-25T12:00:00.005Z","status":"freeze_created"}`},
+		{"unfreeze, of an issuer that says no card", "POST", bridgePattern + "/unfreeze", active, exchange.Result{},
+			`{"card_account_id":"` + cardID + `","initiator":"developer","reason":"other","created_at":"2026-11-25T12:00:00.005Z","status":"freeze_removed"}`},
 	} {
 		out := exchange.Response{Body: append(make([]byte, 0, 64), "left over"...)}
 		endpoint(t, f, test.method, test.pattern).Render(test.call, &test.result, &out)
