@@ -97,6 +97,7 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	}
 	card.UserID = user.ID
 	state := newDemoState([]sandbox.Card{card, other}, user)
+	state.BridgeKey = "made with its digest" // so that the state is whole, and kept
 	content, err := json.Marshal(state)
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +110,9 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.lock.Close() })
+	if d.state.Cards[0] != card || d.state.BridgeKey == state.BridgeKey {
+		t.Fatal("the directory has other cards than it was given, or no API key")
+	}
 	h := &house{demo: d, t: t, canary: c, gates: map[string]*gate{}}
 	h.serveIssuers()
 	if err := d.writeConfig(); err != nil { // ports 0: the program says which ones it got

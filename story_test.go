@@ -147,7 +147,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"login NAME: a login record for the house's user, in a Redis", 1, doLogin},
 		{"serve NAME CONFIG: a gateway, in the background; $NAME_partners, $NAME_public, $NAME_admin", 2, doServe},
 		{"run NAME PROGRAM [ARGS...]: a program in the background", 2, doRun},
-		{"output NAME: a program's standard output so far", 1, doOutput},
+		{"output NAME [PATTERN]: a program's standard output so far, or as soon as it has a pattern", 1, doOutput},
 		{"signal NAME HUP|TERM|INT", 2, doSignal},
 		{"end NAME [TERM|INT]: end it and want exit code 0", 1, doEnd},
 		{"ended NAME: wait until it has ended with exit code 0", 1, doEnded},
@@ -161,6 +161,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"member VAR NAME[.NAME...]: of the last answer's JSON; a text as it is, anything else as JSON", 2, doMember},
 		{"cookie VAR NAME: name and value of a cookie that the last answer sets", 2, doCookie},
 		{"uuid VAR", 1, doUUID},
+		{"learn FILE: an answer that a program of the script's got; what it hands out is a secret from then on", 1, doLearn},
 		{"needs PROGRAM...: fail, and say what to type, where one is not installed", 1, doNeeds},
 		{"until STATUS URL [PATTERN]: ask the admin listener until it answers so", 2, doUntil},
 		{"mint VAR GATEWAY [BODY]: a token", 2, doMint},
@@ -310,9 +311,14 @@ func (s *story) program(name string) (*program, error) {
 
 func doOutput(s *story, ts *testscript.TestScript, args []string) error {
 	p, err := s.program(args[0])
-	if err == nil {
-		_, err = io.WriteString(ts.Stdout(), p.output())
+	if err != nil {
+		return err
 	}
+	if len(args) > 1 {
+		re := regexp.MustCompile(args[1])
+		eventually(s.t, "output of "+args[0]+" with "+args[1], func() bool { return re.MatchString(p.output()) })
+	}
+	_, err = io.WriteString(ts.Stdout(), p.output())
 	return err
 }
 
@@ -643,6 +649,11 @@ func doCookie(s *story, ts *testscript.TestScript, args []string) error {
 
 func doUUID(_ *story, ts *testscript.TestScript, args []string) error {
 	ts.Setenv(args[0], randomUUID())
+	return nil
+}
+
+func doLearn(s *story, ts *testscript.TestScript, args []string) error {
+	s.canary.answered(http.StatusOK, nil, []byte(ts.ReadFile(args[0])))
 	return nil
 }
 
