@@ -12,3 +12,26 @@ func NeedsNoEscape(text []byte) bool { return needsNoEscape(text) }
 
 // Leaving is the memory that holds a field in clear until its session is closed.
 func Leaving(s Sealed) []byte { return s.plain.text.Bytes() }
+
+// Brand is a row of brands.
+type Brand struct {
+	Name      string
+	Low, High int
+	Digits    []int
+	NoCode    bool
+}
+
+// Brands are all of them.
+func Brands() []Brand {
+	var all []Brand
+	for _, w := range brands {
+		b := Brand{Name: w.name, Low: w.low, High: w.high, NoCode: w.noCode}
+		for n := range 32 {
+			if w.digits>>n&1 == 1 {
+				b.Digits = append(b.Digits, n)
+			}
+		}
+		all = append(all, b)
+	}
+	return all
+}
