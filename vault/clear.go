@@ -25,18 +25,38 @@ func (c *ClientKeys) InClear() bool { return c.clear }
 // InClear reports whether the leg is in clear, for the inventory.
 func (k *IssuerKey) InClear() bool { return k.clear }
 
-// leg is one side of a session: sealed under a cipher, in clear, or not there.
+// leg is one side of a session: sealed under a cipher, in clear, a card that was held, or not there.
 type leg struct {
 	cipher envelope.Cipher
 	clear  bool
+	card   *heldCard
 }
 
-func (g *leg) there() bool { return g.clear || g.cipher != nil }
+// takes reports whether fields can leave by this leg: a card that was held is there to be read.
+func (g *leg) takes() bool { return g.clear || g.cipher != nil }
 
-// open gives the plaintext of a field that came over this leg, which the caller destroys. A handle is good for nothing on
-// a sealed leg, nor a ciphertext on one in clear.
+// checked gives the plaintext of a field that came over this leg, which the caller destroys, if it is what the field must
+// be. It fails as [Session.Reseal] does.
+func (g *leg) checked(f Field, d Direction, in Sealed) (*secret.Buffer, error) {
+	plaintext, err := g.open(f, in)
+	if err != nil {
+		return nil, ErrOpen
+	}
+	if err := check(f, d, plaintext); err != nil {
+		plaintext.Destroy()
+		return nil, err
+	}
+	return plaintext, nil
+}
+
+// open is checked without the check. A handle is good for nothing on a sealed leg, nor a ciphertext on one in clear, nor
+// either of them where a card was held, which has handles of its own.
 func (g *leg) open(f Field, in Sealed) (*secret.Buffer, error) {
 	switch {
+	case g.card != nil:
+		return g.card.read(f, in.plain)
+	case !g.takes():
+		return nil, ErrOpen
 	case g.clear != in.InClear():
 		return nil, ErrOpen
 	case g.clear:
@@ -45,13 +65,15 @@ func (g *leg) open(f Field, in Sealed) (*secret.Buffer, error) {
 	return g.cipher.Open(in.Data, in.IV)
 }
 
-// plain is where a field in clear stands: in a member of a body that came in, or, on its way out, in a text that belongs
-// to a session. It is never both. Callers hold a pointer to it, inside a Sealed.
+// plain is where a field in clear stands: in a member of a body that came in, in a card that was held, or, on its way
+// out, in a text that belongs to a session. It is never two of them. Callers hold a pointer to it, inside a Sealed.
 type plain struct {
 	field Field
 
 	body   *Body
 	member int
+
+	card *heldCard
 
 	owner *legs
 	text  *secret.Buffer

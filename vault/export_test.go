@@ -13,6 +13,12 @@ func NeedsNoEscape(text []byte) bool { return needsNoEscape(text) }
 // Leaving is the memory that holds a field in clear until its session is closed.
 func Leaving(s Sealed) []byte { return s.plain.text.Bytes() }
 
+// HeldMemory is the memory of a field of a card that was held.
+func HeldMemory(s Sealed) []byte { return s.plain.card.fields[s.plain.field].Bytes() }
+
+// HeldDetailMemory is the memory of a detail of the card that a handle is of.
+func HeldDetailMemory(s Sealed, d Detail) []byte { return s.plain.card.details[d].Bytes() }
+
 // Brand is a row of brands.
 type Brand struct {
 	Name      string
@@ -34,4 +40,9 @@ func Brands() []Brand {
 		all = append(all, b)
 	}
 	return all
+}
+
+// HoldPart seals a text as any part, unchecked: "card" is a whole one.
+func (h *Holder) HoldPart(token, part, text string) ([]byte, error) {
+	return h.seal(token, part, []byte(text))
 }

@@ -19,20 +19,22 @@ const masked = "***"
 // Mask returns what may be shown of a field of the issuer's leg to a client that brought no session [13]: of a PAN the
 // first six digits (from 16 digits on) and the last four; of an account number the same where it is as many digits and
 // nothing else, only the last four where it is not, and nothing of one shorter than 8; of CVC and PIN nothing, not even
-// the length. The session has an issuer's leg and needs no other. It checks the field and fails with [ErrOpen], as Reseal does.
+// the length. The session has an issuer's leg and needs no other. Of a field that was held the same is shown, and the
+// session needs no issuer's leg. It checks the field and fails with [ErrOpen], as Reseal does.
 func (s *Session) Mask(f Field, in Sealed) (string, error) {
 	l := s.legs.Get()
-	if l == nil || !l.issuer.there() || f == 0 || f >= fields {
+	if l == nil || f == 0 || f >= fields {
 		return "", ErrOpen
 	}
-	plaintext, err := l.issuer.open(f, in)
+	from := &l.issuer
+	if in.plain != nil && in.plain.card != nil {
+		from = &l.client
+	}
+	plaintext, err := from.checked(f, ToClient, in)
 	if err != nil {
-		return "", ErrOpen
-	}
-	defer plaintext.Destroy()
-	if err := check(f, ToClient, plaintext); err != nil {
 		return "", err
 	}
+	defer plaintext.Destroy()
 	if f == FieldPAN || f == FieldAccount && plaintext.Len() >= maskAccountFrom {
 		return maskNumber(plaintext), nil
 	}

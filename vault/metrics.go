@@ -11,6 +11,7 @@ import (
 type metrics struct {
 	opens   *prometheus.CounterVec
 	reseals *prometheus.CounterVec
+	holds   *prometheus.CounterVec
 	rsa     prometheus.Histogram
 	queue   prometheus.GaugeFunc
 
@@ -31,6 +32,10 @@ func newMetrics(places func() float64) *metrics {
 			Name: "cardstile_vault_reseals_total",
 			Help: "Fields taken from one leg to the other, by result: ok, failed, weak (a PIN).",
 		}, []string{"field", "direction", "result"}),
+		holds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cardstile_vault_holds_total",
+			Help: "Parts of cards sealed for the store (pan, cvc, expiry, name), and whole ones (card), by result: ok, failed.",
+		}, []string{"part", "result"}),
 		rsa: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "cardstile_vault_rsa_duration_seconds",
 			Help:    "Duration of one RSA private-key operation, without the wait for it.",
@@ -56,7 +61,7 @@ func newMetrics(places func() float64) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.opens, m.reseals, m.rsa, m.queue}
+	return []prometheus.Collector{m.opens, m.reseals, m.holds, m.rsa, m.queue}
 }
 
 func (m *metrics) opened(err error) {
@@ -79,6 +84,39 @@ func (m *metrics) resealed(f Field, d Direction, err error) {
 	case errors.Is(err, ErrWeakPIN):
 		m.weak.Inc()
 	default:
+		c.failed.Inc()
+	}
+}
+
+// holderMetrics are resolved for the first holder: a process that holds nothing exposes none.
+type holderMetrics struct {
+	fields  [fields]holdCounters
+	details [details]holdCounters
+	cards   holdCounters
+}
+
+type holdCounters struct{ ok, failed prometheus.Counter }
+
+func (m *metrics) holder() *holderMetrics {
+	of := func(part string) holdCounters {
+		return holdCounters{ok: m.holds.WithLabelValues(part, "ok"), failed: m.holds.WithLabelValues(part, "failed")}
+	}
+	h := &holderMetrics{cards: of(cardPart)}
+	for f := Field(1); f < fields; f++ {
+		if holdable(f) {
+			h.fields[f] = of(f.String())
+		}
+	}
+	for d := Detail(1); d < details; d++ {
+		h.details[d] = of(d.String())
+	}
+	return h
+}
+
+func (c holdCounters) count(err error) {
+	if err == nil {
+		c.ok.Inc()
+	} else {
 		c.failed.Inc()
 	}
 }

@@ -10,20 +10,21 @@ import (
 	"github.com/cardstile/cardstile/vault/internal/secret"
 )
 
-// Opening is what a session is opened with. At least one leg is given: Client with Preamble, Issuer, or both.
+// Opening is what a session is opened with. At least one leg is given: Client with Preamble or Held, Issuer, or both.
 type Opening struct {
 	Binding  []byte // Permit.Binding(); less than 16 bytes is ErrBinding. No format so far has room to seal it in
 	Client   *ClientKeys
 	Preamble Preamble
+	Held     Held // a card from the store, in the place of Client
 	Issuer   *IssuerKey
 	Slot     *Slot // from Reserve; nil reserves a place now, or is ErrBusy. Open returns it, whatever happens
 }
 
-var errLegs = errors.New("open session: no leg, or a preamble without client keys")
+var errLegs = errors.New("open session: no leg, a preamble without client keys, or a held card beside a client")
 
 // Open sets both legs of a session up: the client's with the key in its preamble, at the cost of one RSA operation for
 // each client key of that length until one fits; the issuer's with a fresh key, a cheap public-key operation. A leg in
-// clear costs nothing and takes no preamble.
+// clear costs nothing and takes no preamble. A held card costs no RSA operation; one that does not open is [ErrOpen].
 //
 // A preamble that has no key's length costs and waits for nothing. ctx bounds the waiting; an operation that has begun
 // is finished. Errors: [ErrOpen] and [ErrPreamble] bare, [ErrBinding], [ErrBusy], or ctx's. The caller closes the session.
@@ -44,7 +45,7 @@ func (v *Vault) open(ctx context.Context, o Opening) (*Session, error) {
 	switch {
 	case o.Client != nil && o.Client.clear == o.Preamble.Present(): // a leg in clear has no preamble, any other needs one
 		return nil, ErrPreamble
-	case o.Client == nil && (o.Preamble.Present() || o.Issuer == nil):
+	case o.Client == nil && (o.Preamble.Present() || o.Issuer == nil && !o.Held.Present()), o.Client != nil && o.Held.Present():
 		return nil, errLegs
 	}
 	l := &legs{metrics: v.metrics}
@@ -57,6 +58,13 @@ func (v *Vault) open(ctx context.Context, o Opening) (*Session, error) {
 		if err := l.wrap(o.Issuer); err != nil {
 			return nil, err
 		}
+	}
+	if o.Held.Present() { // last: a session that is not returned is not closed
+		card, err := o.Held.h.Get().open()
+		if err != nil {
+			return nil, err
+		}
+		l.client.card = card
 	}
 	return &Session{legs: secret.Hide(l)}, nil
 }

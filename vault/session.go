@@ -25,11 +25,13 @@ func (s *Session) IssuerPreamble() string {
 }
 
 // Reseal opens a field on the leg that it comes from, checks that it is what the field must be, and seals it on the leg
-// that d names, under a fresh IV: 16 bytes to the client, to the issuer as long as the client's was.
+// that d names, under a fresh IV: 16 bytes to the client, to the issuer as long as the client's was, or what the leg's
+// format takes where that is one length only.
 // A PIN block leaves with one spelling.
 //
 // On a leg in clear, opening is reading the member of a [Body] that in is a handle to, and sealing is keeping the
 // plaintext until [Session.Render] or [Session.Rewrite] writes it: what comes back is a handle, good for this session.
+// A card that was held is a client's leg from which fields come, by the handles of [Session.Held], and to which none go.
 //
 // A weak PIN to the issuer is [ErrWeakPIN]. All else is a bare [ErrOpen]: a wrong key, tag or shape, a plaintext that is
 // not the field, a leg that is not there, a session that is closed.
@@ -43,7 +45,7 @@ func (s *Session) Reseal(f Field, d Direction, in Sealed) (Sealed, error) {
 	return out, err
 }
 
-// Close lets go of both keys, and zeroes what was to leave in clear. The keys themselves were zeroed when the session was opened; the ciphers' expanded keys
+// Close lets go of both keys, and zeroes what was to leave in clear and what was held. The keys themselves were zeroed when the session was opened; the ciphers' expanded keys
 // are freed, and gone when their memory is used again. It may be called twice and on nil.
 func (s *Session) Close() {
 	if s == nil {
@@ -53,6 +55,7 @@ func (s *Session) Close() {
 		for _, p := range l.leaving {
 			p.text.Destroy()
 		}
+		l.client.card.destroy()
 	}
 	s.legs = secret.Hidden[legs]{}
 }
@@ -67,21 +70,18 @@ func (l *legs) reseal(f Field, d Direction, in Sealed) (Sealed, error) {
 	from, to, ivBytes := &l.issuer, &l.client, clientIVBytes
 	if d == ToIssuer {
 		from, to = &l.client, &l.issuer
-		if !from.clear {
+		if !in.InClear() {
 			ivBytes = decodedLen(in.IV)
 		}
 	}
-	if !from.there() || !to.there() {
+	if !to.takes() {
 		return Sealed{}, ErrOpen
 	}
-	plaintext, err := from.open(f, in)
+	plaintext, err := from.checked(f, d, in)
 	if err != nil {
-		return Sealed{}, ErrOpen
-	}
-	defer plaintext.Destroy()
-	if err := check(f, d, plaintext); err != nil {
 		return Sealed{}, err
 	}
+	defer plaintext.Destroy()
 	if to.clear {
 		return l.keep(f, plaintext), nil
 	}

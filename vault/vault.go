@@ -4,6 +4,7 @@
 // Every sensitive field is opened on one leg, checked, and sealed on the other, without leaving this package.
 // Where a protocol has card data in clear inside TLS, that leg is in clear: it is opened by a constructor that says
 // "insecure clear", and what came or goes is a [Body] or an [Outgoing], whose bytes callers name and never see [12].
+// What a page submits until it is paid with waits in the caller's store, sealed by a [Holder] [11].
 // Callers hold ciphertext and opaque values. This package and those below it are the only ones that see card data.
 package vault
 
@@ -119,13 +120,13 @@ func (d Direction) String() string {
 }
 
 // Sealed is a field on one leg: the base64 texts of ciphertext with tag and of the IV, as on the wire. On a leg in clear
-// it is a handle instead: its texts are empty and the plaintext stays in the vault, in the [Body] that it came in or in
-// the [Session] that it leaves by. Two handles are equal if they are one.
+// it is a handle instead: its texts are empty and the plaintext stays in the vault, in the [Body] that it came in, in the
+// card that was [Held], or in the [Session] that it leaves by. Two handles are equal if they are one.
 type Sealed struct {
 	Data, IV string
 
 	plain *plain
 }
 
-// InClear reports whether it is a handle to a field on a leg in clear.
+// InClear reports whether it is a handle to a field on a leg in clear, or in a card that was held.
 func (s Sealed) InClear() bool { return s.plain != nil }

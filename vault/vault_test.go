@@ -24,6 +24,7 @@ import (
 
 	"github.com/cardstile/cardstile/vault"
 	"github.com/cardstile/cardstile/vault/envelope"
+	"github.com/cardstile/cardstile/vault/internal/secret"
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
@@ -220,6 +221,50 @@ func TestBothWays(t *testing.T) {
 				t.Errorf("%s to issuer: %q under %d bytes, want %d", c.field, got, n, ivBytes)
 			}
 		}
+	}
+}
+
+// TestFormatsMeet: a client's leg of one format and an issuer's of another, both ways; gnosis has 12-byte IVs alone.
+func TestFormatsMeet(t *testing.T) {
+	h := newHouse(t)
+	gnosis := must(envelope.ByName("gnosis"))
+	clientKeys, issuerKey := must(vault.NewClientKeys(gnosis, h.key)), must(vault.NewIssuerKey(gnosis, &issuerRSA().PublicKey))
+	key, text, err := gnosis.Wrap(h.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := must(gnosis.NewCipher(key))
+	s := must(h.vault.Open(context.Background(), vault.Opening{Binding: binding, Client: clientKeys, Preamble: must(clientKeys.Parse(text)), Issuer: h.issuer}))
+	issuer := readPeer(t, issuerRSA(), s.IssuerPreamble())
+	data, iv, err := client.Seal(secret.From([]byte("4111111111111111")), 12)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.Reseal(vault.FieldPAN, vault.ToIssuer, vault.Sealed{Data: data, IV: iv})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, n := issuer.open(t, out); got != "4111111111111111" || n != 12 {
+		t.Errorf("gnosis to rain: %q under %d bytes", got, n)
+	}
+	out, err = s.Reseal(vault.FieldPAN, vault.ToClient, issuer.seal("4111111111111111", 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := client.Open(out.Data, out.IV); err != nil || string(got.Bytes()) != "4111111111111111" || len(out.IV) != 16 {
+		t.Errorf("rain to gnosis: %v", err)
+	}
+	// The other way round: what a page of ours sealed as rain's clients do goes to gnosis, which wants its own.
+	rainClient, text := newPeer(t, h.key.Public())
+	s = must(h.vault.Open(context.Background(), vault.Opening{Binding: binding, Client: h.client, Preamble: h.preamble(t, text), Issuer: issuerKey}))
+	wrapped := must(gnosis.ParsePreamble(s.IssuerPreamble(), 256))
+	theirs := must(gnosis.NewCipher(must(gnosis.Unwrap(issuerRSA(), 256, wrapped))))
+	out, err = s.Reseal(vault.FieldPAN, vault.ToIssuer, rainClient.seal("4111111111111111", 16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := theirs.Open(out.Data, out.IV); err != nil || string(got.Bytes()) != "4111111111111111" || len(out.IV) != 16 {
+		t.Errorf("rain's client to gnosis: %v", err)
 	}
 }
 
