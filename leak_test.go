@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,6 +33,7 @@ func everything(t *testing.T, program string) []leak {
 	h.logIn(server.Addr)
 	h.edit("config.yaml", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\nlog: {level: debug}")
 	h.edit("config.yaml", "public_key: rain-public.pem", "public_key: rain-public.pem\n    timeout: 1s")
+	h.edit("config.yaml", "api_key_file: payments-api-key", "api_key_file: payments-api-key\n    timeout: 1s")
 	g := serveProcess(t, program, h.path("config.yaml"))
 	caller := h.caller(g)
 	for _, client := range []*http.Client{caller.client, caller.partner} {
@@ -43,8 +45,9 @@ func everything(t *testing.T, program string) []leak {
 	}
 	for name, fault := range faults {
 		h.rain.SetFault(demoCard, fault)
+		h.payments.SetFault(demoAccount, fault)
 		for _, f := range flows {
-			if f.name == "reveal a card, once" || strings.Contains(f.name, "PIN") || strings.Contains(f.name, "Exa") {
+			if asksIssuer.MatchString(f.name) {
 				if err := f.run(caller, context.Background()); (err == nil) != (name == "none") && !strings.Contains(name, "null-pin") {
 					t.Logf("%s: %s: %v", name, f.name, err)
 				}
@@ -52,6 +55,7 @@ func everything(t *testing.T, program string) []leak {
 		}
 	}
 	h.rain.SetFault(demoCard, sandbox.Fault{})
+	h.payments.SetFault(demoAccount, sandbox.Fault{})
 	for _, path := range []string{"/metrics", "/readyz"} {
 		_, text := g.get(t, path)
 		c.saw(path, text)
@@ -65,6 +69,9 @@ func everything(t *testing.T, program string) []leak {
 	}
 	return c.search()
 }
+
+// asksIssuer matches the names of flows that an issuer can spoil.
+var asksIssuer = regexp.MustCompile(`reveal|PIN|Exa|Bridge|card|forward|signature|refresh`)
 
 // listener tells the canary what crosses the wire of a caller: session ids with their secrets, tokens, PINs, answers.
 type listener struct {
@@ -187,11 +194,27 @@ func TestLeaksAreFound(t *testing.T) {
 `},
 				"gateway/prove.go":           {"\tproof, err := x.st.config.Tokens.Redeem(", "\tx.event.User = c.Value()\n\tproof, err := x.st.config.Tokens.Redeem("},
 				"gateway/http.go":            {"\twriteResponse(w, id, &out)\n\tif len(out.Body)", "\tif out.Status >= 400 {\n\t\tout.Body = append(out.Body, r.Header.Get(\"Sessionid\")...)\n\t}\n\twriteResponse(w, id, &out)\n\tif len(out.Body)"},
-				"policy/credential/token.go": {"store.KindToken, digest, sealed, ttl)", "store.KindToken, digest, append(sealed, raw[:]...), ttl)"},
+				"policy/credential/token.go": {"store.KindToken, digest, sealed, m.TTL)", "store.KindToken, digest, append(sealed, raw[:]...), m.TTL)"},
 			},
 			[]leak{
 				{what: "card number", place: "the log"}, {what: "token", place: "the audit log"}, {what: "session id", place: "an answer"},
 				{what: "token's bytes", place: "a value of Redis store"},
+			},
+		},
+		"keys, queries, challenges and forwards": {
+			map[string][2]string{
+				"gateway/http.go":              {"\tx.mark = x.request.Received\n", "\tx.mark = x.request.Received\n\tprintln(r.URL.RawQuery)\n"},
+				"gateway/prove.go":             {"\tchallenge, err := x.take(", "\tx.event.User = c.Value()\n\tchallenge, err := x.take("},
+				"gateway/issuer/forward.go":    {"\tif message.HoldsPAN() {", "\tif message.HoldsPAN() && c == nil {"},
+				"gateway/face/bridge.go":       {"\tkey, ok := r.One(\"Api-Key\")\n", "\tkey, ok := r.One(\"Api-Key\")\n\tprintln(\"for \" + key)\n"},
+				"gateway/face/exa.go":          {"\tdst = exchange.AppendMember(append(dst, '{'), \"id\", res.Provision.ID)\n", "\tdst = exchange.AppendMember(append(dst, '{'), \"id\", res.Provision.ID)\n\tprintln(res.Provision.Secret)\n"},
+				"policy/credential/jwt.go":     {"\tif err != nil {\n\t\treturn \"\", time.Time{}, err\n\t}\n\treturn text + ", "\tif err != nil {\n\t\treturn \"\", time.Time{}, err\n\t}\n\tprintln(jwsEncoding.EncodeToString(signature))\n\treturn text + "},
+				"policy/credential/refresh.go": {"Mint(ctx, storeRefresh, digest, sealed, RefreshTTL)", "Mint(ctx, storeRefresh, digest, append(sealed, raw[:]...), RefreshTTL)"},
+			},
+			[]leak{
+				{what: "client secret", place: "the log"}, {what: "partner's API key", place: "the log"}, {what: "provisioning secret", place: "the log"},
+				{what: "access token's signature", place: "the log"}, {what: "challenge's id", place: "the audit log"},
+				{what: "refresh token's bytes", place: "a value of Redis store"}, {what: "card number", place: "an answer"},
 			},
 		},
 	} {
