@@ -55,6 +55,10 @@ type Parts struct {
 //   - [Holder.Rehold] takes them together, as one value under a single-use token.
 //   - [Holder.Held] is that value as the client's leg of the session that redeems it: see [Opening].
 //
+// That holds for tokens that are random and stand nowhere: one that is made again from a stored seed [8], or that is kept
+// in an answer for a retry, even sealed, is read by who has our keys. And the page's token opens the parts for as long as
+// they are there: who has taken them over deletes them.
+//
 // It forgets nothing: the store's lifetimes bound how long a value waits, a security code too, which may be kept only
 // until the payment is authorized (PCI DSS v4.0.1, requirements 3.3.1 and 3.3.2). A store that gives back an older value
 // of the same thing and token is not found out, nor is the length of what is held hidden.
