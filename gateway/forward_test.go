@@ -15,6 +15,7 @@ import (
 	"github.com/cardstile/cardstile/deploy/sandbox"
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/vault"
 )
 
 // forwarding are routes of face paymentsgate with these calls alone.
@@ -264,6 +265,35 @@ func TestForwardSubmit(t *testing.T) {
 		want{status: 403, body: payError(403, "FORBIDDEN", "Forbidden"), results: []string{"refused denied_no_policy"}, outcome: "forbidden"})
 	if h.payments.Deals(payOwner) != 3 {
 		t.Errorf("%d deals were made", h.payments.Deals(payOwner))
+	}
+}
+
+// TestForwardFieldsAreDecidedOneByOne: of two declared fields the one that no rule permits is masked in an answer, and refuses a body,
+// whatever else is in it [14].
+func TestForwardFieldsAreDecidedOneByOne(t *testing.T) {
+	fields := map[string]vault.Field{"/account_number": vault.FieldPAN, "/holder": vault.FieldAccount}
+	submit := map[string]vault.Field{"/number": vault.FieldPAN, "/code": vault.FieldCVC}
+	h := newHouse(t, options{
+		policies: policies + `
+@id("not-these") forbid (principal, action in [Action::"forward.reveal.account", Action::"forward.submit.cvc"], resource);`,
+		routes: forwarding(forwardOf("POST", "/deals/payin", exchange.WithoutMask, nil, submit), forwardOf("GET", "/deals/{id}/credentials", exchange.WithoutMask, fields, nil)),
+	})
+	c, s := h.anybody(), h.session()
+	l := h.accountLogin(account)
+	sealed := func(text string) string { v := s.Seal(text); return fmt.Sprintf(`{"data":%q,"iv":%q}`, v.Data, v.IV) }
+	both := fmt.Sprintf(`{"amount":1,"number":%s,"code":%s}`, sealed(h.secret("5555555555554444")), sealed("123"))
+	h.expect("submitted", c, l.call("POST", "/deals/payin", both, "sessionid", s.ID()),
+		want{status: 403, body: payError(403, "FORBIDDEN", "Forbidden"), results: []string{"refused denied_field"}, rule: "call,fields", outcome: "forbidden"})
+	w := called()
+	w.rule = "call,fields"
+	r := h.expect("shown", c, l.call("GET", dealWithCard+"/credentials", "", "sessionid", s.ID()), w)
+	var v struct {
+		Number json.RawMessage `json:"account_number"`
+		Holder string
+	}
+	must(json.Unmarshal([]byte(r.body), &v))
+	if opened(s, v.Number) != h.cards["pay-1"].PAN || v.Holder != "********lace" {
+		t.Errorf("shown: a holder %q", v.Holder)
 	}
 }
 

@@ -109,6 +109,9 @@ func TestIdempotentMint(t *testing.T) {
 				t.Errorf("%s: the same token", name)
 			}
 		}
+		// Whoever has another partner's key, card and all finds nothing of it, not even that the key was used.
+		theirs := body.without("Api-Key").with("Api-Key", h.apiKeys["other"])
+		h.expect("another partner, at this card", c, theirs, want{status: 404, body: bridgeUnknown, results: []string{"refused denied_unknown_card"}, outcome: "not_found"})
 		// At another gateway on the same store it is the same call.
 		if h.ephemeralKey(h.sibling(options{routes: wide}).adopt(h).anybody().do(mint)) != first {
 			t.Error("another gateway gave another token")

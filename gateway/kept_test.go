@@ -158,6 +158,26 @@ func TestNothingInClearIsKept(t *testing.T) {
 	}
 }
 
+// TestReplayedMintIsKeptAsASalt: of a mint not even what is sealed holds the token: it is made again of a salt and our key [8].
+func TestReplayedMintIsKeptAsASalt(t *testing.T) {
+	var k *keeping
+	h := newHouse(t, options{routes: wide, store: func(s store.Store) store.Store { k = &keeping{Store: s}; return k }})
+	token := h.ephemeralKey(h.anybody().do(h.bridgeMintCall(h.proof(), "Idempotency-Key", "one")))
+	begun, kept := k.values["idempotent"][0], k.values["idempotent"][1]
+	if len(k.values["idempotent"]) != 2 || !bytes.Equal(begun[:32], kept[:32]) {
+		t.Fatal("the call was not begun and ended once")
+	}
+	plain, err := h.config.Answers.Open(nil, append([]byte("cardstile idempotent answer v1"), begun...), kept[32:])
+	if err != nil || len(plain) < 32 {
+		t.Fatalf("what is kept does not open: %v", err)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	must(err)
+	if bytes.Contains(plain, []byte(token)) || bytes.Contains(plain, raw[7:]) {
+		t.Error("the token is kept")
+	}
+}
+
 // TestSecretsSearchFinds: the search at the end of each test is one that finds.
 func TestSecretsSearchFinds(t *testing.T) {
 	h := newHouse(t, options{routes: wide, quiet: true})
