@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -146,34 +145,58 @@ func TestIdempotentRefusalsAreNotKept(t *testing.T) {
 	})
 }
 
-// TestIdempotentInFlight: while a call is being made its repetition is told so, and spends, sends and mints nothing; what it was
-// told is not kept.
-func TestIdempotentInFlight(t *testing.T) {
-	h := newHouse(t, options{routes: func(h *house) []gateway.Route { return []gateway.Route{h.bridgeRoute(h.issuerKind("bridge", nil))} }})
-	c := h.anybody()
-	freeze := h.bridgeCall("first", "POST", "cus-bridge", "ca-bridge", "/freeze", "", "Idempotency-Key", "one")
-	h.bridge.SetFault("ba-1", sandbox.FaultHang.On(sandbox.CallAccount))
-	var waiting sync.WaitGroup
-	waiting.Go(func() {
-		r, err := c.try(freeze)
-		if err != nil || r.status != 504 {
-			t.Errorf("the first: %d %v", r.status, err)
-		}
-	})
-	eventually(t, "the issuer is asked", func() bool { return h.bridge.Count(sandbox.CallAccount) == 1 })
-	before := h.bridge.Total()
-	h.expect("the same", c, freeze, want{status: 409, body: bridgeInFlight, results: []string{"refused idempotency_in_flight"}, outcome: "in_flight"})
-	body := freeze
-	body.body = "{}"
-	h.expect("another body", c, body.with("Content-Type", "application/json"),
-		want{status: 422, body: bridgeOtherBody, results: []string{"refused idempotency_other_body"}, outcome: "other_body"})
-	if h.bridge.Total() != before {
-		t.Error("the issuer was asked")
+// gated is a store in which the first token that is minted waits until it may go on.
+type gated struct {
+	store.Store
+	passed         atomic.Bool // by the first one
+	entered, leave chan struct{}
+}
+
+func (g *gated) Mint(ctx context.Context, k store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
+	if g.passed.CompareAndSwap(false, true) {
+		close(g.entered)
+		<-g.leave
 	}
-	waiting.Wait() // for the issuer's time-out: nothing was changed, and so nothing is kept
-	h.bridge.SetFault("ba-1", sandbox.Fault{})
-	h.expect("afterwards", c, freeze, want{status: 200, results: []string{"intent", "done"}, rule: "key", outcome: "done", upstream: 2})
-	h.expect("and again", c, freeze, replayed())
+	return g.Store.Mint(ctx, k, d, value, ttl)
+}
+
+// TestIdempotentInFlight: while a call is being made its repetition is told so, and mints nothing; what it was told is not kept.
+func TestIdempotentInFlight(t *testing.T) {
+	onEachStore(t, func(t *testing.T, use func(store.Store) store.Store) {
+		g := &gated{entered: make(chan struct{}), leave: make(chan struct{})}
+		h := newHouse(t, options{routes: wide, store: func(own store.Store) store.Store { g.Store = use(own); return g }})
+		c, p := h.anybody(), h.proof()
+		mint := h.bridgeMintCall(p, "Idempotency-Key", "one")
+		first := make(chan reply, 1)
+		go func() {
+			r, err := c.try(mint)
+			if err != nil {
+				t.Error(err)
+			}
+			first <- r
+		}()
+		<-g.entered
+		before := len(h.records())
+		if r := c.do(mint); r.status != 409 || r.body != bridgeInFlight {
+			t.Errorf("the same: %d %s", r.status, r.body)
+		}
+		other := mint
+		other.body = fmt.Sprintf(`{"client_nonce":%q}`, h.proof().nonce())
+		if r := c.do(other); r.status != 422 || r.body != bridgeOtherBody {
+			t.Errorf("another body: %d %s", r.status, r.body)
+		}
+		h.expect("another key", c, h.bridgeMintCall(p, "Idempotency-Key", "two"), minted())
+		records := h.records()[before:]
+		if len(records) != 3 || records[0].Reason != "idempotency_in_flight" || records[1].Reason != "idempotency_other_body" || records[0].Result != "refused" {
+			t.Errorf("recorded %+v", records)
+		}
+		close(g.leave)
+		token := h.ephemeralKey(<-first)
+		if h.ephemeralKey(h.expect("afterwards", c, mint, replayed())) != token {
+			t.Error("the repetition gave another token")
+		}
+		h.expect("reveal", c, p.reveal(token), shown())
+	})
 }
 
 // TestIdempotentEffects: a change is made once under its key, refused ones too; where it is open what became of it, the next one
