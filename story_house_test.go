@@ -123,12 +123,6 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	return h
 }
 
-func randomHex(n int) string {
-	b := make([]byte, n)
-	rand.Read(b)
-	return fmt.Sprintf("%x", b)
-}
-
 // learnSecrets tells the canary what must never be seen again.
 func (h *house) learnSecrets() {
 	for _, c := range h.state.Cards {
