@@ -56,7 +56,7 @@ const LoginTTL = 24 * time.Hour
 func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
 	switch rt := x.ep.route; {
 	case rt.Families != nil && p.account != "":
-		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak)
+		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak, credential.LoginKey(p.account, p.proofs))
 		if err != nil {
 			return nil, err
 		}

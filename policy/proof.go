@@ -16,6 +16,11 @@ type Proof struct {
 	// Certificate is the SHA-256 of the leaf's DER, for KindCertificate.
 	Certificate [32]byte
 
+	// Key is the SHA-256 of the SubjectPublicKeyInfo's DER of the account's key
+	// that was shown, for KindPublicKey, or signed with, for KindSignature; zero
+	// for other kinds.
+	Key [32]byte
+
 	// Grant is what a redeemed token stands for, for KindToken.
 	Grant *Grant
 

@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -212,8 +213,13 @@ func (a *Accounts) ProvePublicKey(id string, spki policy.Fingerprint) (policy.Pr
 		return policy.Proof{}, refuse(policy.KindPublicKey, policy.RefusedUnknown, "")
 	}
 	proof := account.proof(policy.KindPublicKey, idOf(policy.KindPublicKey, id))
-	proof.Weak = true
+	proof.Weak, proof.Key = true, spki
 	return proof, nil
+}
+
+// has reports whether one of the account's keys, as it is now, is such a one.
+func (a *Account) has(key func(policy.Fingerprint) bool) bool {
+	return slices.ContainsFunc(a.Keys, func(k AccountKey) bool { return key(k.SPKI) })
 }
 
 // proof is the account's proof of a kind.
@@ -256,4 +262,23 @@ func (a *Accounts) Suffices(id string, proofs []policy.Proof, certificate string
 		ok = certified
 	}
 	return ok && !signed && !asserted && !certified, ok
+}
+
+// LoginKey is the key that proofs log an account in with, for Families.Begin:
+// the one that an assertion was signed with, else a request, else the one that
+// was shown. It is zero, which begins nothing, if no proof is of that account.
+func LoginKey(id string, proofs []policy.Proof) [32]byte {
+	var public, signed, asserted [32]byte
+	for i := range proofs {
+		switch p := &proofs[i]; {
+		case p.Account != id:
+		case p.Kind == policy.KindPublicKey:
+			public = p.Key
+		case p.Kind == policy.KindSignature && p.ID == clientAssertionID(id):
+			asserted = p.Key
+		case p.Kind == policy.KindSignature:
+			signed = p.Key
+		}
+	}
+	return cmp.Or(asserted, signed, public)
 }

@@ -26,6 +26,15 @@ var rsaKeys = sync.OnceValue(func() (keys [3]*rsa.PrivateKey) {
 	return keys
 })
 
+// spki is the fingerprint of one of the rsaKeys.
+func spki(key int) policy.Fingerprint {
+	der, err := x509.MarshalPKIXPublicKey(&rsaKeys()[key].PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	return sha256.Sum256(der)
+}
+
 func accountKey(t testing.TB, key *rsa.PublicKey) credential.AccountKey {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key)
@@ -155,6 +164,7 @@ func TestPublicKeyProvesItsAccountWeakly(t *testing.T) {
 		proof, err := a.ProvePublicKey("acc-1", accountKey(t, &keys[i].PublicKey).SPKI)
 		if err != nil || proof != (policy.Proof{
 			Kind: policy.KindPublicKey, Partner: "pg", Account: "acc-1", Environment: "test", Weak: true, ID: "public_key:acc-1",
+			Key: spki(i),
 		}) {
 			t.Errorf("%+v, %v", proof, err)
 		}
@@ -238,5 +248,29 @@ func TestWhatSuffices(t *testing.T) {
 				t.Errorf("%s with %s suffices for nobody", login, s.name)
 			}
 		}
+	}
+}
+
+// TestLoginKeyIsOfTheStrongestProof: in whichever order they were shown, and of
+// that account alone.
+func TestLoginKeyIsOfTheStrongestProof(t *testing.T) {
+	public := policy.Proof{Kind: policy.KindPublicKey, Account: "acc-1", ID: "public_key:acc-1", Key: [32]byte{1}}
+	signature := policy.Proof{Kind: policy.KindSignature, Account: "acc-1", ID: "signature:acc-1", Key: [32]byte{2}}
+	assertion := policy.Proof{Kind: policy.KindSignature, Account: "acc-1", ID: "private_key_jwt:acc-1", Key: [32]byte{3}}
+	session := policy.Proof{Kind: policy.KindJWT, Account: "acc-1", Key: [32]byte{4}}
+	other := policy.Proof{Kind: policy.KindSignature, Account: "acc-2", ID: "private_key_jwt:acc-2", Key: [32]byte{5}}
+	certificate := policy.Proof{Kind: policy.KindCertificate, Partner: "pg", Certificate: [32]byte{6}}
+	for want, proofs := range map[byte][]policy.Proof{
+		0: {session, other, certificate}, 1: {certificate, public, other}, 2: {public, signature, session}, 3: {public, assertion, signature},
+	} {
+		for range 2 {
+			if got := credential.LoginKey("acc-1", proofs); got != [32]byte{want} {
+				t.Errorf("%x, want %d first", got, want)
+			}
+			slices.Reverse(proofs)
+		}
+	}
+	if got := credential.LoginKey("acc-1", nil); got != [32]byte{} {
+		t.Errorf("of nothing: %x", got)
 	}
 }

@@ -100,7 +100,7 @@ func (a *ClientAssertions) Prove(ctx context.Context, c policy.Credential) (poli
 		return policy.Proof{}, refuse(policy.KindSignature, policy.RefusedMalformed, "")
 	}
 	account, known := a.config.Accounts.orDecoy(claims.Issuer)
-	good := account.signed(func(key *rsa.PublicKey) error {
+	spki, good := account.signed(func(key *rsa.PublicKey) error {
 		_, err := signed.Verify(key)
 		return err
 	})
@@ -117,7 +117,9 @@ func (a *ClientAssertions) Prove(ctx context.Context, c policy.Credential) (poli
 	if err := a.once(ctx, &claims, now); err != nil {
 		return policy.Proof{}, err
 	}
-	return account.proof(policy.KindSignature, clientAssertionID(account.ID)), nil
+	proof := account.proof(policy.KindSignature, clientAssertionID(account.ID))
+	proof.Key = spki
+	return proof, nil
 }
 
 // parseClientAssertion reads an assertion, without looking whether the signature is

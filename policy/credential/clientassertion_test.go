@@ -77,7 +77,7 @@ func TestClientAssertionIsProvenOnce(t *testing.T) {
 			presented := assertionOf(t, 0, algorithm, claims(t, at, others))
 			proof, err := a.Prove(t.Context(), presented)
 			if err != nil || proof != (policy.Proof{
-				Kind: policy.KindSignature, Partner: "pg", Account: "acc-1", Environment: "test", ID: "private_key_jwt:acc-1",
+				Kind: policy.KindSignature, Partner: "pg", Account: "acc-1", Environment: "test", ID: "private_key_jwt:acc-1", Key: spki(0),
 			}) {
 				t.Errorf("%s: %+v, %v", name, proof, err)
 			}
@@ -262,10 +262,11 @@ func TestClientAssertionKeysRotate(t *testing.T) {
 	}
 	for key := range 2 {
 		presented := assertionOf(t, key, "PS256", claims(t, at, map[string]any{"jti": fmt.Sprint(key)}))
-		if _, err := with(old).Prove(t.Context(), presented); err != nil {
-			t.Fatal(err)
+		proof, err := with(old).Prove(t.Context(), presented)
+		if err != nil || proof.Key != spki(key) {
+			t.Fatalf("%+v, %v", proof, err)
 		}
-		proof, err := with(now, old).Prove(t.Context(), presented)
+		proof, err = with(now, old).Prove(t.Context(), presented)
 		refused(t, proof, err, policy.KindSignature, policy.RefusedSpent)
 	}
 	presented := assertionOf(t, 0, "PS256", claims(t, at, nil))

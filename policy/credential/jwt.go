@@ -193,7 +193,8 @@ type JWTsConfig struct {
 
 // JWTs proves service accounts by access tokens of ours (RFC 7519), which are
 // good while the login that they came of is: revoking its family ends them at
-// once, on all instances.
+// once, on all instances, and so does taking the key that began it from the
+// account.
 type JWTs struct {
 	config JWTsConfig
 	issuer *jwtIssuer
@@ -242,7 +243,7 @@ func (j *JWTs) Mint(s Session) (text string, expires time.Time, err error) {
 //
 // Refused as "malformed", "unknown" (the key, or an account that is gone),
 // "signature", "bound", "expired", "environment", or "login" where the login is
-// over. Failures of the store pass through.
+// over, or its key is not the account's any more. Failures of the store pass through.
 func (j *JWTs) Prove(ctx context.Context, c policy.Credential) (policy.Proof, error) {
 	claims, err := j.issuer.verify(c)
 	if err != nil {
@@ -257,7 +258,7 @@ func (j *JWTs) Prove(ctx context.Context, c policy.Credential) (policy.Proof, er
 	}
 	proof, err := j.config.Families.prove(ctx, policy.KindJWT, Session{
 		account: claims.Subject, environment: j.config.Environment,
-		weak: claims.Assurance == jwtLowACR, family: [familyBytes]byte(family),
+		weak: claims.Assurance == jwtLowACR, family: familyID(family),
 	})
 	if err != nil {
 		return policy.Proof{}, err

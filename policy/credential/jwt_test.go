@@ -62,7 +62,7 @@ func TestAccessTokenProvesItsAccount(t *testing.T) {
 		t.Run(key.algorithm, func(t *testing.T) {
 			j := jwts(t, f, at, key)
 			for _, weak := range []bool{true, false} {
-				_, session, err := f.Begin(t.Context(), "acc-1", weak)
+				_, session, err := f.Begin(t.Context(), "acc-1", weak, spki(0))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -77,7 +77,7 @@ func TestAccessTokenProvesItsAccount(t *testing.T) {
 				if weak {
 					acr = `,"acr":"low"`
 				}
-				want := fmt.Sprintf(`^{"iss":"https://pg\.example","aud":"pg","sub":"acc-1","exp":%d,"iat":%d,"jti":"[\w-]{22}","sid":"[\w-]{22}"%s}$`,
+				want := fmt.Sprintf(`^{"iss":"https://pg\.example","aud":"pg","sub":"acc-1","exp":%d,"iat":%d,"jti":"[\w-]{22}","sid":"[\w-]{38}"%s}$`,
 					expires.Unix(), at.now().Unix(), acr)
 				if got := part(t, text, 1); !regexp.MustCompile(want).MatchString(got) {
 					t.Errorf("the claims are %s", got)
@@ -356,9 +356,9 @@ func TestClaimsThatAreNotOurs(t *testing.T) {
 		"a scope":                  {`"sub"`, `"scope":"x","sub"`, policy.RefusedBound},
 		"no login":                 {sid, `"sid":""`, policy.RefusedBound},
 		"short login":              {sid, `"sid":"AAAA"`, policy.RefusedMalformed},
-		"stray bits":               {sid, `"sid":"AAAAAAAAAAAAAAAAAAAAAB"`, policy.RefusedMalformed},
-		"line break":               {sid, `"sid":"AAAAAAAAAAAAAAAAAAAAA\n"`, policy.RefusedMalformed},
-		"another login":            {sid, `"sid":"AAAAAAAAAAAAAAAAAAAAAA"`, policy.RefusedLogin},
+		"stray bits":               {sid, `"sid":"` + strings.Repeat("A", 37) + `B"`, policy.RefusedMalformed},
+		"line break":               {sid, `"sid":"` + strings.Repeat("A", 37) + `\n"`, policy.RefusedMalformed},
+		"another login":            {sid, `"sid":"` + strings.Repeat("A", 38) + `"`, policy.RefusedLogin},
 		"another account":          {`"acc-1"`, `"acc-2"`, policy.RefusedUnknown},
 		"another assurance":        {`"low"`, `"high"`, policy.RefusedMalformed},
 	} {

@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,8 +14,8 @@ import (
 )
 
 // A refresh token is 51 bytes in base64url without padding, 68 characters: the
-// tag of the digest key that its digest is made with, its family, and 256 random
-// bits. The store has, under the digest of face and token, the session that it
+// tag of the digest key that its digest is made with, its family, and 160 random
+// bits (RFC 6749 section 10.10 asks for no more). The store has, under the digest of face and token, the session that it
 // stands for, sealed with that digest as associated data.
 //
 // A family is one login: all tokens that came of it, one after the other. It
@@ -22,8 +23,7 @@ import (
 // the login. Refreshing touches the record not at all, so no refresh can bring
 // back what is revoked at the same moment.
 const (
-	familyBytes        = 16
-	refreshSecretBytes = 32
+	refreshSecretBytes = 20
 	refreshBytes       = tokenTagBytes + familyBytes + refreshSecretBytes
 	refreshText        = 68
 )
@@ -35,6 +35,39 @@ const (
 	// digest keys overlap for as long when they rotate.
 	FamilyTTL = 90 * 24 * time.Hour
 )
+
+// A family's id is 128 random bits, and 96 of the digest of them and of the
+// account's key that it began with: the id is in every token of the family and
+// names its live record, so that each of them says which key that was, and
+// nobody can say of an old one that it was another. The random bits are in the
+// digest so that no two ids of one key have anything in common, and so that no
+// token has a part of a fingerprint, which is what LoginPublicKey asks for.
+const (
+	familySaltBytes = 16
+	familyKeyBytes  = 12
+	familyBytes     = familySaltBytes + familyKeyBytes
+)
+
+// familyID is the id of a family.
+type familyID [familyBytes]byte
+
+func newFamilyID(key policy.Fingerprint) (id familyID) {
+	_, _ = rand.Read(id[:familySaltBytes]) // never fails: crypto/rand
+	copy(id[familySaltBytes:], id.boundTo(key))
+	return id
+}
+
+// began reports whether the family began with a key.
+func (id *familyID) began(key policy.Fingerprint) bool {
+	return string(id[familySaltBytes:]) == string(id.boundTo(key))
+}
+
+func (id *familyID) boundTo(key policy.Fingerprint) []byte {
+	message := make([]byte, 0, len(familyKeyLabel)+familySaltBytes+len(key))
+	message = append(append(message, familyKeyLabel...), id[:familySaltBytes]...)
+	digest := sha256.Sum256(append(message, key[:]...))
+	return digest[:familyKeyBytes]
+}
 
 // Kinds of what is stored.
 const (
@@ -48,6 +81,7 @@ const (
 	sessionLabel      = "cardstile refresh session v1"
 	familyLabel       = "cardstile family v1"
 	familyRecordLabel = "cardstile family record v1"
+	familyKeyLabel    = "cardstile family key v1"
 )
 
 // Session is a login of a service account: what a refresh token stands for and
@@ -56,7 +90,7 @@ type Session struct {
 	account     string
 	environment string
 	weak        bool // by a public key alone
-	family      [familyBytes]byte
+	family      familyID
 }
 
 // Account is the id of the account that is logged in, or "".
@@ -71,7 +105,7 @@ type FamiliesConfig struct {
 
 	Records  store.Records // where live records live
 	Lives    []policy.MAC  // keyed digests, label "family", the primary first
-	Accounts AccountSource // asked each time: an account that is gone has no sessions
+	Accounts AccountSource // asked each time: an account or a key that is gone has no sessions
 
 	Now func() time.Time // time.Now by default
 }
@@ -104,16 +138,20 @@ func NewFamilies(config FamiliesConfig) (*Families, error) {
 }
 
 // Begin begins a family for an account that has proven itself, weakly or not,
-// and mints its first refresh token. It is an error if there is no such
-// account. Errors of the store pass through; what is stored by then nobody can
-// use.
-func (f *Families) Begin(ctx context.Context, account string, weak bool) (token string, s Session, err error) {
+// with a key of its own, as LoginKey says, and mints its first refresh token.
+// The family is good while the account has that key. It is an error if there is
+// no such account, or it has no such key: no login is without one, not even by
+// LoginCertificate. Errors of the store pass through; what is stored by then
+// nobody can use.
+func (f *Families) Begin(ctx context.Context, account string, weak bool, key [32]byte) (token string, s Session, err error) {
 	a, ok := f.config.Accounts.Account(account)
-	if !ok {
+	switch {
+	case !ok:
 		return "", Session{}, errors.New("begin family: no such account")
+	case !a.has(func(spki policy.Fingerprint) bool { return spki == key }):
+		return "", Session{}, errors.New("begin family: the account has no such key")
 	}
-	s = Session{account: a.ID, environment: a.Environment, weak: weak}
-	_, _ = rand.Read(s.family[:]) // never fails: crypto/rand
+	s = Session{account: a.ID, environment: a.Environment, weak: weak, family: newFamilyID(key)}
 	if err := f.lives.begin(ctx, string(s.family[:]), FamilyTTL); err != nil {
 		return "", Session{}, fmt.Errorf("begin family: %w", err)
 	}
@@ -163,7 +201,8 @@ func (f *Families) mint(ctx context.Context, s Session) (token string, err error
 // Nothing else ends one, a fenced token [9] and an expired one among the rest.
 //
 // Refused as "malformed", "unknown" (an account that is gone too), "spent",
-// "expired", "fenced", "environment", or "login" where the family is over.
+// "expired", "fenced", "environment", or "login" where the family is over, or
+// the key that it began with is not the account's any more.
 // Failures of the store pass through; where the family could not be ended, the
 // same token ends it when it comes again.
 func (f *Families) Redeem(ctx context.Context, c policy.Credential, a store.Attempt) (policy.Proof, Session, error) {
@@ -218,7 +257,7 @@ func (f *Families) Revoke(ctx context.Context, c policy.Credential) error {
 	return f.end(ctx, token.family)
 }
 
-func (f *Families) end(ctx context.Context, family [familyBytes]byte) error {
+func (f *Families) end(ctx context.Context, family familyID) error {
 	if err := f.lives.end(ctx, string(family[:])); err != nil {
 		return fmt.Errorf("end family: %w", err)
 	}
@@ -226,7 +265,8 @@ func (f *Families) end(ctx context.Context, family [familyBytes]byte) error {
 }
 
 // prove proves the account of a session that has not been ended, at this
-// moment. Refused, as the kind of what was presented, as "unknown",
+// moment. An account, or a key, that comes back brings with it what is left of
+// its sessions. Refused, as the kind of what was presented, as "unknown",
 // "environment" or "login".
 func (f *Families) prove(ctx context.Context, kind policy.Kind, s Session) (policy.Proof, error) {
 	account, ok := f.config.Accounts.Account(s.account)
@@ -237,6 +277,8 @@ func (f *Families) prove(ctx context.Context, kind policy.Kind, s Session) (poli
 		return policy.Proof{}, refuse(kind, policy.RefusedEnvironment, "the account's")
 	case s.weak && account.Login != LoginPublicKey:
 		return policy.Proof{}, refuse(kind, policy.RefusedLogin, "the account asks for more than a public key now")
+	case !account.has(s.family.began):
+		return policy.Proof{}, refuse(kind, policy.RefusedLogin, "the account has not the key any more that the login began with")
 	}
 	if err := f.lives.check(ctx, kind, string(s.family[:])); err != nil {
 		return policy.Proof{}, err
@@ -249,7 +291,7 @@ func (f *Families) prove(ctx context.Context, kind policy.Kind, s Session) (poli
 // refreshToken is a refresh token that was taken apart.
 type refreshToken struct {
 	digest store.Digest
-	family [familyBytes]byte // true if the store knows the digest, which covers it
+	family familyID // true if the store knows the digest, which covers it
 }
 
 // parse takes a refresh token apart. Each has one text: no padding, no line
@@ -268,7 +310,7 @@ func (f *Families) parse(c policy.Credential) (refreshToken, error) {
 	if !ok {
 		return refreshToken{}, refuse(policy.KindRefresh, policy.RefusedUnknown, "no digest key has its tag")
 	}
-	return refreshToken{f.digest(mac, &raw), [familyBytes]byte(raw[tokenTagBytes:])}, nil
+	return refreshToken{f.digest(mac, &raw), familyID(raw[tokenTagBytes:])}, nil
 }
 
 // digest is where a token's session is kept: another place at each face.

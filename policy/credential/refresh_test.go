@@ -3,9 +3,11 @@ package credential_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -61,7 +63,7 @@ func refresh(text string) policy.Credential { return policy.NewCredential(policy
 
 func begin(t testing.TB, f *credential.Families) (policy.Credential, credential.Session) {
 	t.Helper()
-	text, session, err := f.Begin(t.Context(), "acc-1", true)
+	text, session, err := f.Begin(t.Context(), "acc-1", true, spki(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +99,7 @@ func TestRefreshTokensRotate(t *testing.T) {
 	at := newClock()
 	f := families(t, memory(t, at), at, nil)
 	for _, weak := range []bool{true, false} {
-		text, began, err := f.Begin(t.Context(), "acc-1", weak)
+		text, began, err := f.Begin(t.Context(), "acc-1", weak, spki(0))
 		if err != nil || !regexp.MustCompile(`^[A-Za-z0-9_-]{68}$`).MatchString(text) || began.Account() != "acc-1" {
 			t.Fatalf("%q, %+v, %v", text, began, err)
 		}
@@ -300,7 +302,7 @@ func TestAccountIsLookedUpEachTime(t *testing.T) {
 	} {
 		d.Store(accounts(t, account(t)))
 		c, _ := begin(t, f)
-		strong, _, err := f.Begin(t.Context(), "acc-1", false)
+		strong, _, err := f.Begin(t.Context(), "acc-1", false, spki(0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -321,8 +323,190 @@ func TestAccountIsLookedUpEachTime(t *testing.T) {
 	if proof, _, err := f.Redeem(t.Context(), c, store.Attempt{1}); err != nil || proof.Partner != "other" {
 		t.Errorf("%+v, %v; want the partner that the account has now", proof, err)
 	}
-	if text, session, err := f.Begin(t.Context(), "acc-3", false); err == nil || text != "" || session != (credential.Session{}) {
+	if text, session, err := f.Begin(t.Context(), "acc-3", false, spki(0)); err == nil || text != "" || session != (credential.Session{}) {
 		t.Errorf("nobody logs in: %q, %+v, %v", text, session, err)
+	}
+}
+
+// withKeys is the account acc-1 with some of the rsaKeys.
+func withKeys(t testing.TB, keys ...int) credential.Account {
+	t.Helper()
+	a := account(t)
+	a.Keys = nil
+	for _, key := range keys {
+		a.Keys = append(a.Keys, accountKey(t, &rsaKeys()[key].PublicKey))
+	}
+	return a
+}
+
+// login is what a client has of a login with one of the rsaKeys.
+type login struct {
+	refresh policy.Credential
+	access  string
+	session credential.Session
+}
+
+func logIn(t testing.TB, f *credential.Families, j *credential.JWTs, weak bool, key int) login {
+	t.Helper()
+	text, session, err := f.Begin(t.Context(), "acc-1", weak, spki(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return login{refresh(text), access(t, j, session), session}
+}
+
+// TestRemovedKeyEndsItsLogins: at once, whatever was minted of them, and nothing
+// of the other key's.
+func TestRemovedKeyEndsItsLogins(t *testing.T) {
+	at := newClock()
+	d := newDirectory(t, withKeys(t, 0, 1))
+	f := families(t, memory(t, at), at, func(c *credential.FamiliesConfig) { c.Accounts = d })
+	j := jwts(t, f, at, hs256("k"))
+	for _, weak := range []bool{true, false} {
+		d.Store(accounts(t, withKeys(t, 0, 1)))
+		bad, good := logIn(t, f, j, weak, 0), logIn(t, f, j, weak, 1)
+		bad.refresh, good.refresh = next(t, f, bad.refresh, 1), next(t, f, good.refresh, 1)
+		for _, l := range []login{bad, good} {
+			proof, err := j.Prove(t.Context(), jwt(l.access))
+			if err != nil || proof.Key != [32]byte{} {
+				t.Fatalf("%+v, %v", proof, err)
+			}
+		}
+
+		// Another account that still has the key counts for nothing.
+		other := withKeys(t, 0)
+		other.ID = "acc-2"
+		d.Store(accounts(t, withKeys(t, 1), other))
+		notProven(t, j, bad.access, policy.RefusedLogin)
+		notProven(t, j, access(t, j, bad.session), policy.RefusedLogin)
+		notRedeemed(t, f, bad.refresh, 1, policy.RefusedLogin)
+		rotated, err := f.Rotate(t.Context(), bad.session)
+		if err != nil {
+			t.Fatal(err)
+		}
+		notRedeemed(t, f, refresh(rotated), 1, policy.RefusedLogin)
+		if _, err := j.Prove(t.Context(), jwt(good.access)); err != nil {
+			t.Errorf("the other key's login: %v", err)
+		}
+		next(t, f, next(t, f, good.refresh, 1), 1)
+	}
+}
+
+// TestLoginsLastWhileKeysRotate: each as long as its own key is there, wherever
+// in the list it stands.
+func TestLoginsLastWhileKeysRotate(t *testing.T) {
+	at := newClock()
+	d := newDirectory(t, withKeys(t, 0))
+	f := families(t, memory(t, at), at, func(c *credential.FamiliesConfig) { c.Accounts = d })
+	j := jwts(t, f, at, hs256("k"))
+	old := logIn(t, f, j, false, 0)
+	var now login
+	for i, keys := range [][]int{{0, 1}, {1, 0}, {2, 1, 0}, {1}, {1, 2}} {
+		d.Store(accounts(t, withKeys(t, keys...)))
+		if i == 0 {
+			now = logIn(t, f, j, false, 1)
+		}
+		_, err := j.Prove(t.Context(), jwt(old.access))
+		if kept := slices.Contains(keys, 0); (err == nil) != kept {
+			t.Errorf("keys %d: %v", keys, err)
+		} else if kept {
+			old.refresh = next(t, f, old.refresh, 1)
+		}
+		if _, err := j.Prove(t.Context(), jwt(now.access)); err != nil {
+			t.Errorf("keys %d: the new one's login: %v", keys, err)
+		}
+		now.refresh = next(t, f, now.refresh, 1)
+	}
+	notRedeemed(t, f, old.refresh, 1, policy.RefusedLogin)
+	// What a removed key has begun can still be revoked, and then the key brings nothing back.
+	if err := f.Revoke(t.Context(), old.refresh); err != nil {
+		t.Fatal(err)
+	}
+	d.Store(accounts(t, withKeys(t, 0, 1)))
+	notProven(t, j, old.access, policy.RefusedLogin)
+}
+
+// TestTokenCannotBeSaidToBeOfAnotherKey: whoever has the tokens of a removed key
+// and knows the public key that is left can compute what a login of that one
+// would be named, and it is of no use.
+func TestTokenCannotBeSaidToBeOfAnotherKey(t *testing.T) {
+	at := newClock()
+	d := newDirectory(t, withKeys(t, 0, 1))
+	f := families(t, memory(t, at), at, func(c *credential.FamiliesConfig) { c.Accounts = d })
+	key := hs256("k")
+	j := jwts(t, f, at, key)
+	l := logIn(t, f, j, true, 0)
+	raw, err := base64.RawURLEncoding.DecodeString(l.refresh.Value())
+	if err != nil {
+		t.Fatal(err)
+	}
+	boundTo := func(key int) []byte { // the family of those 16 random bytes, had it begun with that key
+		fingerprint := spki(key)
+		digest := sha256.Sum256(slices.Concat([]byte("cardstile family key v1"), raw[3:19], fingerprint[:]))
+		return slices.Concat(raw[3:19], digest[:12])
+	}
+	if !bytes.Equal(raw[3:31], boundTo(0)) {
+		t.Fatalf("the family is %x, want %x", raw[3:31], boundTo(0))
+	}
+	for _, keys := range [][]int{{0, 1}, {1}} {
+		d.Store(accounts(t, withKeys(t, keys...)))
+		moved := slices.Concat(raw[:3], boundTo(1), raw[31:])
+		notRedeemed(t, f, refresh(base64.RawURLEncoding.EncodeToString(moved)), 1, policy.RefusedUnknown)
+		header, payload := part(t, l.access, 0), part(t, l.access, 1)
+		sid, other := base64.RawURLEncoding.EncodeToString(raw[3:31]), base64.RawURLEncoding.EncodeToString(boundTo(1))
+		payload = strings.Replace(payload, sid, other, 1)
+		if !strings.Contains(payload, other) {
+			t.Fatalf("no sid %s in %s", sid, payload)
+		}
+		imposter := key
+		imposter.secret = []byte("a guess")
+		notProven(t, j, forge(t, imposter, header, payload), policy.RefusedSignature)
+		notProven(t, j, forge(t, key, header, payload), policy.RefusedLogin) // not even if we had signed it: no such login is live
+	}
+}
+
+// TestLoginsOfOneKeyHaveNothingInCommon: no token says more of its key than
+// whether it is the one that somebody knows already.
+func TestLoginsOfOneKeyHaveNothingInCommon(t *testing.T) {
+	at := newClock()
+	f := families(t, newTampered(), at, nil)
+	fingerprint := spki(0)
+	seen := map[string]bool{}
+	for range 64 {
+		c, _ := begin(t, f)
+		raw, err := base64.RawURLEncoding.DecodeString(c.Value())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range len(raw) - 5 {
+			if bytes.Contains(fingerprint[:], raw[i:i+6]) {
+				t.Fatal("a token has a part of the fingerprint")
+			}
+		}
+		if seen[string(raw[3:19])] || seen[string(raw[19:31])] {
+			t.Fatal("two logins have a part of their names in common")
+		}
+		seen[string(raw[3:19])], seen[string(raw[19:31])] = true, true
+	}
+}
+
+// TestNobodyLogsInWithoutAKey of the account, and nothing is stored then.
+func TestNobodyLogsInWithoutAKey(t *testing.T) {
+	at, s := newClock(), newTampered()
+	other := withKeys(t, 2)
+	other.ID = "acc-2"
+	d := newDirectory(t, withKeys(t, 0), other)
+	f := families(t, s, at, func(c *credential.FamiliesConfig) { c.Accounts = d })
+	near := spki(0)
+	near[31] ^= 1
+	for name, key := range map[string][32]byte{"none": {}, "another's": spki(2), "an unknown one": spki(1), "nearly": near} {
+		text, session, err := f.Begin(t.Context(), "acc-1", false, key)
+		if err == nil || text != "" || session != (credential.Session{}) {
+			t.Errorf("%s: %q, %+v, %v", name, text, session, err)
+		}
+	}
+	if len(s.values) != 0 {
+		t.Errorf("%d values are stored", len(s.values))
 	}
 }
 
@@ -359,7 +543,7 @@ func TestFamiliesWithoutStore(t *testing.T) {
 		t.Errorf("a token of no session: %q, %v", text, err)
 	}
 	s.err = errDown
-	text, began, err := f.Begin(t.Context(), "acc-1", false)
+	text, began, err := f.Begin(t.Context(), "acc-1", false, spki(0))
 	unavailable(t, policy.Proof{}, err)
 	if text != "" || began != (credential.Session{}) {
 		t.Errorf("beside a failure: %q, %+v", text, began)
@@ -385,7 +569,7 @@ func TestSealedSessionCannotBeChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range [][]byte{[]byte("acc-1"), raw[3:19], raw[19:]} {
+	for _, part := range [][]byte{[]byte("acc-1"), raw[3:31], raw[31:]} {
 		if bytes.Contains(digest[:], part) || bytes.Contains(sealed, part) {
 			t.Fatal("the store has it in clear")
 		}

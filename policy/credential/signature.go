@@ -33,28 +33,30 @@ func (a *Accounts) ProveSignature(id string, digest [sha256.Size]byte, c policy.
 	hashed := sha256.Sum256(text)
 	options := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto, Hash: crypto.SHA256}
 	account, known := a.orDecoy(id)
-	good := account.signed(func(key *rsa.PublicKey) error {
+	spki, good := account.signed(func(key *rsa.PublicKey) error {
 		return rsa.VerifyPSS(key, crypto.SHA256, hashed[:], signature, options)
 	})
 	if !known || !good {
 		return policy.Proof{}, refuse(policy.KindSignature, policy.RefusedSignature, "")
 	}
-	return account.proof(policy.KindSignature, idOf(policy.KindSignature, id)), nil
+	proof := account.proof(policy.KindSignature, idOf(policy.KindSignature, id))
+	proof.Key = spki
+	return proof, nil
 }
 
-// signed reports whether something verifies with one of the account's keys. All
-// are tried, so that the time does not tell which. No account has signed nothing.
-func (a *Account) signed(verify func(*rsa.PublicKey) error) bool {
+// signed returns which of the account's keys something verifies with, if one of
+// them. All are tried, so that the time does not tell which. No account has
+// signed nothing.
+func (a *Account) signed(verify func(*rsa.PublicKey) error) (spki policy.Fingerprint, good bool) {
 	if a == nil {
-		return false
+		return policy.Fingerprint{}, false
 	}
-	good := false
 	for _, key := range a.Keys {
 		if verify(key.Public) == nil {
-			good = true
+			spki, good = key.SPKI, true
 		}
 	}
-	return good
+	return spki, good
 }
 
 // parseSignature decodes a signature's text.

@@ -84,7 +84,7 @@ func TestSignatureVectors(t *testing.T) {
 		} {
 			proof, err := a.ProveSignature("acc-1", digest, signature(text))
 			if err != nil || proof != (policy.Proof{
-				Kind: policy.KindSignature, Partner: "pg", Account: "acc-1", Environment: "test", ID: "signature:acc-1",
+				Kind: policy.KindSignature, Partner: "pg", Account: "acc-1", Environment: "test", ID: "signature:acc-1", Key: one.Keys[1].SPKI,
 			}) {
 				t.Errorf("%s, %s: %+v, %v", name, how, proof, err)
 			}
