@@ -68,6 +68,9 @@ func (b *builder) account(at string, p *PartnerConfig, c *AccountConfig) {
 			b.problem(at+".issuers."+name, "no issuer has this name (known: %s)", known(b.config.Issuers))
 		}
 	}
+	if a.Login == credential.LoginSignature {
+		b.notice("%s: login: signature: whoever captured a signed login can repeat it; private_key_jwt leaves nothing to repeat", at)
+	}
 	if a.Login == credential.LoginPublicKey {
 		b.notice("%s: login: public_key: whoever has seen the account's public key can log in; its sessions are of low assurance", at)
 	}

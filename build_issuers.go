@@ -32,6 +32,7 @@ func (b *builder) loadIssuers() {
 		config := gateway.IssuerConfig{
 			Name: name, Kind: kind, Timeout: c.Timeout, Concurrent: c.Concurrent, MaxBytes: b.config.Limits.AnswerBytes,
 			PartnerCredentials: b.partnerCredentials(name), AccountCredentials: b.accountCredentials(name),
+			Shared: c.SharedCredential,
 		}
 		config.URL, config.TLS = b.issuerURL(at, c, environment)
 		config.Credential, _ = b.secret(at+".api_key_file", c.APIKeyFile)
@@ -162,7 +163,7 @@ func (b *builder) issuerKey(at string, c IssuerConfig, kind issuer.Kind) *vault.
 func (b *builder) checkSharing() {
 	for _, name := range slices.Sorted(maps.Keys(b.config.Issuers)) {
 		if b.config.Issuers[name].SharedCredential {
-			b.notice("issuers.%s: shared_credential: several partners act under one API key", name)
+			b.notice("issuers.%s: shared_credential: several partners, or service accounts, may act under one API key", name)
 			continue
 		}
 		var sharing []string
@@ -173,12 +174,33 @@ func (b *builder) checkSharing() {
 			if _, own := p.Issuers[name]; !own && b.reaches(p, name) {
 				sharing = append(sharing, p.ID)
 			}
+			b.checkAccounts(p, name)
 		}
 		if len(sharing) > 1 {
 			b.problem("issuers."+name, "partners %s would share one API key: give each its own (partners[].issuers.%s.api_key_file), or say shared_credential: true",
 				strings.Join(sharing, ", "), name)
 		}
 	}
+}
+
+// checkAccounts refuses several service accounts behind one credential: to the issuer they are one, so that each could call for
+// what is another's [3].
+func (b *builder) checkAccounts(p PartnerConfig, issuerName string) {
+	var sharing []string
+	for _, a := range p.Accounts {
+		if _, own := a.Issuers[issuerName]; !own && b.forwardsTo(issuerName) && !slices.Contains(sharing, a.ID) {
+			sharing = append(sharing, a.ID)
+		}
+	}
+	if len(sharing) > 1 {
+		b.problem("issuers."+issuerName, "accounts %s of partner %s would share one API key: give each its own (partners[].accounts[].issuers.%s.api_key_file), or say shared_credential: true",
+			strings.Join(sharing, ", "), p.ID, issuerName)
+	}
+}
+
+// forwardsTo reports whether a route forwards calls to an issuer.
+func (b *builder) forwardsTo(issuerName string) bool {
+	return slices.ContainsFunc(b.config.Routes, func(r RouteConfig) bool { return r.Issuer == issuerName && len(r.Forward) > 0 })
 }
 
 // reaches reports whether a partner can come to an issuer by some route.

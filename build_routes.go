@@ -236,6 +236,9 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 	if c.ChainID < 0 {
 		b.problem(at+".chain_id", "want a chain's number (EIP-155)")
 	}
+	if c.WrongProof == "keep" {
+		b.notice("%s: wrong_proof: keep: a wrong secret leaves its ephemeral key as it is, to be guessed again", at)
+	}
 	if c.WrongProof != "" && c.WrongProof != "burn" && c.WrongProof != "keep" {
 		b.problem(at+".wrong_proof", "want burn or keep")
 	}

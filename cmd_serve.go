@@ -13,6 +13,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/term"
+
+	"github.com/cardstile/cardstile/gateway"
 )
 
 func cmdServe() *cobra.Command {
@@ -44,6 +46,7 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 	if err != nil {
 		return err
 	}
+	gateway.WithholdStandardLog(log)
 	defer log.Sync() //nolint:errcheck // standard error has nothing to sync
 	p, err := newProcess(b, log)
 	if err != nil {

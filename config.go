@@ -430,6 +430,14 @@ type LimitsConfig struct {
 	// before anything is spent. Default: none.
 	Credential policy.Rate `yaml:"credential"`
 
+	// Anonymous is the rate of exchanges that show no credential and that a policy permits (a login's challenge), for each
+	// address (of IPv6, each /64), on all instances. Default `120/m`.
+	Anonymous policy.Rate `yaml:"anonymous"`
+
+	// Login is the rate at which each service account, or user, logs in. Two records are kept of a service account's login for
+	// up to 90 days. Default `300/m`.
+	Login policy.Rate `yaml:"login"`
+
 	// PINReveal is the rate at which the PIN of one card is shown. Default `120/h`.
 	PINReveal policy.Rate `yaml:"pin_reveal"`
 

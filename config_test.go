@@ -169,6 +169,7 @@ var mistakes = []mistake{
 	{"forward pointer inside another", "fields: {/account_number: account}", "fields: {/account: account, /account/number: account}", nil},
 	{"forward without session unknown", "fields: {/account_number: account}", "fields: {/account_number: account}, without_session: hide", nil},
 	{"forward submits without a body", "{method: GET, path: /wallet}", "{method: GET, path: /wallet, submit: {/a: pan}}", nil},
+	{"accounts that share an API key", "requests: optional}", "requests: optional}\n      - {id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem], login: certificate}", nil},
 	{"partners that share an API key with a service account", "issuers:\n  rain:", "  - {id: other, accounts: [{id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem]}]}\n\nissuers:\n  rain:", nil},
 	{"no policy", "policies: [policies/*.cedar]", "policies: []", nil},
 	{"policy missing", "policies/*.cedar", "policies/*.ceder", nil},

@@ -91,7 +91,7 @@ policies: [policies/*.cedar]
 holders: holders.yaml
 credentials: credentials.json
 
-limits: {partner: 100000/m, credential: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
+limits: {partner: 100000/m, credential: 100000/m, anonymous: 100000/m, login: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
 
 audit: {file: audit.jsonl}
 `
@@ -132,7 +132,7 @@ permit (principal, action == Action::"card.provision", resource)
 when { context.proofs.jwt && context has user };
 
 @id("anybody-may-try-to-log-in")
-permit (principal, action == Action::"challenge.mint", resource is Issuer)
+permit (principal is Anonymous, action == Action::"challenge.mint", resource is Issuer)
 when { context.face == "exa" };
 
 @id("whoever-signed-is-logged-in")

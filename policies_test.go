@@ -50,6 +50,8 @@ func TestDefaultPolicies(t *testing.T) {
 		card   *policy.Holding
 		fields []policy.Field
 		denied string // the rule that forbids, or "default"
+
+		anonymous bool
 	}{
 		{name: "mint with a certificate", op: policy.TokenMint, proofs: []policy.Proof{certificate}},
 		{name: "mint with a key, for a card", op: policy.TokenMint, proofs: []policy.Proof{key}, card: card},
@@ -57,7 +59,8 @@ func TestDefaultPolicies(t *testing.T) {
 		{name: "reveal with a token", op: policy.CardReveal, proofs: []policy.Proof{token}, card: card, fields: []policy.Field{pan, cvc}},
 		{name: "reveal with a key alone", op: policy.CardReveal, proofs: []policy.Proof{key}, card: card, fields: []policy.Field{pan, cvc}, denied: "default"},
 		{name: "freeze with a key", op: policy.CardStatus, proofs: []policy.Proof{key}, card: card},
-		{name: "try to log in", op: policy.ChallengeMint},
+		{name: "try to log in", op: policy.ChallengeMint, anonymous: true},
+		{name: "log in as nobody", op: policy.SessionMint, anonymous: true, denied: "default"},
 		{name: "log in", op: policy.SessionMint, proofs: []policy.Proof{wallet}, user: "u"},
 		{name: "log in with a cookie", op: policy.SessionMint, proofs: []policy.Proof{cookie}, user: "u", denied: "default"},
 		{name: "see one's own card", op: policy.CardReveal, proofs: []policy.Proof{cookie}, user: "u", card: card, fields: []policy.Field{pan}},
@@ -71,12 +74,16 @@ func TestDefaultPolicies(t *testing.T) {
 		{name: "account sees fields", op: policy.ForwardReveal, proofs: []policy.Proof{account(policy.KindJWT, false)}, fields: []policy.Field{number}},
 		{name: "account sees fields, weakly", op: policy.ForwardReveal, proofs: []policy.Proof{account(policy.KindJWT, true)}, fields: []policy.Field{number}, denied: "public-key-sees-no-fields"},
 		{name: "account submits fields, weakly", op: policy.ForwardSubmit, proofs: []policy.Proof{account(policy.KindJWT, true)}, fields: []policy.Field{pan}, denied: "public-key-sees-no-fields"},
-		{name: "account sees fields, weakly, and signs", op: policy.ForwardReveal, fields: []policy.Field{number}, proofs: []policy.Proof{account(policy.KindJWT, true), account(policy.KindSignature, false)}},
+		{name: "account sees fields, weakly, and signs", op: policy.ForwardReveal, fields: []policy.Field{number}, proofs: []policy.Proof{account(policy.KindSignature, false), account(policy.KindJWT, true)}, denied: "public-key-sees-no-fields"},
+		{name: "account that signed to log in sees fields", op: policy.ForwardReveal, fields: []policy.Field{number}, proofs: []policy.Proof{account(policy.KindJWT, false), account(policy.KindSignature, false)}},
 		{name: "forward with nothing", op: policy.Forward, denied: "default"},
 	} {
 		r := policy.Request{
 			Operation: row.op, Fields: row.fields, Partner: partner, User: row.user, Card: row.card, Issuer: "i", Face: "f", Proofs: row.proofs,
 			Environment: "test", Address: netip.MustParseAddr("192.0.2.1"), Time: time.Now(), Exchange: "x",
+		}
+		if row.anonymous {
+			r.Partner = nil
 		}
 		_, err := e.Decide(&r)
 		var denied *policy.Denied

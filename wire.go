@@ -149,7 +149,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	c := gateway.Config{
 		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders, Admin: b.admin,
 		Limits: gateway.Limits{
-			Partner: l.Partner, Card: l.Card, PINReveal: l.PINReveal, PINSet: l.PINSet, Credential: l.Credential, FailedOpens: l.FailedOpens, Unproven: l.Unproven, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
+			Partner: l.Partner, Card: l.Card, PINReveal: l.PINReveal, PINSet: l.PINSet, Credential: l.Credential, Anonymous: l.Anonymous, Login: l.Login, FailedOpens: l.FailedOpens, Unproven: l.Unproven, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
 			AnswerBytes: l.AnswerBytes, Handshake: l.Handshake, Read: l.Read, Write: l.Write, Idle: l.Idle, Exchange: l.Exchange,
 			Connections: l.Connections, Concurrent: l.Concurrent, ConcurrentPerIssuer: l.ConcurrentPerIssuer,
 			ConcurrentPerPartner: l.ConcurrentPerPartner,

@@ -170,7 +170,7 @@ func TestExaLoginsThatFail(t *testing.T) {
 		"another's signature": {func(b exaBegun) call { return b.login(w.address, stranger.sign(b.Message)) }, exaRefused("bad authentication", "bad_signature", "wallet_user"), true},
 		"of another text":     {func(b exaBegun) call { return b.login(w.address, w.sign(b.Message+" ")) }, exaRefused("bad authentication", "bad_signature", "wallet_user"), true},
 		"another user's":      {func(b exaBegun) call { return b.loginWith(string(key.Assert([]byte("x"), origin))) }, exaRefused("no authentication", "challenge_unknown", "challenge_bound"), true},
-		"nobody's":            {func(b exaBegun) call { return b.login(stranger.address, stranger.sign(b.Message)) }, exaRefused("no credential", "credential_unknown", "no_credential"), false},
+		"nobody's":            {func(b exaBegun) call { return b.login(stranger.address, stranger.sign(b.Message)) }, exaRefused("no authentication", "challenge_unknown", "challenge_bound"), true},
 		"not hexadecimal":     {func(b exaBegun) call { return b.login(w.address, "0xzz") }, exaRefused("bad authentication", "bad_request", "signature"), false},
 		"no id":               {func(b exaBegun) call { return b.loginWith(`{"method":"siwe","signature":"0x00"}`) }, exaRefused("bad authentication", "bad_request", "body"), false},
 		"another method":      {func(b exaBegun) call { return b.loginWith(strings.Replace(signed(b).body, "siwe", "webauthn", 1)) }, exaRefused("bad authentication", "bad_request", "id"), false},
@@ -192,6 +192,10 @@ func TestExaLoginsThatFail(t *testing.T) {
 		}
 		h.expect(name+", then rightly", c, signed(begun), after)
 	}
+	// Whoever asks whether somebody is known pays with a challenge for each answer.
+	begun := h.exaChallenge(stranger.address)
+	h.expect("nobody's own", c, begun.login(stranger.address, stranger.sign(begun.Message)), exaRefused("no credential", "credential_unknown", "no_credential"))
+	h.expect("nobody's own, again", c, begun.login(stranger.address, stranger.sign(begun.Message)), exaRefused("no authentication", "challenge_unknown", "challenge_spent"))
 	// Of a passkey.
 	for name, test := range map[string]struct {
 		change func(b exaBegun) call

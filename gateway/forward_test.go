@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/cardstile/cardstile/deploy/sandbox"
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -268,6 +270,37 @@ func TestForwardSubmit(t *testing.T) {
 	}
 }
 
+// TestSubmittedOnce: what is sealed for the issuer is taken once, like a PIN; its caller may repeat the call under the idempotency key
+// that it came with, and the issuer judges [28]. What was captured is good for nobody who has not that key.
+func TestSubmittedOnce(t *testing.T) {
+	onEachStore(t, func(t *testing.T, use func(store.Store) store.Store) {
+		h := newHouse(t, options{routes: wide, store: use})
+		c, s := h.anybody(), h.session()
+		l := h.accountLogin(account)
+		payout := func(header ...string) func() call {
+			v := s.Seal(h.secret("5555555555554444"))
+			x := l.call("POST", "/deals/payout", fmt.Sprintf(`{"amount":10,"recipient":{"account_number":{"data":%q,"iv":%q}}}`, v.Data, v.IV), append(header, "sessionid", s.ID())...)
+			return func() call { return x }
+		}
+		made := posted()
+		made.rule = "call,fields"
+		again := want{status: 400, body: payError(400, "BAD_SESSION", "Invalid sessionid"), results: []string{"refused envelope_replayed"}, outcome: "bad_session", rule: "call,fields"}
+		plain := payout()
+		h.expect("once", c, plain(), made)
+		h.expect("twice", c, plain(), again)
+		h.expect("under a key, then", c, plain().with("Idempotency-Key", "one"), again)
+		keyed := payout("Idempotency-Key", "two")
+		h.expect("under a key", c, keyed(), made)
+		h.expect("under the same key", c, keyed(), made)
+		h.expect("under another key", c, keyed().without("Idempotency-Key").with("Idempotency-Key", "three"), again)
+		h.expect("without a key", c, keyed().without("Idempotency-Key"), again)
+		h.expect("another envelope", c, payout()(), made)
+		if h.payments.Deals(payOwner) != 3 {
+			t.Errorf("%d deals were made, want 3: the repetition is the issuer's to answer", h.payments.Deals(payOwner))
+		}
+	})
+}
+
 // TestForwardFieldsAreDecidedOneByOne: of two declared fields the one that no rule permits is masked in an answer, and refuses a body,
 // whatever else is in it [14].
 func TestForwardFieldsAreDecidedOneByOne(t *testing.T) {
@@ -484,6 +517,32 @@ func TestForwardCredentials(t *testing.T) {
 		}
 	}
 }
+
+// TestSharedCredentials: where accounts are one to the issuer, the same idempotency key of two of them is two keys to it, each the
+// same whenever it comes; where they are not, it gets theirs.
+func TestSharedCredentials(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		h := newHouse(t, options{routes: wide, issuer: func(c *gateway.IssuerConfig) { c.Shared = shared }})
+		c := h.anybody()
+		first, second := h.accountLogin(account), h.accountLogin(weak)
+		sent := func(l login, path string) string {
+			r := c.do(l.call("POST", path, `{"amount":1}`, "Idempotency-Key", "order-1"))
+			if collides := !shared && path != "/deals/payin"; r.status != 200 && !collides {
+				t.Errorf("%d %s", r.status, r.body)
+			}
+			return h.lastSeen().Header.Get("Idempotency-Key")
+		}
+		a, b, again, elsewhere := sent(first, "/deals/payin"), sent(second, "/deals/payin"), sent(first, "/deals/payin"), sent(first, "/deals/payout")
+		if !shared && (a != "order-1" || b != a || again != a) {
+			t.Errorf("the issuer got %s, %s and %s, want order-1", a, b, again)
+		}
+		if shared && (a == b || again != a || a == elsewhere || !uuid4.MatchString(a) || !uuid4.MatchString(b)) {
+			t.Errorf("shared: the issuer got %s, again %s, of another account %s, for another path %s", a, again, b, elsewhere)
+		}
+	}
+}
+
+var uuid4 = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 
 // TestForwardBodies: a body is passed on as it came, whether its length is stated or not; what no JSON reader takes in one way is
 // refused, and nothing is sent.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -140,6 +141,26 @@ func (x *running) idempotencyScope(partner, key string) (scope store.Digest) {
 	}
 	x.st.config.CardDigest.MAC(scope[:0], message)
 	return scope
+}
+
+// issuerKey is the idempotency key that goes to the issuer, the same for each repetition, so that the issuer judges them: the
+// caller's own [28]. Where several act under one credential, and so are one to the issuer, it is made of who they are and their
+// key, since one's key must not answer with another's call; it has the form of a UUID version 4 (RFC 9562 section 5.4), which
+// some issuers want.
+func (x *running) issuerKey(call *exchange.Call, p proven) string {
+	if call.IdempotencyKey == "" || !x.ep.route.Issuer.shared {
+		return call.IdempotencyKey
+	}
+	partner := ""
+	if p.partner != nil {
+		partner = p.partner.ID
+	}
+	scope := x.idempotencyScope(partner+"\x00"+p.account, call.IdempotencyKey)
+	var id [16]byte
+	x.st.config.CardDigest.MAC(scope[:0], append([]byte("idempotency key of the issuer\x00"), scope[:]...))
+	copy(id[:], scope[:])
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
 // bodyDigest is the keyed digest of the raw body.

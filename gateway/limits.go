@@ -26,6 +26,11 @@ type Limits struct {
 	// turned away, and its exchanges are counted rather than recorded.
 	Unproven policy.Rate
 
+	// Anonymous is the rate of exchanges that show no credential and that a policy permits, per address, on all instances.
+	Anonymous policy.Rate
+	// Login is the rate at which each service account or user logs in: what is kept of a login stays for weeks.
+	Login policy.Rate
+
 	HeaderBytes int // of one request, request line included
 	BodyBytes   int // of one request
 	AnswerBytes int // of one issuer's answer
@@ -63,6 +68,8 @@ func (l Limits) WithDefaults() Limits {
 	rate(&l.PINReveal, 120, time.Hour)
 	rate(&l.PINSet, 60, time.Hour)
 	rate(&l.Unproven, 6000, time.Minute)
+	rate(&l.Anonymous, 120, time.Minute)
+	rate(&l.Login, 300, time.Minute)
 	number(&l.HeaderBytes, 16<<10)
 	number(&l.BodyBytes, 64<<10)
 	number(&l.AnswerBytes, 256<<10)

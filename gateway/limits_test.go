@@ -16,6 +16,7 @@ import (
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -232,6 +233,52 @@ func TestUnproven(t *testing.T) {
 	if h.metric("cardstile_limited_total", "limit", "unproven") != 3 {
 		t.Error("not counted")
 	}
+}
+
+// TestAnonymous: whoever shows no credential where a policy wants none is counted by address, on all instances, and is nobody's: what
+// they do is no use of the partner's rate, whose customers they may not be.
+func TestAnonymous(t *testing.T) {
+	onEachStore(t, func(t *testing.T, use func(store.Store) store.Store) {
+		limits := func(_ *house, c *gateway.Config) { c.Limits.Anonymous, c.Limits.Partner = perHour(2), perHour(3) }
+		h := newHouse(t, options{routes: wide, store: use, config: limits})
+		c := h.anybody()
+		begin := call{listener: "public", method: "GET", path: "/api/auth/authentication"}
+		h.expect("one", c, begin, exaDone("begin", 0))
+		h.expect("two", c, begin, exaDone("begin", 0))
+		r := h.expect("three", c, begin, limitedWant(exa("too many requests"), "anonymous"))
+		if r.header.Get("X-RateLimit-Limit") != "" {
+			t.Error("a stranger is told of a limit that all of its network share")
+		}
+		sibling := h.sibling(options{routes: wide, config: limits}).adopt(h)
+		sibling.expect("at another gateway", sibling.anybody(), begin, limitedWant(exa("too many requests"), "anonymous"))
+		if h.metric("cardstile_limited_total", "limit", "anonymous") != 1 {
+			t.Error("not counted")
+		}
+		for range 3 {
+			if r := h.partner().do(mintCall("")); r.status != 200 {
+				t.Errorf("the partner: %d", r.status)
+			}
+		}
+	})
+	h := newHouse(t, options{routes: wide, partners: demoPartners(func(p *policy.Partner) { p.Disabled = true })})
+	h.expect("of a partner that is switched off", h.anybody(), call{listener: "public", method: "GET", path: "/api/auth/authentication"},
+		want{status: 403, results: []string{"refused denied_disabled"}, outcome: "forbidden"})
+}
+
+// TestLoginRate: each account and user logs in so often, since what is kept of it stays for weeks.
+func TestLoginRate(t *testing.T) {
+	h := newHouse(t, options{routes: wide, config: func(_ *house, c *gateway.Config) { c.Limits.Login = perHour(1) }})
+	c := h.anybody()
+	h.accountLogin(account)
+	w := limitedWant(payError(429, "TOO_MANY_REQUESTS", "Too many requests"), "login")
+	w.rule = "account"
+	minted := h.metric("cardstile_credentials_minted_total")
+	h.expect("again", c, h.signed(loginCall(account)), w)
+	if h.metric("cardstile_credentials_minted_total") != minted {
+		t.Error("something was minted")
+	}
+	h.accountLogin(weak)
+	h.login(shared().wallet.address)
 }
 
 // TestPINLimits: viewing and setting a PIN have limits of their own [14].

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -54,6 +55,10 @@ const LoginTTL = 24 * time.Hour
 
 // mintSession logs in: a service account gets an access token and a refresh token, a user a cookie.
 func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
+	who := cmp.Or(p.account, p.user)
+	if err := x.limit(ctx, "login", limitDigest(x.st.config.CardDigest, "login", x.ep.route.Name+"\x00"+who), x.st.limits.Login); err != nil {
+		return nil, err
+	}
 	switch rt := x.ep.route; {
 	case rt.Families != nil && p.account != "":
 		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak, credential.LoginKey(p.account, p.proofs))

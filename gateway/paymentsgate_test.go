@@ -371,7 +371,7 @@ func TestAccessTokensThatProveNothing(t *testing.T) {
 		"for several":                 {forge(head(nil), says(map[string]any{"aud": []string{"cardstile"}}), ours), "malformed"},
 		"of another issuer":           {forge(head(nil), says(map[string]any{"iss": "another"}), ours), "bound"},
 		"of no login":                 {forge(head(nil), says(map[string]any{"sid": nil}), ours), "bound"},
-		"of nobody's login":           {forge(head(nil), says(map[string]any{"sid": base64.RawURLEncoding.EncodeToString(make([]byte, 16))}), ours), "login"},
+		"of nobody's login":           {forge(head(nil), says(map[string]any{"sid": base64.RawURLEncoding.EncodeToString(make([]byte, 28))}), ours), "login"},
 		"with a scope":                {forge(head(nil), says(map[string]any{"scope": "card:provisioning"}), ours), "bound"},
 		"of an account that is none":  {forge(head(nil), says(map[string]any{"sub": "nobody"}), ours), "unknown"},
 		"with a claim of somebody's":  {forge(head(nil), says(map[string]any{"admin": true}), ours), "malformed"},
@@ -547,6 +547,19 @@ func TestFencedRefresh(t *testing.T) {
 	h.expect("afterwards", c, l.wallet(), payRefused("jwt_login"))
 }
 
+// TestFencedRevoke: whoever logs out with a refresh token that a failover made good for nothing is refused, and logged out.
+func TestFencedRevoke(t *testing.T) {
+	var f *fenced
+	h := newHouse(t, options{routes: wide, store: func(s store.Store) store.Store { f = &fenced{Store: s}; return f }})
+	c := h.anybody()
+	l := h.accountLogin(account)
+	other := h.accountLogin(account)
+	f.now.Store(true)
+	h.expect("revoke", c, revokeCall(l.Refresh), payRefused("refresh_fenced"))
+	h.expect("afterwards", c, l.wallet(), payRefused("jwt_login"))
+	h.expect("another login", c, other.wallet(), called())
+}
+
 // TestAccountsThatChange: an account that is gone with a reload has no tokens any more; one whose partner is switched off calls
 // nobody; one that asks for more than before ends the logins that showed less.
 func TestAccountsThatChange(t *testing.T) {
@@ -589,6 +602,10 @@ func TestWeakAssurance(t *testing.T) {
 			want{status: 403, body: payError(403, "FORBIDDEN", "Forbidden"), results: []string{"refused denied_no_policy"}, outcome: "forbidden"})
 		low = h.readLogin(h.expect("refresh", c, refreshCall(low.Refresh), stayed()))
 	}
+	// A signature over one request, which whoever captured it can send again, lifts no session.
+	sealed := fmt.Sprintf(`{"recipient":{"account_number":{"data":%q,"iv":%q}}}`, s.Seal("5555555555554444").Data, "AAAAAAAAAAAAAAAAAAAAAA==")
+	h.expect("signed", c, h.signed(low.call("POST", "/deals/payout", sealed, "sessionid", s.ID())),
+		want{status: 403, body: payError(403, "FORBIDDEN", "Forbidden"), results: []string{"refused denied_no_policy"}, outcome: "forbidden"})
 	high := h.accountLogin(weak)
 	w := called()
 	w.rule = "call,fields"
@@ -627,6 +644,13 @@ func TestRequestSignatures(t *testing.T) {
 		array := payin(`{"amount":10,"tags":[1]}`).with("Api-Signature", good.header[len(good.header)-1])
 		unsignable := payError(400, "BAD_REQUEST", "Invalid request: a signed body has arrays, nulls or numbers without a canonical form")
 		h.expect(mode+": array", c, array, either(accepts.array, want{status: 400, body: unsignable, results: []string{"refused canonical"}, outcome: "bad_request"}))
+		// Of a body that says nothing, one signature would be every other's.
+		for _, nothing := range []string{"{}", `{"cancel":{}}`, `{"amount":""}`} {
+			unsaid := payError(400, "BAD_REQUEST", "Invalid request: a signed body has no value that the signature is over")
+			if mode != credential.RequestsOff {
+				h.expect(mode+": "+nothing, c, h.signed(payin(nothing)), want{status: 400, body: unsaid, results: []string{"refused canonical_empty"}, outcome: "bad_request"})
+			}
+		}
 		h.expect(mode+": two", c, good.with("Api-Signature", "AAAA"), want{status: 400, results: []string{"refused duplicate_header"}, outcome: "bad_request"})
 		h.expect(mode+": without a body there is nothing to sign", c, l.wallet(), called())
 		sent := 2

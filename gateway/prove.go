@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -112,7 +113,7 @@ func (x *running) proveCertificate(ctx context.Context, p *proven) error {
 	if j.err != nil {
 		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
 	}
-	x.event.Partner = j.partner.ID
+	x.event.Partner, x.accepted = j.partner.ID, true
 	p.partner = j.partner
 	p.add(j.proof)
 	return nil
@@ -172,9 +173,15 @@ func (x *running) proveSignature(ctx context.Context, call *exchange.Call, c pol
 				Kind: exchange.BadRequest, At: exchange.Place{In: "body", Name: "canonical"}, Reason: "canonical", Err: err,
 			}
 		}
+		if digest == emptyCanon && !x.request.Clear.Empty() { // one signature would do for all bodies without a value
+			return policy.Proof{}, exchange.Wrong("body", "canonical_empty", "canonical_empty")
+		}
 	}
 	return x.ep.route.Accounts.ProveSignature(account, digest, c)
 }
+
+// emptyCanon is the digest of a body in which nothing is said.
+var emptyCanon = sha256.Sum256(nil)
 
 // accept adds a proof, whose partner must be there and the one that is known already.
 func (x *running) accept(proof policy.Proof, p *proven) error {
@@ -186,7 +193,7 @@ func (x *running) accept(proof policy.Proof, p *proven) error {
 		p.partner = partner
 	}
 	p.add(proof)
-	x.event.User, x.event.Account = p.user, p.account
+	x.event.User, x.event.Account, x.accepted = p.user, p.account, true
 	if p.partner != nil {
 		x.event.Partner = p.partner.ID
 	}
@@ -204,7 +211,7 @@ func (x *running) proveAccount(call *exchange.Call, p *proven) error {
 	}
 	if call.Has(policy.SessionMint) {
 		certified := ""
-		if x.peer != nil && p.partner != nil {
+		if p.has(policy.KindCertificate) {
 			certified = p.partner.ID
 		}
 		var ok bool
@@ -321,7 +328,7 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.
 	}
 	p.add(proof)
 	p.card = proof.Grant.Card
-	x.event.User = p.user
+	x.event.User, x.accepted = p.user, true
 	return nil
 }
 
@@ -340,10 +347,25 @@ func (x *running) redeemRefresh(ctx context.Context, c policy.Credential, attemp
 	proof, session, err := x.ep.route.Families.Redeem(ctx, c, attempt)
 	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
-		return err
+		return x.revokeRefused(ctx, c, err)
 	}
 	p.session = session
 	return x.accept(proof, p)
+}
+
+// revokeRefused ends the login of a token that is ours and came to be revoked, though it is good for nothing any more. The caller
+// is refused as ever.
+func (x *running) revokeRefused(ctx context.Context, c policy.Credential, err error) error {
+	var refused *policy.Refused
+	if x.ep.Operations[0] != policy.SessionRevoke || !errors.As(err, &refused) {
+		return err
+	}
+	if slices.Contains([]string{policy.RefusedExpired, policy.RefusedFenced, policy.RefusedLogin}, refused.Reason) {
+		if failed := x.ep.route.Families.Revoke(ctx, c); failed != nil {
+			return failed
+		}
+	}
+	return err
 }
 
 // takeChallenge takes a challenge and judges what was signed for it.
@@ -352,18 +374,22 @@ func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c poli
 	if signer == "" {
 		signer = p.user
 	}
-	// Whose challenge it is has to be known before it is taken, and a user whom nobody knows takes none.
 	user, err := x.st.config.Holders.User(ctx, signer)
-	switch {
-	case errors.Is(err, holder.ErrNoUser):
-		return exchange.Fail(exchange.CredentialUnknown, "no_credential")
-	case err != nil:
+	known := !errors.Is(err, holder.ErrNoUser)
+	if known && err != nil {
 		return fmt.Errorf("%w: %w", errDirectory, err)
 	}
+	if !known {
+		user = &policy.User{ID: signer}
+	}
+	// The challenge is taken first: whoever asks whether a user is known has to bring one for each.
 	challenge, err := x.take(ctx, call, c, user, attempt)
 	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
 		return err
+	}
+	if !known {
+		return exchange.Fail(exchange.CredentialUnknown, "no_credential")
 	}
 	proof, err := x.ep.route.Challenges.judge(call, challenge, user)
 	if err != nil {

@@ -122,7 +122,8 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), func(key string) bool { return key == name+" /" }) {
 			l.mux.HandleFunc("/", g.noRoute)
 		}
-		for key, p := range paths {
+		for _, key := range slices.Sorted(maps.Keys(paths)) { // so that of two that collide the same one is named
+			p := paths[key]
 			if on, pattern, _ := strings.Cut(key, " "); on == name {
 				if err := register(l.mux, pattern, p); err != nil {
 					return nil, &RouteError{p.index, err}

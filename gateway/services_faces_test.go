@@ -58,7 +58,7 @@ func TestStoreDownAtEveryFace(t *testing.T) {
 	down.set(true)
 	for _, x := range all {
 		w := want{status: 503, body: x.unavailable, retryAfter: true, results: []string{"failed store"}, outcome: "unavailable"}
-		if slices.Contains([]string{"login", "exa begin", "bridge mint"}, x.name) {
+		if slices.Contains([]string{"login", "bridge mint"}, x.name) {
 			w.rule = x.ok.rule // it was decided, and could not be minted
 		}
 		if x.name == "bridge mint" {

@@ -37,6 +37,7 @@ type running struct {
 	verdict    func(error)    // tells the issuer's circuit breaker what became of the place it gave
 	idempotent idempotent
 	rate       rateHeaders
+	accepted   bool        // whether some credential proved something
 	event      audit.Event // filled along the way
 	phase      audit.Phase // of the last record: an outcome where an intent was recorded
 	mark       time.Time   // when the present stage began
@@ -138,10 +139,8 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 		result, err := x.replay(proven)
 		return call, result, err
 	}
-	if call.Has(policy.PINSet) {
-		if err := x.acceptEnvelope(ctx, call); err != nil {
-			return nil, nil, err
-		}
+	if err := x.acceptEnvelopes(ctx, call); err != nil {
+		return nil, nil, err
 	}
 	if call.Operations[0].Mints() {
 		result, err := mints[call.Operations[0]](x, ctx, call, proven, decided)
@@ -189,24 +188,6 @@ func (x *running) shed(limit string) error {
 	return &exchange.Failure{Kind: exchange.Unavailable, Reason: "shed_" + limit, RetryAfter: 1}
 }
 
-// acceptEnvelope accepts a write envelope once in 24 hours, so that a captured PIN set cannot be replayed under another
-// token [10]. It is marked under every digest key, so that a rotation forgets none.
-func (x *running) acceptEnvelope(ctx context.Context, call *exchange.Call) error {
-	message := append(call.SessionHash[:], call.PIN.IV...)
-	for _, mac := range x.st.config.EnvelopeDigests {
-		var digest store.Digest
-		mac.MAC(digest[:0], message)
-		err := x.g.services.Store.Once(ctx, store.KindEnvelope, digest, 24*time.Hour)
-		if errors.Is(err, store.ErrSpent) {
-			return exchange.Fail(exchange.BadSession, "envelope_replayed")
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // decided is what stage 5 permitted.
 type decided struct {
 	holding *policy.Holding // nil where no card is touched
@@ -252,6 +233,9 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 		return decided{}, err
 	}
 	rt := x.ep.route
+	if err := x.anonymous(ctx, &p); err != nil {
+		return decided{}, err
+	}
 	r := policy.Request{
 		Partner: p.partner, User: p.user, Named: call.User, Card: d.holding, Issuer: rt.issuerName(), Face: rt.Name, Proofs: p.proofs,
 		Environment: rt.Environment, Address: x.request.Address, Time: x.request.Received, Exchange: x.request.ID,
@@ -284,6 +268,20 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 		}
 	}
 	return d, x.count(ctx, call, p, d)
+}
+
+// anonymous makes an exchange that showed no credential at all nobody's: not even the route's partner, whose customers show one,
+// answers for it [27]. It is counted by its address, on all instances, before anything is stored for it.
+func (x *running) anonymous(ctx context.Context, p *proven) error {
+	if x.accepted {
+		return nil
+	}
+	if p.partner != nil && p.partner.Disabled {
+		return &policy.Denied{Reason: policy.DeniedDisabled}
+	}
+	p.partner = nil
+	network := networkOf(x.request.Address).String()
+	return x.limit(ctx, "anonymous", limitDigest(x.st.config.CardDigest, "anonymous", network), x.st.limits.Anonymous)
 }
 
 // bound holds the declared parameters of a forward's path to whom the exchange is for [3]. Another's is like one that is not
@@ -338,7 +336,7 @@ func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (deci
 		case err != nil:
 			return d, fmt.Errorf("%w: %w", errDirectory, err)
 		}
-		if call.User != "" && (p.partner == nil || user.Partner != p.partner.ID) {
+		if p.partner == nil || user.Partner != p.partner.ID { // proven or named: another partner's user is nobody here
 			return d, x.noUser(call, p)
 		}
 		d.user = user
@@ -516,7 +514,7 @@ func offender(p proven, d decided) string {
 	if d.holding != nil {
 		card = d.holding.Card
 	}
-	return partner + "\x00" + p.user + "\x00" + card
+	return partner + "\x00" + p.account + "\x00" + p.user + "\x00" + card
 }
 
 // perform has the issuer do it, and does what is ours to do. What changes something is recorded as intended before that [17].
@@ -537,7 +535,7 @@ func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d 
 	if asksIssuer(call.Operations) {
 		c := issuer.Call{
 			Operations: call.Operations, PAN: d.pan, CVC: d.cvc, Session: x.session, PIN: call.PIN, Status: call.Status,
-			Forward: call.Forward, Reveal: d.reveal, IdempotencyKey: call.IdempotencyKey,
+			Forward: call.Forward, Reveal: d.reveal, IdempotencyKey: x.issuerKey(call, p),
 		}
 		if d.holding != nil {
 			c.Reference, c.Card = d.holding.Card, d.holding.IssuerCard
@@ -588,7 +586,7 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 	if x.phase == audit.PhaseOutcome && x.event.Result == audit.ResultFailed {
 		x.event.Result = audit.ResultRefused // what may have happened all the same is unknown, and has its own kind [17]
 	}
-	if x.peer == nil && x.event.Result == audit.ResultRefused && x.event.Partner == "" && x.event.User == "" {
+	if x.peer == nil && x.event.Result == audit.ResultRefused && !x.accepted {
 		x.g.strangers.count(x.request.Address, x.request.Received, x.st.limits.Unproven)
 	}
 	if f.Rule != "" {

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -39,6 +40,7 @@ type Issuer struct {
 	credential string
 	partners   map[string]string // credentials of partners that have their own [3]
 	accounts   map[string]string // and of service accounts
+	shared     bool              // several act under one credential
 	timeout    time.Duration
 	maxBytes   int
 	max        int
@@ -60,6 +62,9 @@ type IssuerConfig struct {
 
 	// AccountCredentials are those of single service accounts, by account id.
 	AccountCredentials map[string]string
+
+	// Shared says that several partners, or service accounts, may act under one credential: to the API they are one.
+	Shared bool
 
 	// TLS verifies the issuer; nil only for plain HTTP.
 	TLS *tls.Config
@@ -87,7 +92,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	http1.SetHTTP1(true)
 	is := &Issuer{
 		Name: c.Name, Adapter: adapter, SessionKey: c.SessionKey, base: c.URL, header: c.Kind.CredentialHeader,
-		prefix: c.Kind.CredentialPrefix, credential: c.Credential, partners: c.PartnerCredentials, accounts: c.AccountCredentials,
+		prefix: c.Kind.CredentialPrefix, credential: c.Credential, partners: c.PartnerCredentials, accounts: c.AccountCredentials, shared: c.Shared,
 		timeout: c.Timeout, maxBytes: c.MaxBytes, max: c.Concurrent,
 		transport: &http.Transport{
 			DialContext:            (&net.Dialer{Timeout: min(c.Timeout, 3*time.Second), KeepAlive: 30 * time.Second}).DialContext,
@@ -357,7 +362,7 @@ func classify(ctx context.Context, err error, sent bool) error {
 	var op *net.OpError
 	switch {
 	case errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil:
-		return fmt.Errorf("%w: %w", issuer.ErrUnreachable, err)
+		return fmt.Errorf("%w: %s", issuer.ErrUnreachable, class(err))
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err() // the caller went away, or another fetch of the same call failed
 	case errors.Is(ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
@@ -366,10 +371,37 @@ func classify(ctx context.Context, err error, sent bool) error {
 		}
 		return issuer.ErrTimeout
 	case sent:
-		return fmt.Errorf("%w: %w", issuer.ErrLost, err)
+		return fmt.Errorf("%w: %s", issuer.ErrLost, class(err))
 	default:
-		return fmt.Errorf("%w: %w", issuer.ErrUnreachable, err)
+		return fmt.Errorf("%w: %s", issuer.ErrUnreachable, class(err))
 	}
+}
+
+// class is what may be said of a transport's error. net/http's own words quote what the issuer sent, card numbers too.
+func class(err error) string {
+	var (
+		op          *net.OpError
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		alert       tls.AlertError
+	)
+	switch {
+	case errors.As(err, &certificate):
+		return "its certificate: " + certificate.Err.Error()
+	case errors.As(err, &alert):
+		return "it refused our handshake: " + alert.Error()
+	case errors.As(err, &dns):
+		return "no such host, or no answer from the name server"
+	case errors.As(err, &op):
+		var number syscall.Errno
+		if errors.As(op.Err, &number) {
+			return op.Op + ": " + number.Error()
+		}
+		return op.Op + " failed"
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return "the connection ended"
+	}
+	return "what it sent is no HTTP"
 }
 
 // resultName is a round trip's result in metrics: a closed set.

@@ -1,9 +1,12 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,6 +15,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/cardstile/cardstile/deploy/sandbox"
 	"github.com/cardstile/cardstile/gateway"
@@ -92,6 +99,99 @@ func TestIssuerFaults(t *testing.T) {
 		h.rain.SetFault("ic-1", sandbox.FaultSlow(10*time.Millisecond))
 		if r := c.do(detailsCall(card, h.mint(), s.ID())); r.status != 200 {
 			t.Errorf("a little slow: %d %s", r.status, r.body)
+		}
+	}
+}
+
+// rawIssuer serves an answer as it stands, over TLS, to each request.
+func rawIssuer(t *testing.T, answer string) *url.URL {
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{shared().server}})
+	must(err)
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for r := bufio.NewReader(c); ; {
+					request, err := http.ReadRequest(r)
+					if err != nil {
+						return
+					}
+					io.Copy(io.Discard, request.Body) //nolint:errcheck // the next read tells
+					if _, err := io.WriteString(c, answer); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	u, err := url.Parse("https://" + l.Addr().String())
+	must(err)
+	return u
+}
+
+// TestIssuerThatSpeaksNoHTTP: what an issuer sends is quoted nowhere, whatever is wrong with it: net/http's own errors quote it.
+func TestIssuerThatSpeaksNoHTTP(t *testing.T) {
+	const pan = "4111111111111111"
+	for name, answer := range map[string]string{
+		"no status line":        `{"card_number":"` + pan + `"}` + "\r\n\r\n",
+		"header without colon":  "HTTP/1.1 200 OK\r\ncard " + pan + "\r\n\r\n",
+		"content length":        "HTTP/1.1 200 OK\r\nContent-Length: " + pan + "x\r\n\r\n",
+		"two content lengths":   "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: " + pan + "\r\n\r\n",
+		"transfer encoding":     "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + pan + "\r\n\r\n",
+		"chunk":                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + pan + "zz\r\n",
+		"status":                "HTTP/1.1 " + pan + " OK\r\n\r\n",
+		"somebody else's":       "HTTP/" + pan + " 200 OK\r\n\r\n",
+		"redirect to no URL":    "HTTP/1.1 302 Found\r\nLocation: https://x:" + pan + "/%zz\r\nContent-Length: 0\r\n\r\n",
+		"content type of words": "HTTP/1.1 200 OK\r\nContent-Type: " + pan + "\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		u := rawIssuer(t, answer)
+		h := newHouse(t, options{quiet: true, routes: wide, issuer: func(c *gateway.IssuerConfig) {
+			if c.Name == "payments" {
+				c.URL = u
+			}
+		}})
+		r := h.anybody().do(h.accountLogin(account).wallet())
+		if r.status != http.StatusBadGateway || strings.Contains(r.body+fmt.Sprint(r.header), pan) {
+			t.Errorf("%s: %d %s %v", name, r.status, r.body, r.header)
+		}
+		for where, text := range map[string]string{"log": h.log.String(), "metrics": h.metricsText(), "audit log": fmt.Sprintf("%+v", h.records())} {
+			if strings.Contains(text, pan) {
+				t.Errorf("%s: the %s quotes it", name, where)
+			}
+		}
+		if !strings.Contains(h.log.String(), "what it sent is no HTTP") && name != "redirect to no URL" && name != "content type of words" && name != "chunk" && name != "status" {
+			t.Errorf("%s: the log says\n%s", name, h.log.String())
+		}
+	}
+}
+
+// TestStandardLogIsWithheld: net/http writes to the process's standard log what an issuer sends unasked. Of that nothing is said but
+// how long it is.
+func TestStandardLogIsWithheld(t *testing.T) {
+	const pan = "4111111111111111"
+	flags, writer := log.Flags(), log.Writer()
+	t.Cleanup(func() { log.SetFlags(flags); log.SetOutput(writer) })
+	core, said := observer.New(zapcore.DebugLevel)
+	gateway.WithholdStandardLog(zap.New(core))
+	u := rawIssuer(t, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"+`{"card_number":"`+pan+`"}`)
+	h := newHouse(t, options{quiet: true, routes: wide, issuer: func(c *gateway.IssuerConfig) {
+		if c.Name == "payments" {
+			c.URL = u
+		}
+	}})
+	c, l := h.anybody(), h.accountLogin(account)
+	eventually(t, "net/http says something", func() bool {
+		c.do(l.wallet())
+		return said.Len() > 0
+	})
+	for _, line := range said.All() {
+		if text := fmt.Sprint(line.Message, line.ContextMap()); strings.Contains(text, pan[:8]) || line.ContextMap()["bytes"].(int64) < 20 {
+			t.Errorf("it says %s", text)
 		}
 	}
 }

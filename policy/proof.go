@@ -54,10 +54,13 @@ func assuranceOf(proofs []Proof) Assurance {
 	found := AssuranceNone
 	for i := range proofs {
 		switch p := &proofs[i]; {
-		case p.Kind == KindPublicKey, p.Kind == KindJWT && p.Weak, p.Kind == KindRefresh && p.Weak:
+		case p.Kind == KindJWT && p.Weak, p.Kind == KindRefresh && p.Weak:
+			// A signature over a request does not lift a session: whoever captured one can send it again.
+			return AssuranceLow
+		case p.Kind == KindPublicKey && found == AssuranceNone:
 			found = AssuranceLow
-		default:
-			return AssuranceHigh
+		case p.Kind != KindPublicKey:
+			found = AssuranceHigh
 		}
 	}
 	return found

@@ -277,14 +277,20 @@ func (p *paymentsGate) Fail(kind exchange.Kind, at exchange.Place, out *exchange
 		return
 	}
 	text := "Invalid request: " + strings.TrimSuffix(at.In+" "+at.Name, " ")
-	if at == unsignable {
+	switch at {
+	case unsignable:
 		text = "Invalid request: a signed body has arrays, nulls or numbers without a canonical form"
+	case unsaid:
+		text = "Invalid request: a signed body has no value that the signature is over"
 	}
 	out.Body = append(out.Body[:0], paymentsGateAnswer(http.StatusBadRequest, "BAD_REQUEST", text).body...)
 }
 
 // unsignable is the place of a body that no signature can be verified over.
 var unsignable = exchange.Place{In: "body", Name: "canonical"}
+
+// unsaid is the place of a body whose signature would be over nothing.
+var unsaid = exchange.Place{In: "body", Name: "canonical_empty"}
 
 // failRefresh answers whoever may not refresh with a 401 that is no JSON: published clients take a JSON one for final, and
 // log in anew at any other.

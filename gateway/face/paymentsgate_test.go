@@ -264,6 +264,7 @@ func TestPaymentsGateErrors(t *testing.T) {
 		{In: "body", Name: "public_key"}:      "Invalid request: body public_key",
 		{In: "header", Name: "api-signature"}: "Invalid request: header api-signature",
 		{In: "body", Name: "canonical"}:       "Invalid request: a signed body has arrays, nulls or numbers without a canonical form",
+		{In: "body", Name: "canonical_empty"}: "Invalid request: a signed body has no value that the signature is over",
 	} {
 		var out, other exchange.Response
 		f.Fail(exchange.BadRequest, at, &out)

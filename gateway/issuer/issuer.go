@@ -39,7 +39,7 @@ type Call struct {
 	Forward *exchange.Forward // of a forward
 	Reveal  []policy.Field    // which declared fields of its answer may be shown
 
-	// IdempotencyKey is the caller's, for APIs that take one: after a lost record the issuer judges a repetition [28].
+	// IdempotencyKey is the caller's, or made of it, for APIs that take one: after a lost record the issuer judges a repetition [28].
 	IdempotencyKey string
 }
 

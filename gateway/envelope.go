@@ -1,0 +1,89 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/store"
+)
+
+// This file accepts what is written under a caller's session once in 24 hours, so that a PIN set or a submitted field that was
+// captured cannot be sent again under another credential [10]. Marks are set under every digest key, so that a rotation forgets
+// none.
+
+// envelopeFor is how long an envelope is remembered.
+const envelopeFor = 24 * time.Hour
+
+// kindSubmitted marks submitted fields.
+const kindSubmitted store.Kind = "submitted"
+
+func (x *running) acceptEnvelopes(ctx context.Context, call *exchange.Call) error {
+	if call.Has(policy.PINSet) {
+		return x.acceptOnce(ctx, append(call.SessionHash[:], call.PIN.IV...))
+	}
+	if !call.Has(policy.ForwardSubmit) {
+		return nil
+	}
+	for pointer := range call.Forward.Call.Submit {
+		if !call.Forward.Body.Has(pointer) {
+			continue
+		}
+		sealed, err := call.Forward.Body.Sealed(pointer)
+		if err != nil {
+			return err
+		}
+		if err := x.acceptSubmitted(ctx, call, append(call.SessionHash[:], sealed.IV...)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// errEnvelope is never changed: failures are read, not written to.
+var errEnvelope = exchange.Fail(exchange.BadSession, "envelope_replayed")
+
+func (x *running) acceptOnce(ctx context.Context, envelope []byte) error {
+	for _, mac := range x.st.config.EnvelopeDigests {
+		var digest store.Digest
+		mac.MAC(digest[:0], envelope)
+		err := x.g.services.Store.Once(ctx, store.KindEnvelope, digest, envelopeFor)
+		if errors.Is(err, store.ErrSpent) {
+			return errEnvelope
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// acceptSubmitted is acceptOnce for a call that its caller may repeat: the same envelope passes again under the idempotency key
+// that it came with first, for the issuer to judge [28], and under no other one or none.
+func (x *running) acceptSubmitted(ctx context.Context, call *exchange.Call, envelope []byte) error {
+	var attempt store.Attempt
+	rand.Read(attempt[:])
+	var key store.Digest
+	rand.Read(key[:])
+	for _, mac := range x.st.config.EnvelopeDigests {
+		if call.IdempotencyKey != "" {
+			mac.MAC(key[:0], append([]byte("submitted under\x00"), call.IdempotencyKey...))
+		}
+		var digest store.Digest
+		mac.MAC(digest[:0], envelope)
+		begun, err := x.g.services.Store.Begin(ctx, kindSubmitted, digest, key, attempt, time.Second, envelopeFor, 0)
+		if errors.Is(err, store.ErrOtherBody) {
+			return errEnvelope
+		}
+		if err == nil && begun.Owner {
+			err = x.g.services.Store.Finish(ctx, kindSubmitted, digest, attempt, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
