@@ -55,10 +55,15 @@ func TestOpenAPIExchanges(t *testing.T) {
 		edit("policies: [policies/*.cedar]", "policies: [nothing.cedar]")
 		edit("audit.jsonl", "audit-nothing.jsonl")
 	}, c.forbiddenMints)
-	c.on("with a limit that is soon reached", func(edit func(old, next string)) {
+	c.on("with limits that are soon reached", func(edit func(old, next string)) {
 		edit("partner: 100000/m", fmt.Sprintf("partner: %d/h", preparedCalls))
+		edit("anonymous: 100000/m", "anonymous: 1/h")
 		edit("audit.jsonl", "audit-limited.jsonl")
 	}, c.limited)
+	c.on("with strangers who may try twice", func(edit func(old, next string)) {
+		edit("unproven: 100000/m", "unproven: 2/h")
+		edit("audit.jsonl", "audit-strange.jsonl")
+	}, c.strange)
 	c.on("with issuers that fail", func(edit func(old, next string)) {
 		edit("audit.jsonl", "audit-failing.jsonl")
 	}, c.failing)
@@ -599,8 +604,8 @@ type prepared struct {
 	login, cookie           string // of Exa
 }
 
-// preparedCalls is how many calls it takes to make them.
-const preparedCalls = 7
+// preparedCalls is how many calls of the partner's it takes to make them.
+const preparedCalls = 6
 
 func (c *apiCaller) prepare() (p prepared) {
 	for range 3 {
@@ -672,10 +677,15 @@ func (c *apiCaller) mintAll(p prepared, status int) {
 	c.try(status, "POST", c.bridgePath("/ephemeral_keys"), fmt.Sprintf(`{"client_nonce":%q}`, sandbox.BridgeNonce(sandbox.NewBridgeProof())), "Api-Key", c.doc.Bridge.APIKey)
 	c.try(status, "POST", "/auth/token", c.credentials())
 	c.try(status, "GET", "/auth/token/validate", "", "Authorization", p.access)
-	c.try(status, "POST", "/auth/token/refresh", c.refreshBody(p.refresh))
-	c.try(status, "POST", "/auth/token/revoke", c.refreshBody(p.revoke))
 	c.try(status, "GET", "/api/auth/authentication", "")
 	c.try(status, "POST", "/api/auth/authentication", p.login, "Cookie", p.cookie)
+}
+
+// mintAndRefreshAll also calls what takes a refresh token.
+func (c *apiCaller) mintAndRefreshAll(p prepared, status int) {
+	c.mintAll(p, status)
+	c.try(status, "POST", "/auth/token/refresh", c.refreshBody(p.refresh))
+	c.try(status, "POST", "/auth/token/revoke", c.refreshBody(p.revoke))
 }
 
 func (c *apiCaller) limited() {
@@ -683,6 +693,18 @@ func (c *apiCaller) limited() {
 	c.showCards(p, 429, 429, 429, 429)
 	c.forwardAll(p.access, 429)
 	c.mintAll(p, 429)
+	// What takes a refresh token is not limited with the rest: a token that was used up must not be lost.
+	c.try(200, "POST", "/auth/token/refresh", c.refreshBody(p.refresh))
+	c.try(200, "POST", "/auth/token/revoke", c.refreshBody(p.revoke))
+}
+
+func (c *apiCaller) strange() {
+	nobodys := strings.Repeat("A", 68)
+	for range 2 {
+		c.try(401, "POST", "/auth/token/refresh", c.refreshBody(nobodys))
+	}
+	c.try(429, "POST", "/auth/token/refresh", c.refreshBody(nobodys))
+	c.try(429, "POST", "/auth/token/revoke", c.refreshBody(nobodys))
 }
 
 // fail has both issuers fail, or stop it.
@@ -772,7 +794,7 @@ func (c *apiCaller) busy() {
 	eventually(c.t, "the one call at the issuer", func() bool { return c.h.payments.Total() > before })
 	c.showCards(p, 503, 503, 503, 503)
 	c.forwardAll(p.access, 503)
-	c.mintAll(p, 503)
+	c.mintAndRefreshAll(p, 503)
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		c.t.Error(err)
