@@ -181,6 +181,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"mode FILE OCTAL", 2, doMode},
 		{"edit FILE OLD NEW: replace a text that stands there once", 3, doEdit},
 		{"exactly-one [STATUS] NAME...: of calls in the background, one got its status and the others 401, or STATUS", 2, doExactlyOne},
+		{"at-most-one NAME...: the same, where none may have got it", 2, doAtMostOne},
 		{"alike STATUS NAME...: of calls in the background, some got theirs and all of those one answer, and the others STATUS", 3, doAlike},
 		{"refuses URL: wait until nobody listens there", 1, doRefuses},
 		{"flows GATEWAY: all flows of the demo", 1, doFlows},
@@ -953,23 +954,36 @@ func doExactlyOne(s *story, ts *testscript.TestScript, args []string) error {
 	if status, err := strconv.Atoi(args[0]); err == nil {
 		lost, args = status, args[1:]
 	}
-	won := 0
-	for _, name := range args {
+	won, err := s.won(ts, lost, args)
+	if err == nil && won != 1 {
+		err = fmt.Errorf("%d of %d won", won, len(args))
+	}
+	return err
+}
+
+func doAtMostOne(s *story, ts *testscript.TestScript, args []string) error {
+	won, err := s.won(ts, http.StatusUnauthorized, args)
+	if err == nil && won > 1 {
+		err = fmt.Errorf("%d of %d won", won, len(args))
+	}
+	return err
+}
+
+// won counts the calls that got their status. The others got the one of those that lost.
+func (s *story) won(ts *testscript.TestScript, lost int, names []string) (won int, err error) {
+	for _, name := range names {
 		a := <-s.answers[name]
 		switch {
 		case a.err != nil:
-			return a.err
+			return won, a.err
 		case strconv.Itoa(a.status) == ts.Getenv(name+"_status"):
 			won++
 			s.last = a
 		case a.status != lost:
-			return fmt.Errorf("%s: status %d", name, a.status)
+			return won, fmt.Errorf("%s: status %d", name, a.status)
 		}
 	}
-	if won != 1 {
-		return fmt.Errorf("%d of %d won", won, len(args))
-	}
-	return nil
+	return won, nil
 }
 
 func doAlike(s *story, ts *testscript.TestScript, args []string) error {
