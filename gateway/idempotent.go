@@ -134,19 +134,24 @@ func (x *running) beginIdempotent(ctx context.Context, call *exchange.Call, p *p
 
 // idempotencyScope is where a key is looked up: one partner's key is nothing to another's, nor one call's to another call.
 func (x *running) idempotencyScope(partner, key string) (scope store.Digest) {
-	message := []byte("idempotency scope\x00")
-	for _, part := range []string{partner, x.ep.route.Name, x.ep.route.Environment, x.request.Method, strings.TrimSuffix(x.request.Path, "/"), key} {
+	x.st.config.CardDigest.MAC(scope[:0], x.scopeOf("idempotency scope\x00", partner, key))
+	return scope
+}
+
+// scopeOf says whose key it is, and of which call; no two say the same.
+func (x *running) scopeOf(label string, whose ...string) []byte {
+	message := []byte(label)
+	for _, part := range append(whose, x.ep.route.Name, x.ep.route.Environment, x.request.Method, strings.TrimSuffix(x.request.Path, "/")) {
 		message = binary.BigEndian.AppendUint32(message, uint32(len(part)))
 		message = append(message, part...)
 	}
-	x.st.config.CardDigest.MAC(scope[:0], message)
-	return scope
+	return message
 }
 
 // issuerKey is the idempotency key that goes to the issuer, the same for each repetition, so that the issuer judges them: the
 // caller's own [28]. Where several act under one credential, and so are one to the issuer, it is made of who they are and their
 // key, since one's key must not answer with another's call; it has the form of a UUID version 4 (RFC 9562 section 5.4), which
-// some issuers want.
+// some issuers want. No key of ours is in it, so that a rotation does not make another of it.
 func (x *running) issuerKey(call *exchange.Call, p proven) string {
 	if call.IdempotencyKey == "" || !x.ep.route.Issuer.shared {
 		return call.IdempotencyKey
@@ -155,10 +160,8 @@ func (x *running) issuerKey(call *exchange.Call, p proven) string {
 	if p.partner != nil {
 		partner = p.partner.ID
 	}
-	scope := x.idempotencyScope(partner+"\x00"+p.account, call.IdempotencyKey)
-	var id [16]byte
-	x.st.config.CardDigest.MAC(scope[:0], append([]byte("idempotency key of the issuer\x00"), scope[:]...))
-	copy(id[:], scope[:])
+	sum := sha256.Sum256(x.scopeOf("issuer idempotency key\x00", partner, p.account, call.IdempotencyKey))
+	id := sum[:16]
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
