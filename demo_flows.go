@@ -236,8 +236,8 @@ func shorten(body []byte) string {
 	return string(body)
 }
 
-// released are the names of members that hold what a transcript does not show.
-var released = regexp.MustCompile(`(?i)"(iv|card_number|account_number|secret|challenge|message|[a-z_]*token|ephemeral_key)":"`)
+// released are the names of members that hold what a transcript does not show, and the line of a message to sign that does.
+var released = regexp.MustCompile(`(?i)"(iv|card_number|account_number|secret|challenge|[a-z_]*token|ephemeral_key)":"|\\nNonce: `)
 
 func mask(pan string) string {
 	if len(pan) < 8 {

@@ -196,12 +196,12 @@ func TestPagesOfOtherOrigins(t *testing.T) {
 		sent  int
 		after []string
 	}{
-		"mode": {h.exaPatch(ada, `{"mode":3}`), "own-change", 0, []string{"done"}}, "PIN": {set, "own-change", 1, []string{"intent", "done"}},
-		"link": {signedLink, "link", 0, []string{"done"}}, "login": {login, "login", 0, []string{"done"}},
+		"mode": {h.exaPatch(ada, `{"mode":3}`), "own-change", 0, []string{"intent", "done"}}, "PIN": {set, "own-change", 1, []string{"intent", "done"}},
+		"link": {signedLink, "link", 0, []string{"intent", "done"}}, "login": {login, "login", 0, []string{"done"}},
 	} {
 		h.expect(name+" from the app", c, test.x.with("Origin", origin), want{status: 200, results: test.after, rule: test.rule, outcome: "done", upstream: test.sent})
 	}
-	h.expect("without an origin, from no page", c, h.exaPatch(ada, `{"mode":4}`), want{status: 200, results: []string{"done"}, rule: "own-change", outcome: "done"})
+	h.expect("without an origin, from no page", c, h.exaPatch(ada, `{"mode":4}`), want{status: 200, results: []string{"intent", "done"}, rule: "own-change", outcome: "done"})
 }
 
 // TestRouteWithoutOrigins: where no origin is listed, none may call.

@@ -84,8 +84,10 @@ func exaDone(rule string, upstream int) want {
 	return want{status: 200, results: []string{"done"}, rule: rule, outcome: "done", upstream: upstream}
 }
 
-func exaChanged(upstream int) want {
-	w := exaDone("own-change", upstream)
+func exaChanged(upstream int) want { return exaSet("own-change", upstream) }
+
+func exaSet(rule string, upstream int) want {
+	w := exaDone(rule, upstream)
 	w.results = []string{"intent", "done"}
 	return w
 }
@@ -291,13 +293,13 @@ func TestExaLink(t *testing.T) {
 
 		message = h.exaConsent(w.address, "siwe")
 		link := h.linkCall(w.address, message, w.sign(message))
-		if r := h.expect("link", c, link, exaDone("link", 0)); r.body != `{"verification":"OK"}` {
+		if r := h.expect("link", c, link, exaSet("link", 0)); r.body != `{"verification":"OK"}` {
 			t.Errorf("linked: %s", r.body)
 		}
 		h.expect("again", c, link, bad("challenge_spent"))
 		message = h.exaConsent(w.address, "siwe")
 		set := exaRefused("already set", "already_set", "link")
-		set.rule = "link"
+		set.rule, set.results = "link", []string{"intent", "refused link"}
 		h.expect("once more", c, h.linkCall(w.address, message, w.sign(message)), set)
 
 		user := key.CredentialID()
@@ -306,7 +308,7 @@ func TestExaLink(t *testing.T) {
 		h.expect("another statement", c, h.passkeyLink(user, key, statement+"."), bad("passkey_bound"))
 		h.expect("rightly, after that", c, h.passkeyLink(user, key, statement), bad("challenge_spent"))
 		statement = h.exaConsent(user, "webauthn")
-		h.expect("link, by a passkey", c, h.passkeyLink(user, key, statement), exaDone("link", 0))
+		h.expect("link, by a passkey", c, h.passkeyLink(user, key, statement), exaSet("link", 0))
 		h.expect("again, by a passkey", c, h.passkeyLink(user, key, statement), bad("challenge_spent"))
 		if h.rain.Count(sandbox.CallUpdate) != 0 {
 			t.Error("the issuer was told")
@@ -417,9 +419,9 @@ func TestExaMode(t *testing.T) {
 			return v.Mode
 		}
 		already := exaRefused("already set", "already_set", "mode")
-		already.rule = "own-change"
+		already.rule, already.results = "own-change", []string{"intent", "refused mode"}
 		h.expect("as it is from the start", c, h.exaPatch(ada, `{"mode":0}`), already)
-		if r := h.expect("set", c, h.exaPatch(ada, `{"mode":3}`), exaDone("own-change", 0)); r.body != `{"mode":3}` {
+		if r := h.expect("set", c, h.exaPatch(ada, `{"mode":3}`), exaChanged(0)); r.body != `{"mode":3}` {
 			t.Errorf("set: %s", r.body)
 		}
 		h.expect("set again", c, h.exaPatch(ada, `{"mode":3}`), already)

@@ -70,7 +70,15 @@ func (x *running) link(ctx context.Context, d decided) error {
 	if errors.Is(err, store.ErrSpent) {
 		return exchange.Fail(exchange.AlreadySet, "link")
 	}
-	return err
+	return written(err)
+}
+
+// written is the error of a write to the store. What failed may have been written all the same, but to a store that is full.
+func written(err error) error {
+	if err == nil || errors.Is(err, store.ErrFull) {
+		return err
+	}
+	return &exchange.Failure{Kind: exchange.OutcomeUnknown, Reason: "store", Err: err}
 }
 
 // kept is a value of a card, nil where there is none. One that does not open is none: whoever writes to the store can delete.
@@ -96,5 +104,5 @@ func (x *running) put(ctx context.Context, kind store.Kind, card *policy.Holding
 	if err != nil {
 		return err
 	}
-	return x.g.services.Store.Put(ctx, kind, digest, sealed, store.MaxTTL)
+	return written(x.g.services.Store.Put(ctx, kind, digest, sealed, store.MaxTTL))
 }

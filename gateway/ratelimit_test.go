@@ -108,7 +108,7 @@ func TestCredentialRateBeforeAnythingIsSpent(t *testing.T) {
 	h.o.config = nil
 	h.reload()
 	h.expect("token, afterwards", h.partner(), behind, revealed())
-	h.expect("challenge, afterwards", h.anybody(), link, want{status: 200, results: []string{"done"}, rule: "link", outcome: "done"})
+	h.expect("challenge, afterwards", h.anybody(), link, exaSet("link", 0))
 	h.expect("envelope, afterwards", h.anybody(), pin, want{status: 200, results: []string{"intent", "done"}, rule: "own-change", outcome: "done", upstream: 1})
 	h.expect("idempotency key, afterwards", h.anybody(), mint, minted())
 }

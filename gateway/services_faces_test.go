@@ -2,9 +2,11 @@ package gateway_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,8 +45,8 @@ func (h *house) ready() []waiting {
 		{"refresh", pay, refreshCall(l.Refresh), false, stayed()},
 		{"exa begin", exa, begun.call, false, exaDone("begin", 0)},
 		{"exa login", exa, begun.login(w.address, h.secret(w.sign(begun.Message))), false, exaDone("login", 0)},
-		{"exa mode", exa, h.exaPatch(w.address, `{"mode":3}`), false, exaDone("own-change", 0)},
-		{"exa link", exa, h.linkCall(w.address, consent, w.sign(consent)), false, exaDone("link", 0)},
+		{"exa mode", exa, h.exaPatch(w.address, `{"mode":3}`), false, exaChanged(0)},
+		{"exa link", exa, h.linkCall(w.address, consent, w.sign(consent)), false, exaSet("link", 0)},
 		{"exa PIN", exa, h.exaPINCall(w.address, h.session(), nextPIN), true, exaChanged(1)},
 	}
 }
@@ -73,6 +75,72 @@ func TestStoreDownAtEveryFace(t *testing.T) {
 	for _, x := range all {
 		h.expect(x.name+", afterwards", c, x.x, x.ok)
 	}
+}
+
+// unsure is a store whose writes of some kinds are made, and their answers lost.
+type unsure struct {
+	store.Store
+	full atomic.Bool // or not made, for want of room
+}
+
+func (u *unsure) answer(write func() error) error {
+	if u.full.Load() {
+		return &store.Unavailable{Reason: store.ReasonFull}
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	return fmt.Errorf("test: %w", store.ErrUnavailable)
+}
+
+func (u *unsure) Put(ctx context.Context, k store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
+	if k != "mode" {
+		return u.Store.Put(ctx, k, d, value, ttl)
+	}
+	return u.answer(func() error { return u.Store.Put(ctx, k, d, value, ttl) })
+}
+
+func (u *unsure) Once(ctx context.Context, k store.Kind, d store.Digest, ttl time.Duration) error {
+	if k != "link" {
+		return u.Store.Once(ctx, k, d, ttl)
+	}
+	return u.answer(func() error { return u.Store.Once(ctx, k, d, ttl) })
+}
+
+// TestChangesOfOursThatAreLost: what became of a mode or link whose write was not answered is unknown, and recorded and answered as
+// that [17]; a store that is full made none.
+func TestChangesOfOursThatAreLost(t *testing.T) {
+	u := &unsure{}
+	h := newHouse(t, options{routes: wide, store: func(s store.Store) store.Store { u.Store = s; return u }})
+	c, w := h.anybody(), shared().wallet
+	h.login(w.address)
+	consent := func() string { return h.exaConsent(w.address, "siwe") }
+	lost := func(rule string) want {
+		return want{status: 504, body: exa("unexpected error"), results: []string{"intent", "unknown store"}, rule: rule, outcome: "outcome_unknown"}
+	}
+	full := func(rule string) want {
+		return want{status: 503, body: exa("unexpected error"), retryAfter: true, results: []string{"intent", "refused store"}, rule: rule, outcome: "unavailable"}
+	}
+	u.full.Store(true)
+	h.expect("mode, full", c, h.exaPatch(w.address, `{"mode":3}`), full("own-change"))
+	message := consent()
+	h.expect("link, full", c, h.linkCall(w.address, message, w.sign(message)), full("link"))
+	u.full.Store(false)
+	h.expect("mode", c, h.exaPatch(w.address, `{"mode":3}`), lost("own-change"))
+	message = consent()
+	h.expect("link", c, h.linkCall(w.address, message, w.sign(message)), lost("link"))
+	already := func(rule string) want {
+		is := exaRefused("already set", "already_set", rule)
+		is.results = []string{"intent", "refused " + rule}
+		return is
+	}
+	set := already("mode")
+	set.rule = "own-change"
+	h.expect("mode, looked at", c, h.exaPatch(w.address, `{"mode":3}`), set)
+	message = consent()
+	set = already("link")
+	set.rule = "link"
+	h.expect("link, looked at", c, h.linkCall(w.address, message, w.sign(message)), set)
 }
 
 // Begin implements store.Idempotent.

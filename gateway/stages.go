@@ -553,7 +553,8 @@ func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d 
 
 // changes reports whether a call changes something, at the issuer or here.
 func (x *running) changes(call *exchange.Call) bool {
-	return slices.ContainsFunc(call.Operations, policy.Operation.Changes) || call.Forward != nil && call.Forward.Call.Changes
+	change := func(op policy.Operation) bool { return op.Changes() || own(op) }
+	return slices.ContainsFunc(call.Operations, change) || call.Forward != nil && call.Forward.Call.Changes
 }
 
 // asksIssuer reports whether a call needs the issuer: mints, and what we keep ourselves, do not.

@@ -395,14 +395,7 @@ func bind(r *Request, fields fieldSet, rule string) [sha256.Size]byte {
 // fieldSet is a set of fields.
 type fieldSet uint8
 
-const (
-	fieldSetPAN fieldSet = 1 << iota
-	fieldSetCVC
-	fieldSetPIN
-	fieldSetAccount
-)
-
-// fieldOrder is the order of the bits.
+// fieldOrder is the order of its bits.
 var fieldOrder = [...]Field{FieldPAN, FieldCVC, FieldPIN, FieldAccount}
 
 func setOf(field Field) fieldSet {
