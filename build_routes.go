@@ -74,7 +74,7 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, signers, bool
 	}
 	fc := face.Config{
 		PIN: r.PIN, PINWithPAN: c.PINWithPAN, Clear: r.ClientKeys != nil && r.ClientKeys.InClear(), Forward: forwards,
-		KeepOnWrongProof: r.KeepOnWrongProof, PublicKey: publicKeyDigest, JWKS: b.jwks(at, signing.jwt), Serves: serves(&r, c),
+		PublicKey: publicKeyDigest, JWKS: b.jwks(at, signing.jwt), Serves: serves(&r, c),
 	}
 	if r.ClientKeys != nil && !fc.Clear {
 		fc.SessionKeys, fc.PINKeys = r.ClientKeys, r.ClientKeys

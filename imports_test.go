@@ -34,9 +34,9 @@ var allowedImports = map[string][]string{
 		"gateway/audit", "gateway/exchange", "gateway/face", "gateway/issuer",
 		"policy", "policy/credential", "policy/holder", "policy/store", "vault",
 	},
-	// Faces and issuers meet in exchange. Of vault they know handles and sealed values alone; keys for the name of a use.
+	// Faces and issuers meet in exchange. Of vault they know handles and sealed values alone.
 	"gateway/exchange": {"policy", "vault"},
-	"gateway/face":     {"gateway/exchange", "policy", "vault", "vault/keys"},
+	"gateway/face":     {"gateway/exchange", "policy", "vault"},
 	"gateway/issuer":   {"gateway/exchange", "policy", "vault"},
 	"gateway/audit":    {},
 

@@ -285,7 +285,7 @@ func (h *house) bridgeRoute(is *gateway.Issuer) gateway.Route { return h.bridgeR
 
 func (h *house) bridgeRouteThat(is *gateway.Issuer, keeps bool) gateway.Route {
 	r := gateway.Route{Listener: "public", Environment: "test", Issuer: is, ClientKeys: vault.InsecureClearClient(), KeepOnWrongProof: keeps}
-	speak(&r, "bridge", face.Config{Clear: true, KeepOnWrongProof: keeps})
+	speak(&r, "bridge", face.Config{Clear: true})
 	return r
 }
 

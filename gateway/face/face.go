@@ -13,7 +13,6 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
-	"github.com/cardstile/cardstile/vault/keys"
 )
 
 // Face is one API that we present. Faces are made at load and used by many exchanges at once; they keep no state.
@@ -50,9 +49,6 @@ type Endpoint struct {
 
 	// Idempotency says that a call with an idempotency key is made once, and its repetitions get its answer.
 	Idempotency *Idempotency
-
-	// Changes says of a forward that the issuer's state may change.
-	Changes bool
 
 	// Parse makes a call, or fails with an *exchange.Failure. It is cheap: no network, no asymmetric cryptography.
 	Parse func(*exchange.Request) (*exchange.Call, error)
@@ -114,9 +110,6 @@ type Config struct {
 	// Forward are the calls that the route forwards, for faces that have forward routes.
 	Forward []exchange.ForwardCall
 
-	// KeepOnWrongProof leaves a single-use key as it is where the proof that came with it is wrong; otherwise it is burnt.
-	KeepOnWrongProof bool
-
 	// JWKS is the set of public keys that access tokens are signed with (RFC 7517), where there are any.
 	JWKS []byte
 
@@ -162,19 +155,18 @@ type Kind struct {
 	// Forwards says that the face has forward routes.
 	Forwards bool
 
-	// SessionFormat is the envelope of its session preambles, SessionUse the use of the keys that open them.
+	// SessionFormat is the envelope of its session preambles.
 	SessionFormat string
-	SessionUse    keys.Use
 }
 
 // kinds is the closed set of faces.
 var kinds = map[string]Kind{
 	"bridge":    {New: newBridge, Credentials: []policy.Kind{policy.KindAPIKey, policy.KindToken}, ClientLeg: vault.FormatClear, SessionFormat: vault.FormatClear},
-	"exa":       {New: newExa, Credentials: []policy.Kind{policy.KindCookie}, SessionFormat: "rain", SessionUse: keys.UseSession},
-	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken}, SessionFormat: "rain", SessionUse: keys.UseSession},
+	"exa":       {New: newExa, Credentials: []policy.Kind{policy.KindCookie}, SessionFormat: "rain"},
+	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken}, SessionFormat: "rain"},
 	"paymentsgate": {
 		New: newPaymentsGate, Credentials: []policy.Kind{policy.KindJWT, policy.KindPublicKey, policy.KindRefresh, policy.KindSignature}, Forwards: true,
-		SessionFormat: "rain", SessionUse: keys.UseSession,
+		SessionFormat: "rain",
 	},
 }
 

@@ -86,7 +86,7 @@ func declares(call *exchange.ForwardCall, field vault.Field) bool {
 func (f *forward) endpoint() Endpoint {
 	e := Endpoint{
 		Method: f.call.Method, Pattern: f.call.Pattern, Operations: forwardOperations(len(f.call.Fields) > 0, len(f.call.Submit) > 0),
-		Shape: f.call.Request, Changes: f.call.Changes, Parse: f.parse, Render: renderForward,
+		Shape: f.call.Request, Parse: f.parse, Render: renderForward,
 	}
 	if e.Shape != nil {
 		e.MaxBody = maxForwardBody
