@@ -301,6 +301,9 @@ func (b *builder) routeModes(at string, c *RouteConfig, kind face.Kind) {
 		b.problem(at+".unbound_tokens", "face %s has no tokens", c.Face)
 	}
 	if c.StatelessCookies {
+		if c.Domain != "" {
+			b.problem(at+".stateless_cookies", "a login keeps a record: leave domain out")
+		}
 		b.notice("%s: stateless_cookies: signed cookies without a login record, which cannot be revoked and never expire", at)
 	}
 }

@@ -21,7 +21,7 @@ const envelopeFor = 24 * time.Hour
 // kindSubmitted marks submitted fields.
 const kindSubmitted store.Kind = "submitted"
 
-func (x *running) acceptEnvelopes(ctx context.Context, call *exchange.Call) error {
+func (x *running) acceptEnvelopes(ctx context.Context, call *exchange.Call, p proven) error {
 	if call.Has(policy.PINSet) {
 		return x.acceptOnce(ctx, append(call.SessionHash[:], call.PIN.IV...))
 	}
@@ -36,7 +36,7 @@ func (x *running) acceptEnvelopes(ctx context.Context, call *exchange.Call) erro
 		if err != nil {
 			return err
 		}
-		if err := x.acceptSubmitted(ctx, call, append(call.SessionHash[:], sealed.IV...)); err != nil {
+		if err := x.acceptSubmitted(ctx, call, p, append(call.SessionHash[:], sealed.IV...)); err != nil {
 			return err
 		}
 	}
@@ -61,20 +61,20 @@ func (x *running) acceptOnce(ctx context.Context, envelope []byte) error {
 	return nil
 }
 
-// acceptSubmitted is acceptOnce for a call that its caller may repeat: the same envelope passes again under the idempotency key
-// that it came with first, for the issuer to judge [28], and under no other one or none.
-func (x *running) acceptSubmitted(ctx context.Context, call *exchange.Call, envelope []byte) error {
+// acceptSubmitted is acceptOnce for a call that its caller may repeat: the same envelope passes again in the same call of the same
+// caller under the idempotency key that it came with first, for the issuer to judge [28], and in no other way.
+func (x *running) acceptSubmitted(ctx context.Context, call *exchange.Call, p proven, envelope []byte) error {
 	var attempt store.Attempt
 	rand.Read(attempt[:])
-	var key store.Digest
-	rand.Read(key[:])
+	var under store.Digest
+	rand.Read(under[:])
 	for _, mac := range x.st.config.EnvelopeDigests {
 		if call.IdempotencyKey != "" {
-			mac.MAC(key[:0], append([]byte("submitted under\x00"), call.IdempotencyKey...))
+			mac.MAC(under[:0], x.scopeOf("submitted under\x00", p.partnerID(), p.account, p.user, call.IdempotencyKey))
 		}
 		var digest store.Digest
 		mac.MAC(digest[:0], envelope)
-		begun, err := x.g.services.Store.Begin(ctx, kindSubmitted, digest, key, attempt, time.Second, envelopeFor, 0)
+		begun, err := x.g.services.Store.Begin(ctx, kindSubmitted, digest, under, attempt, time.Second, envelopeFor, 0)
 		if errors.Is(err, store.ErrOtherBody) {
 			return errEnvelope
 		}

@@ -294,6 +294,13 @@ func TestSubmittedOnce(t *testing.T) {
 		h.expect("under the same key", c, keyed(), made)
 		h.expect("under another key", c, keyed().without("Idempotency-Key").with("Idempotency-Key", "three"), again)
 		h.expect("without a key", c, keyed().without("Idempotency-Key"), again)
+		others := h.accountLogin(weak)
+		h.expect("another account", c, keyed().without("Authorization").with("Authorization", "Bearer "+others.Access), again)
+		elsewhere := keyed()
+		elsewhere.path = "/deals/payin"
+		if r := c.do(elsewhere); r.status == 200 {
+			t.Error("another call takes it")
+		}
 		h.expect("another envelope", c, payout()(), made)
 		if h.payments.Deals(payOwner) != 3 {
 			t.Errorf("%d deals were made, want 3: the repetition is the issuer's to answer", h.payments.Deals(payOwner))

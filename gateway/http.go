@@ -93,6 +93,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer release(body)
 	defer release(answer)
 	out := exchange.Response{Body: (*answer)[:0]}
+	defer func() { out.Clear.Destroy() }() // after a panic too
 	id := newID()
 
 	ep := p.methods[r.Method]

@@ -156,11 +156,7 @@ func (x *running) issuerKey(call *exchange.Call, p proven) string {
 	if call.IdempotencyKey == "" || !x.ep.route.Issuer.shared {
 		return call.IdempotencyKey
 	}
-	partner := ""
-	if p.partner != nil {
-		partner = p.partner.ID
-	}
-	sum := sha256.Sum256(x.scopeOf("issuer idempotency key\x00", partner, p.account, call.IdempotencyKey))
+	sum := sha256.Sum256(x.scopeOf("issuer idempotency key\x00", p.partnerID(), p.account, call.IdempotencyKey))
 	id := sum[:16]
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])

@@ -41,6 +41,14 @@ func (p *proven) add(proof policy.Proof) {
 	}
 }
 
+// partnerID is the partner's id, or "".
+func (p *proven) partnerID() string {
+	if p.partner == nil {
+		return ""
+	}
+	return p.partner.ID
+}
+
 func (p *proven) has(kind policy.Kind) bool {
 	return slices.ContainsFunc(p.proofs, func(proof policy.Proof) bool { return proof.Kind == kind })
 }
@@ -193,11 +201,15 @@ func (x *running) accept(proof policy.Proof, p *proven) error {
 		p.partner = partner
 	}
 	p.add(proof)
-	x.event.User, x.event.Account, x.accepted = p.user, p.account, true
-	if p.partner != nil {
-		x.event.Partner = p.partner.ID
+	if proof.Kind != policy.KindPublicKey { // which anybody can show: whether that is enough is for the account to say
+		x.known(p)
 	}
 	return nil
+}
+
+// known notes whose exchange it is, once something is proven.
+func (x *running) known(p *proven) {
+	x.event.User, x.event.Account, x.event.Partner, x.accepted = p.user, p.account, p.partnerID(), true
 }
 
 // proveAccount asks for what a service account must show beside what it showed.
@@ -218,6 +230,7 @@ func (x *running) proveAccount(call *exchange.Call, p *proven) error {
 		if p.weak, ok = accounts.Suffices(p.account, p.proofs, certified); !ok {
 			return &policy.Refused{Kind: policy.KindPublicKey, Reason: policy.RefusedSignature, Detail: "the account asks for more"}
 		}
+		x.known(p)
 		return nil
 	}
 	account, known := accounts.Account(p.account)
@@ -272,7 +285,7 @@ func (x *running) reserve(call *exchange.Call, p *proven) error {
 	if x.verdict, ok = rt.Issuer.allow(x.g.metrics); !ok {
 		return x.shed("circuit")
 	}
-	if !call.Preamble.Present() {
+	if !call.Preamble.Present() || x.blind(call) {
 		return nil
 	}
 	var err error

@@ -130,6 +130,9 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 		return nil, nil, err
 	}
 	x.stage(stageProve)
+	if err := x.anonymous(ctx, &proven); err != nil {
+		return nil, nil, err
+	}
 	decided, err := x.decide(ctx, call, proven) // 5
 	if err != nil {
 		return nil, nil, err
@@ -139,7 +142,7 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 		result, err := x.replay(proven)
 		return call, result, err
 	}
-	if err := x.acceptEnvelopes(ctx, call); err != nil {
+	if err := x.acceptEnvelopes(ctx, call, proven); err != nil {
 		return nil, nil, err
 	}
 	if call.Operations[0].Mints() {
@@ -233,9 +236,6 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 		return decided{}, err
 	}
 	rt := x.ep.route
-	if err := x.anonymous(ctx, &p); err != nil {
-		return decided{}, err
-	}
 	r := policy.Request{
 		Partner: p.partner, User: p.user, Named: call.User, Card: d.holding, Issuer: rt.issuerName(), Face: rt.Name, Proofs: p.proofs,
 		Environment: rt.Environment, Address: x.request.Address, Time: x.request.Received, Exchange: x.request.ID,
@@ -453,13 +453,18 @@ func limitDigest(mac policy.MAC, name, id string) (d store.Digest) {
 // seconds rounds up: who comes back in time must not come too early.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
+// blind reports whether a PIN passes under the client's own session, for the issuer to open: nothing of it is opened here [14].
+func (x *running) blind(call *exchange.Call) bool { return !x.ep.route.software && touchesPIN(call) }
+
+func touchesPIN(call *exchange.Call) bool { return call.Has(policy.PINSet) || call.Has(policy.PINReveal) }
+
 // open makes the session of the exchange, or none where nothing sealed or in clear crosses.
 func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d decided) (*vault.Session, error) {
 	rt := x.ep.route
 	if !call.Preamble.Present() {
 		return x.openClear(ctx, call, d)
 	}
-	if !rt.software && (call.Has(policy.PINSet) || call.Has(policy.PINReveal)) {
+	if x.blind(call) {
 		return x.g.services.Vault.Blind(d.binding, call.Preamble)
 	}
 	if left := x.g.penalties.left(offender(p, d), x.request.Received); left > 0 {
@@ -670,7 +675,7 @@ func (x *running) called(call *exchange.Call) {
 	}
 	if call.Preamble.Present() {
 		x.event.Legacy = x.ep.route.Legacy
-		x.event.Software = x.ep.route.software && (call.Has(policy.PINSet) || call.Has(policy.PINReveal))
+		x.event.Software = x.ep.route.software && touchesPIN(call)
 	}
 }
 

@@ -113,7 +113,7 @@ func (u *bridgeUpstream) receive(req *issuer.Request, status int, body io.Reader
 func (u *bridgeUpstream) closed(t *testing.T, name string) {
 	t.Helper()
 	for _, b := range u.bodies {
-		if b.Len() != 0 {
+		if _, err := b.Digest(vault.CanonRaw); err == nil {
 			t.Errorf("%s: card details are left", name)
 		}
 	}
