@@ -73,9 +73,6 @@ func (b *Body) visit(v *visited) error {
 	return nil
 }
 
-// Len is the length of the body in bytes, 0 once closed.
-func (b *Body) Len() int { return b.raw.Len() }
-
 // Empty reports whether it is a body of zero bytes, as [ReadBody] makes of a message that has none. It has no members.
 func (b *Body) Empty() bool {
 	raw := b.raw.Bytes()

@@ -7,13 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cardstile/cardstile/vault"
-	"github.com/cardstile/cardstile/vault/keys"
 )
 
 func TestShapeRefuses(t *testing.T) {
@@ -168,7 +165,7 @@ func TestBodyCloses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.Len() != len(bridgeAnswer) || !bytes.Equal(raw, []byte(bridgeAnswer)) {
+	if !bytes.Equal(raw, []byte(bridgeAnswer)) {
 		t.Error("the body was changed")
 	}
 	b.Close()
@@ -183,14 +180,11 @@ func TestBodyCloses(t *testing.T) {
 	if _, err := b.Field("/card_number"); err != vault.ErrMember {
 		t.Error(err)
 	}
-	if b.Len() != 0 || b.Has("/card_number") || b.Null("/card_number") {
+	if b.Has("/card_number") || b.Null("/card_number") {
 		t.Error("something is there")
 	}
 	if d, err := b.Digest(vault.CanonRaw); err == nil || d != [32]byte{} {
 		t.Error("a digest")
-	}
-	if d, err := b.MAC(digestMAC(t)); err == nil || d != [32]byte{} {
-		t.Error("a MAC")
 	}
 	if o, err := new(vault.Session).Rewrite(b, nil); o != nil || err != vault.ErrSplice {
 		t.Error("rewritten")
@@ -291,19 +285,6 @@ func TestDigests(t *testing.T) {
 			t.Errorf("canon %d: %x", c, got)
 		}
 	}
-	m := digestMAC(t)
-	if got, err := b.MAC(m); err != nil || !bytes.Equal(got[:], m.MAC(nil, []byte(vector))) {
-		t.Errorf("MAC: %x, %v", got, err)
-	}
-}
-
-func digestMAC(t testing.TB) *keys.MAC {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "digest")
-	if err := os.WriteFile(path, must(keys.Generate(keys.UseDigest, 0)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return must(must(keys.Load(keys.Config{ID: "digest", Use: keys.UseDigest, File: path})).MAC("bodies"))
 }
 
 func TestExpiry(t *testing.T) {

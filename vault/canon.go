@@ -10,7 +10,6 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cardstile/cardstile/vault/internal/secret"
-	"github.com/cardstile/cardstile/vault/keys"
 )
 
 // Canon is what of a message is digested. The zero Canon is none and is refused. They are a closed set because they read
@@ -35,7 +34,7 @@ var (
 )
 
 // Digest is SHA-256 of the canonical form, for signatures. A digest of a body that holds a card number says which number
-// it was, to who tries them all: it is not kept. What is kept is [Body.MAC].
+// it was, to who tries them all: it is not kept. What is kept is a MAC of the digest.
 //
 // It fails with [ErrBody] where the body has no such form. An empty body has both: no bytes, and no values.
 func (b *Body) Digest(c Canon) (digest [32]byte, err error) {
@@ -63,16 +62,6 @@ func (c Canon) digest(document []byte, maxDepth int) (digest [32]byte, err error
 		return sha256.Sum256(text.Bytes()), nil
 	}
 	return digest, errors.New("vault: unknown canonical form")
-}
-
-// MAC is a keyed digest of the bytes as they came, which may be kept: what tells an idempotent retry from another request.
-func (b *Body) MAC(m *keys.MAC) (tag [32]byte, err error) {
-	raw := b.raw.Bytes()
-	if raw == nil {
-		return tag, errClosed
-	}
-	m.MAC(tag[:0], raw)
-	return tag, nil
 }
 
 // scalars collects the values of a document for CanonSortedValues.

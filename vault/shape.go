@@ -84,9 +84,6 @@ func NewShape(c ShapeConfig) (*Shape, error) {
 	return s, nil
 }
 
-// MaxBytes is how long a body of this shape may be, in bytes.
-func (s *Shape) MaxBytes() int { return s.maxBytes }
-
 // declare adds a member to the tree.
 func (s *Shape) declare(m member) error {
 	if m.use != usePublic && (m.field == 0 || m.field >= fields) {
