@@ -72,7 +72,8 @@ func (b *bridge) Endpoints() []Endpoint {
 // Source: apidocs.bridge.xyz, `Idempotence`; how long it is told so is ours [28].
 var bridgeIdempotency = &Idempotency{Keep: 24 * time.Hour, Tombstone: 7 * 24 * time.Hour}
 
-// post is an endpoint of a partner's backend.
+// post is an endpoint of a partner's backend. Bridge requires an idempotency key there; here a call without one is made each
+// time that it comes, which is ours.
 func (b *bridge) post(name string, op policy.Operation, parse func(*exchange.Request) (*exchange.Call, error),
 	render func(*exchange.Call, *exchange.Result, *exchange.Response)) Endpoint {
 	return Endpoint{
@@ -100,23 +101,6 @@ func (b *bridge) account(r *exchange.Request, op policy.Operation) (*exchange.Ca
 
 var bridgeKeyMissing = exchange.Place{In: "header", Name: "Api-Key"}
 
-// idempotent reads the header Idempotency-Key into a call. Bridge requires it; here a call without it is made each time
-// that it comes, which is ours. A key is 1 to 255 characters of visible ASCII.
-func (b *bridge) idempotent(r *exchange.Request, c *exchange.Call) error {
-	switch keys := r.Header.Values("Idempotency-Key"); {
-	case len(keys) == 0:
-		return nil
-	case len(keys) == 1 && len(keys[0]) > 0 && len(keys[0]) <= 255 && visibleASCII(keys[0]):
-		c.IdempotencyKey = keys[0]
-		return nil
-	}
-	return exchange.Wrong("header", "Idempotency-Key", "idempotency_key")
-}
-
-func visibleASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c < '!' || c > '~' })
-}
-
 // bridgeTTL is the life of an ephemeral key. Source: POST …/ephemeral_keys.
 const bridgeTTL = 5 * time.Minute
 
@@ -126,7 +110,7 @@ func (b *bridge) parseMint(r *exchange.Request) (*exchange.Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.idempotent(r, c); err != nil {
+	if c.IdempotencyKey, err = idempotencyKey(r); err != nil {
 		return nil, err
 	}
 	nonce, err := b.nonce(r)
@@ -321,7 +305,7 @@ func (b *bridge) parseStatus(r *exchange.Request, status exchange.CardStatus) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := b.idempotent(r, c); err != nil {
+	if c.IdempotencyKey, err = idempotencyKey(r); err != nil {
 		return nil, err
 	}
 	c.Status = status

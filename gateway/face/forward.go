@@ -31,7 +31,6 @@ type credentials func(*exchange.Request) ([]policy.Credential, error)
 const (
 	maxForwardBody  = 64 << 10
 	maxForwardQuery = 4 << 10
-	maxIdempotency  = 255 // of an Idempotency-Key
 )
 
 // withForwards appends an endpoint for each call that a route forwards. A call that is one of the face's own is refused; of
@@ -252,22 +251,4 @@ func forwardQuery(raw string) bool {
 	}
 	_, err := url.ParseQuery(raw)
 	return err == nil
-}
-
-// visible reports whether a text is of visible ASCII alone.
-func visible(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
-}
-
-// idempotencyKey reads the header of that name, which goes along to the issuer, who judges repetitions. One that is there
-// and says nothing is refused: whoever sent it relies on it.
-func idempotencyKey(r *exchange.Request) (string, error) {
-	values := r.Header.Values("Idempotency-Key")
-	switch {
-	case len(values) == 0:
-		return "", nil
-	case len(values) > 1 || values[0] == "" || len(values[0]) > maxIdempotency || !visible(values[0]):
-		return "", exchange.Wrong("header", "Idempotency-Key", "idempotency_key")
-	}
-	return values[0], nil
 }

@@ -81,3 +81,23 @@ func cookies(r *exchange.Request, wanted string) (value string, n int) {
 	}
 	return value, n
 }
+
+// maxIdempotency is the longest Idempotency-Key, in bytes.
+const maxIdempotency = 255
+
+// idempotencyKey reads the header of that name; "" is none. A key is visible ASCII. One that is there and says nothing is
+// refused: whoever sent it relies on it.
+func idempotencyKey(r *exchange.Request) (string, error) {
+	switch values := r.Header.Values("Idempotency-Key"); {
+	case len(values) == 0:
+		return "", nil
+	case len(values) == 1 && values[0] != "" && len(values[0]) <= maxIdempotency && visible(values[0]):
+		return values[0], nil
+	}
+	return "", exchange.Wrong("header", "Idempotency-Key", "idempotency_key")
+}
+
+// visible reports whether a text is of visible ASCII alone.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
+}
