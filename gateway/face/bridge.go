@@ -1,7 +1,6 @@
 package face
 
 import (
-	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -290,83 +289,6 @@ func bridgeStatus(s exchange.CardStatus) string {
 	}
 }
 
-func (b *bridge) parseFreeze(r *exchange.Request) (*exchange.Call, error) {
-	return b.parseStatus(r, exchange.Frozen)
-}
-
-func (b *bridge) parseUnfreeze(r *exchange.Request) (*exchange.Call, error) {
-	return b.parseStatus(r, exchange.Active)
-}
-
-// parseStatus reads a freeze or its end. The body may be absent; what Bridge's clients say in it is checked, and decides
-// nothing: a card is frozen or it is not, whoever asked for it. A freeze that begins or ends by itself is refused.
-func (b *bridge) parseStatus(r *exchange.Request, status exchange.CardStatus) (*exchange.Call, error) {
-	c, err := b.account(r, policy.CardStatus)
-	if err != nil {
-		return nil, err
-	}
-	if c.IdempotencyKey, err = idempotencyKey(r); err != nil {
-		return nil, err
-	}
-	c.Status = status
-	c.Why = exchange.Why{Initiator: "developer", Reason: "other", At: r.Received}
-	if len(r.Body) == 0 {
-		return c, nil
-	}
-	if err := jsonBody(r); err != nil {
-		return nil, err
-	}
-	var body struct {
-		Initiator    exchange.Text `json:"initiator"`
-		Reason       exchange.Text `json:"reason"`
-		ReasonDetail exchange.Text `json:"reason_detail"`
-		StartingAt   exchange.Text `json:"starting_at"`
-		EndingAt     exchange.Text `json:"ending_at"`
-	}
-	if err := exchange.DecodeStrict(r.Body, &body); err != nil {
-		return nil, &exchange.Failure{Kind: exchange.BadRequest, Reason: "body", Err: err}
-	}
-	switch who, why := body.Initiator, body.Reason; {
-	case who.Present && who.Value != "developer" && who.Value != "customer":
-		return nil, exchange.Wrong("body", "initiator", "initiator")
-	case why.Present && !slices.Contains(bridgeReasons, why.Value):
-		return nil, exchange.Wrong("body", "reason", "reason")
-	case len(body.ReasonDetail.Value) > maxReasonDetail || vault.HoldsPANString(body.ReasonDetail.Value): // it is kept for repetitions [11]
-		return nil, exchange.Wrong("body", "reason_detail", "reason_detail")
-	case body.StartingAt.Present:
-		return nil, exchange.Wrong("body", "starting_at", "scheduled")
-	case body.EndingAt.Present:
-		return nil, exchange.Wrong("body", "ending_at", "scheduled")
-	}
-	c.Why.Initiator = cmp.Or(body.Initiator.Value, c.Why.Initiator)
-	c.Why.Reason = cmp.Or(body.Reason.Value, c.Why.Reason)
-	c.Why.Detail = body.ReasonDetail.Value
-	return c, nil
-}
-
-// Of a freeze's body. Source: POST …/freeze; the bound of the detail is ours, in bytes.
-var bridgeReasons = []string{"lost_or_stolen", "suspicious_activity", "planned_inactivity", "suspected_fraud", "other"}
-
-const maxReasonDetail = 512
-
-// renderStatus writes what was done and what was said of it. Source: POST …/freeze and …/unfreeze. Why a card had been frozen is
-// not known when that ends: it is what the caller says.
-func (b *bridge) renderStatus(c *exchange.Call, _ *exchange.Result, out *exchange.Response) {
-	body := exchange.AppendMember(append(out.Body[:0], '{'), "card_account_id", c.Card)
-	body = exchange.AppendMember(append(body, ','), "initiator", c.Why.Initiator)
-	body = exchange.AppendMember(append(body, ','), "reason", c.Why.Reason)
-	if c.Why.Detail != "" {
-		body = exchange.AppendMember(append(body, ','), "reason_detail", c.Why.Detail)
-	}
-	body = c.Why.At.UTC().AppendFormat(append(body, `,"created_at":"`...), "2006-01-02T15:04:05.000Z")
-	word := "freeze_created"
-	if c.Status == exchange.Active {
-		word = "freeze_removed"
-	}
-	out.Body = append(exchange.AppendMember(append(body, `",`...), "status", word), '}')
-	out.ContentType = jsonType
-}
-
 // Fail implements Face: what a partner's backend reads. A missing key and a wrong one are told apart, as the contract
 // does; every wrong one is the same.
 func (b *bridge) Fail(kind exchange.Kind, at exchange.Place, out *exchange.Response) {
@@ -385,81 +307,4 @@ func (b *bridge) failReveal(kind exchange.Kind, at exchange.Place, out *exchange
 	if kind == exchange.Unauthorized || stands[kind] == exchange.Unauthorized {
 		out.Body = append(out.Body[:0], bridgeBadProof...)
 	}
-}
-
-// bridgeAnswers: a 4xx is {code,message}, about a header with its location and name, about anything else with a source
-// where it is known. A 5xx is a list of errors.
-var bridgeAnswers = answers{
-	exchange.Internal:         bridgeFailure(http.StatusInternalServerError, "unexpected", "An expected error occurred, you may try again later"), // the vendor's own words
-	exchange.BadRequest:       bridgeAnswer(http.StatusBadRequest, "invalid_parameters", bridgeResubmit),
-	exchange.Unauthorized:     bridgeHeader(http.StatusUnauthorized, "invalid", "Api-Key", "Invalid Api-Key header"),
-	exchange.Forbidden:        bridgeAnswer(http.StatusForbidden, "forbidden", "Not permitted"),
-	exchange.NotFound:         bridgeAnswer(http.StatusNotFound, "Invalid", "Unknown customer id"),
-	exchange.NoRoute:          bridgeAnswer(http.StatusNotFound, "not_found", "Not found"),
-	exchange.MethodNotAllowed: bridgeAnswer(http.StatusMethodNotAllowed, "method_not_allowed", "Method not allowed"),
-	exchange.TooLarge:         bridgeAnswer(http.StatusRequestEntityTooLarge, "payload_too_large", "Request body is too large"),
-	exchange.UnsupportedMedia: bridgeAnswer(http.StatusUnsupportedMediaType, "unsupported_media_type", "Content-Type must be application/json"),
-	exchange.LimitReached:     bridgeAnswer(http.StatusTooManyRequests, "rate_limit_exceeded", "Too many requests"),
-	exchange.Unavailable:      bridgeFailure(http.StatusServiceUnavailable, "unavailable", "Service unavailable, you may try again later"),
-	exchange.IssuerFailed:     bridgeFailure(http.StatusBadGateway, "bad_gateway", "The card issuer failed, you may try again later"),
-	exchange.IssuerTimeout:    bridgeFailure(http.StatusGatewayTimeout, "gateway_timeout", "The card issuer did not answer in time, you may try again later"),
-	exchange.OutcomeUnknown:   bridgeFailure(http.StatusGatewayTimeout, "outcome_unknown", "It is not known whether the change was made"),
-	exchange.InFlight:         bridgeHeader(http.StatusConflict, "in_progress", "Idempotency-Key", "A request with this Idempotency-Key is being processed"),
-	exchange.OtherBody:        bridgeHeader(http.StatusUnprocessableEntity, "invalid", "Idempotency-Key", "Idempotency-Key was used for another request"),
-	exchange.KeyExpired:       bridgeHeader(http.StatusUnprocessableEntity, "invalid", "Idempotency-Key", "Idempotency-Key was used more than 24 hours ago"),
-	exchange.AlreadySet:       bridgeAnswer(http.StatusBadRequest, "invalid", "Card account is in that state already"),
-}
-
-const bridgeResubmit = "Please resubmit the following parameters that are either missing or invalid."
-
-var (
-	bridgeNoKey    = bridgeHeader(http.StatusUnauthorized, "required", "Api-Key", "Missing Api-Key header").body
-	bridgeBadProof = bridgeAnswer(http.StatusUnauthorized, "invalid", "Invalid ephemeral key, secret or timestamp").body
-)
-
-// bridgeSources are the answers to requests that are wrong at a place that is known. Nothing that was sent is in them.
-var bridgeSources = bridgeSourcesOf(map[exchange.Place]string{
-	{In: "body", Name: "client_nonce"}:          "must be a nonce: 44 characters of base64, alone in an object",
-	{In: "body", Name: "initiator"}:             "must be developer or customer",
-	{In: "body", Name: "reason"}:                "must be lost_or_stolen, suspicious_activity, planned_inactivity, suspected_fraud or other",
-	{In: "body", Name: "reason_detail"}:         "must be at most 512 bytes, without a card number",
-	{In: "body", Name: "starting_at"}:           "is not supported: a freeze begins when it is asked for",
-	{In: "body", Name: "ending_at"}:             "is not supported: a freeze ends when it is asked for",
-	{In: "query", Name: "secret"}:               "must be there once",
-	{In: "query", Name: "timestamp"}:            "must be there once",
-	{In: "header", Name: bridgeSecretHeader}:    "must be there once",
-	{In: "header", Name: bridgeTimestampHeader}: "must be there once",
-	{In: "header", Name: "Idempotency-Key"}:     "must be there once, as 1 to 255 visible characters",
-})
-
-func bridgeSourcesOf(why map[exchange.Place]string) map[exchange.Place]string {
-	said := map[exchange.Place]string{}
-	for at, text := range why {
-		b := bridgeCode("invalid_parameters", bridgeResubmit)
-		b = exchange.AppendMember(append(b, `,"source":{`...), "location", at.In)
-		b = exchange.AppendMember(append(b, `,"key":{`...), at.Name, text)
-		said[at] = string(append(b, `}}}`...))
-	}
-	return said
-}
-
-// bridgeCode is an object with code and message, still open.
-func bridgeCode(code, message string) []byte {
-	b := exchange.AppendMember([]byte{'{'}, "code", code)
-	return exchange.AppendMember(append(b, ','), "message", message)
-}
-
-func bridgeAnswer(status int, code, message string) answer {
-	return answer{status, string(append(bridgeCode(code, message), '}'))}
-}
-
-func bridgeHeader(status int, code, name, message string) answer {
-	b := exchange.AppendMember([]byte{'{'}, "code", code)
-	b = exchange.AppendMember(append(b, `,"location":"header",`...), "name", name)
-	return answer{status, string(append(exchange.AppendMember(append(b, ','), "message", message), '}'))}
-}
-
-func bridgeFailure(status int, code, message string) answer {
-	b := append([]byte(`{"errors":[`), bridgeCode(code, message)...)
-	return answer{status, string(append(b, `}]}`...))}
 }
