@@ -144,7 +144,7 @@ func (b *bridge) setStatus(ctx context.Context, up Upstream, c *Call) (*exchange
 		return nil, err
 	}
 	if answer.Status/100 != 2 {
-		return nil, bridgeError(&answer)
+		return nil, statusError(&answer)
 	}
 	res.Card.Status = c.Status
 	return res, nil
@@ -182,7 +182,7 @@ func (b *bridge) account(ctx context.Context, up Upstream, c *Call, account *bri
 		return err
 	}
 	if res.Status/100 != 2 {
-		return bridgeError(&res)
+		return statusError(&res)
 	}
 	if err := exchange.DecodeLenient(res.Body, account); err != nil {
 		return fmt.Errorf("%w: %w", ErrAnswer, err)
@@ -242,7 +242,7 @@ func (b *bridge) reveal(ctx context.Context, up Upstream, c *Call, details *Resp
 		return nil
 	}
 	clear(details.Body) // not read by anybody: an error may hold what it is about
-	err = bridgeError(details)
+	err = statusError(details)
 	if errors.Is(err, ErrNoCard) { // the path names none
 		err = fmt.Errorf("%w: status %d to a reveal", ErrRefused, details.Status)
 	}
@@ -259,7 +259,7 @@ func (b *bridge) mint(ctx context.Context, up Upstream, c *Call, nonce string) (
 		return "", err
 	}
 	if res.Status/100 != 2 {
-		return "", bridgeError(&res)
+		return "", statusError(&res)
 	}
 	var minted struct {
 		Key string `json:"ephemeral_key"`
@@ -299,18 +299,4 @@ func randomHex(n int) string {
 
 func (*bridge) path(c *Call) string {
 	return "/v0/customers/" + url.PathEscape(c.User) + "/card_accounts/" + url.PathEscape(c.Card)
-}
-
-// bridgeError turns an answer other than 2xx into one of this package's errors. Its text is not passed on: it may quote.
-func bridgeError(res *Response) error {
-	switch {
-	case res.Status == http.StatusNotFound:
-		return ErrNoCard
-	case res.Status/100 == 5:
-		return fmt.Errorf("%w: status %d", ErrFailed, res.Status)
-	case res.Status/100 == 4:
-		return fmt.Errorf("%w: status %d", ErrRefused, res.Status)
-	default:
-		return fmt.Errorf("%w: status %d", ErrAnswer, res.Status)
-	}
 }

@@ -8,8 +8,6 @@ import (
 	"net/url"
 	"strings"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
@@ -95,18 +93,6 @@ func (r *rain) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Result, 
 	return res, nil
 }
 
-// together runs the fetches side by side; the first error ends the others.
-func together(ctx context.Context, fetches []func(context.Context) error) error {
-	if len(fetches) == 1 {
-		return fetches[0](ctx)
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, fetch := range fetches {
-		group.Go(func() error { return fetch(ctx) })
-	}
-	return group.Wait()
-}
-
 // setPIN opens the client's PIN block, judges it, and hands it on under the issuer's session.
 func (r *rain) setPIN(ctx context.Context, up Upstream, c *Call) (*exchange.Result, error) {
 	pin, err := c.Session.Reseal(vault.FieldPIN, vault.ToIssuer, c.PIN)
@@ -126,7 +112,7 @@ func (r *rain) setPIN(ctx context.Context, up Upstream, c *Call) (*exchange.Resu
 		if rainMessage(&res) == "Weak PIN" {
 			return nil, ErrWeakPIN
 		}
-		return nil, rainStatus(&res)
+		return nil, statusError(&res)
 	}
 	return &exchange.Result{}, nil
 }
@@ -154,7 +140,7 @@ func (r *rain) setStatus(ctx context.Context, up Upstream, c *Call) (*exchange.R
 		return nil, err
 	}
 	if res.Status/100 != 2 {
-		return nil, rainStatus(&res)
+		return nil, statusError(&res)
 	}
 	return &exchange.Result{}, nil
 }
@@ -264,7 +250,7 @@ func (r *rain) pin(ctx context.Context, up Upstream, c *Call, pin *rainPIN) erro
 		if rainMessage(&res) == rainNoPIN {
 			return nil
 		}
-		return rainStatus(&res)
+		return statusError(&res)
 	}
 	// "No PIN" is said with null; a field that is not there at all is a broken answer.
 	missing := new(rainSealed)
@@ -301,7 +287,7 @@ func (r *rain) get(ctx context.Context, up Upstream, call, path string, header [
 		return err
 	}
 	if res.Status/100 != 2 {
-		return rainStatus(&res)
+		return statusError(&res)
 	}
 	return rainBody(&res, into)
 }
@@ -315,20 +301,6 @@ func rainBody(res *Response, into any) error {
 		return fmt.Errorf("%w: %w", ErrAnswer, err)
 	}
 	return nil
-}
-
-// rainStatus turns an answer other than 2xx into one of this package's errors. Its text is not passed on: it may quote.
-func rainStatus(res *Response) error {
-	switch {
-	case res.Status == http.StatusNotFound:
-		return ErrNoCard
-	case res.Status/100 == 5:
-		return fmt.Errorf("%w: status %d", ErrFailed, res.Status)
-	case res.Status/100 == 4:
-		return fmt.Errorf("%w: status %d", ErrRefused, res.Status)
-	default:
-		return fmt.Errorf("%w: status %d", ErrAnswer, res.Status)
-	}
 }
 
 // rainMessage returns the text of an error {error,message}, for comparison with the texts that mean something to us.
@@ -346,27 +318,10 @@ func rainMessage(res *Response) string {
 	return body.Error
 }
 
-// answerError marks a field that could not be opened as the issuer's doing.
-func answerError(field string, err error) error {
-	return fmt.Errorf("%w: %s: %w", ErrAnswer, field, err)
-}
-
 // month reports whether s is 1 to 12, with or without a leading zero.
 func month(s string) bool {
 	if len(s) == 1 {
 		s = "0" + s
 	}
 	return digits(s, 2) && s >= "01" && s <= "12"
-}
-
-func digits(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
-	for i := range n {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return true
 }
