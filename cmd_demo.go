@@ -28,8 +28,9 @@ func cmdDemo() *cobra.Command {
 		Use: "demo", Short: "Run everything on this machine: a PKI, sandbox issuers, and Cardstile in front of them", Args: cobra.NoArgs,
 		Long: "Demo makes keys, certificates, a configuration and a made-up card in a directory, starts sandbox\n" +
 			"issuers on loopback and Cardstile in front of them, prints commands to paste, and serves until a\n" +
-			"signal. An existing directory is reused. With --once it goes through every flow by itself,\n" +
-			"refusals included, over real TLS, and exits with 0 only if each ended as it must.",
+			"signal. A demo's directory is reused: keys, certificates and the card stay, config.yaml and the files\n" +
+			"beside it are written anew each time. Any other directory must be empty. With --once it goes through\n" +
+			"every flow by itself, refusals included, over real TLS, and exits with 0 only if each ended as it must.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
@@ -83,6 +84,9 @@ func cardNumber(text string) bool {
 }
 
 func runDemo(ctx context.Context, o demoOptions) error {
+	if err := admits(o.dir); err != nil {
+		return err
+	}
 	d, err := openDemo(o.dir, o.pan)
 	if err != nil {
 		return err

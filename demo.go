@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -136,6 +137,29 @@ func openDemo(dir, pan string) (*demo, error) {
 		}
 	}
 	return d, nil
+}
+
+// admits refuses a directory in which files of somebody else lie: a demo writes over what has the names of its own.
+func admits(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("--dir: %w", err)
+	}
+	state, err := readDemoState(dir)
+	if err != nil {
+		return err
+	}
+	there := func(name string) bool {
+		return slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == name })
+	}
+	unfinished := there(".lock") && !there("config.yaml") // of a first start that was cut short
+	if len(state.Addresses) == 0 && !unfinished {
+		return fmt.Errorf("--dir: %s is neither empty nor the directory of a demo; nothing was written", dir)
+	}
+	return nil
 }
 
 func (d *demo) path(name string) string { return filepath.Join(d.dir, name) }
@@ -338,8 +362,10 @@ func (d *demo) writeConfig() error {
 	if err != nil {
 		return err
 	}
+	if err := d.write("sandbox.json", append(state, '\n')); err != nil { // first: by it a directory is known as a demo's
+		return err
+	}
 	for name, content := range map[string]string{
-		"sandbox.json":        string(state) + "\n",
 		"rain-api-key":        d.state.RainKey + "\n",
 		"payments-api-key":    d.state.PaymentsKey + "\n",
 		"bridge-api-key":      d.state.BridgeKey + "\n",

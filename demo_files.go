@@ -2,7 +2,7 @@ package main
 
 // This file has the texts that the demo's directory begins with.
 
-const demoConfig = `# Made by "cardstile demo". "cardstile serve --config" accepts it unchanged, beside "cardstile sandbox".
+const demoConfig = `# Made by "cardstile demo", which writes it anew at each start. "cardstile serve --config" accepts it unchanged, beside "cardstile sandbox".
 environment: test
 
 listeners:
