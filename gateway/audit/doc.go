@@ -21,9 +21,11 @@
 //	operations   texts              what was asked for: card.reveal, pin.set, token.mint, …
 //	partner      text               id of the partner
 //	user         text               id of the user
+//	account      text               id of the partner's service account
 //	certificate  hex                SHA-256 of the client certificate's DER
 //	card         hex                keyed digest of the card reference
 //	issuer       text               name of the issuer
+//	call         text               of a forwarded call: method and path as the route declares them
 //	result       word               "done", "refused", "failed", "unknown"; always, except that an intent has none yet
 //	reason       word               why not, from the closed sets of policy and gateway
 //	rule         text               the rule that decided

@@ -8,6 +8,9 @@ import (
 	"flag"
 	"net/netip"
 	"os"
+	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,9 +37,11 @@ func fullEvent() *audit.Event {
 		Operations:  []string{"pin.set", "card.profile"},
 		Partner:     "gp-demo",
 		User:        "user \"7\"\n",
+		Account:     "3f2a9c51-0000-4000-8000-000000000001",
 		Certificate: sha256.Sum256([]byte("certificate")),
 		Card:        sha256.Sum256([]byte("card")),
 		Issuer:      "rain",
+		Call:        "GET /deals/{id}/credentials",
 		Result:      audit.ResultUnknown,
 		Reason:      "issuer_timeout",
 		Rule:        "pins.cedar:12",
@@ -77,6 +82,44 @@ func TestGolden(t *testing.T) {
 	if want := read(t, goldenFile); !bytes.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// TestFullEvent has every field of an event in the golden file, and so every member that the encoder can write.
+func TestFullEvent(t *testing.T) {
+	e := reflect.ValueOf(*fullEvent())
+	for i := range e.NumField() {
+		if e.Field(i).IsZero() {
+			t.Errorf("%s is not set", e.Type().Field(i).Name)
+		}
+	}
+}
+
+// TestTables holds the two lists of fields, in the page for operators and in the package's comment, to the encoder: every
+// member that it can write, no other, in its order.
+func TestTables(t *testing.T) {
+	all := lines(goldenLog(t))
+	want := column(`[{,]"([a-z_]+)":`, string(all[len(all)-2])) // of the event that has every field; within a text, quotes are escaped
+	_, page, _ := strings.Cut(string(read(t, docFile)), "\n## Fields\n")
+	page, _, _ = strings.Cut(page, "\n\nText from outside")
+	_, comment, _ := strings.Cut(string(read(t, "doc.go")), "# The fields of a record\n")
+	comment, _, _ = strings.Cut(comment, "//\n// base64url is")
+	for name, got := range map[string][]string{
+		"docs/audit.md": column("(?m)^\\| (`[^|]*) \\|", page),
+		"doc.go":        column("(?m)^//\t([a-z_]+) ", comment),
+	} {
+		if !slices.Equal(got, want) {
+			t.Errorf("%s lists\n%q, and the encoder writes\n%q", name, got, want)
+		}
+	}
+}
+
+// column returns what a pattern finds, lists of names taken apart.
+func column(pattern, text string) []string {
+	var names []string
+	for _, found := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		names = append(names, strings.Split(strings.ReplaceAll(found[1], "`", ""), ", ")...)
+	}
+	return names
 }
 
 // The page for operators shows the golden file's lines, and names every key that can stand in a line.
@@ -140,7 +183,7 @@ func TestFields(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", key, got[key], want)
 		}
 	}
-	if len(got) != 24 {
-		t.Errorf("%d fields, want 24", len(got))
+	if len(got) != 26 {
+		t.Errorf("%d fields, want 26", len(got))
 	}
 }
