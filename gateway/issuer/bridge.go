@@ -78,6 +78,10 @@ func (b *bridge) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Result
 		return nil, err
 	}
 	res := &exchange.Result{Card: account.canonical(c.Reference)}
+	res.Card.Holder = strings.TrimSpace(account.Holder.FirstName + " " + account.Holder.LastName)
+	if err := guard(&res.Card); err != nil {
+		return nil, err
+	}
 	if !reveals {
 		return res, nil
 	}
@@ -213,11 +217,11 @@ var bridgeStates = map[string]exchange.CardStatus{
 	"active": exchange.Active, "frozen": exchange.Frozen, "inactive": exchange.Inactive, "pending": exchange.Inactive, "canceled": exchange.Cancelled,
 }
 
+// canonical leaves the name out: it is no part of the answer to a change.
 func (account *bridgeAccount) canonical(reference string) exchange.Card {
 	return exchange.Card{
 		ID: reference, LastFour: account.Details.Last4, ExpiryMonth: account.month, ExpiryYear: account.year,
-		Status: bridgeStates[account.Status], Holder: strings.TrimSpace(account.Holder.FirstName + " " + account.Holder.LastName),
-		BIN: account.Details.BIN, PINStatus: account.Details.PINStatus,
+		Status: bridgeStates[account.Status], BIN: account.Details.BIN, PINStatus: account.Details.PINStatus,
 	}
 }
 

@@ -562,6 +562,25 @@ func TestBridgeCard(t *testing.T) {
 	}
 }
 
+// TestBridgeGuardsNames: a card number in the cardholder's name, or in its two halves together, is not handed on [16]. A
+// freeze, whose answer has no name in it, is made all the same.
+func TestBridgeGuardsNames(t *testing.T) {
+	for name, with := range map[string][2]string{
+		"first": {`"Ada"`, `"4111 1111 1111 1111"`}, "last": {`"Lovelace"`, `"4111111111111111"`}, "both": {`"Ada","last_name":"Lovelace"`, `"4111 1111","last_name":"1111 1111"`},
+	} {
+		up := saying{accountPath: {200, accountBody(with[:]...)}, mintPath: {200, `{"ephemeral_key":"k"}`}, detailsPath: {200, detailsBody()}, freezePath: {200, `{}`}}
+		for _, op := range []policy.Operation{policy.CardProfile, policy.CardReveal} {
+			res, err := bridge(t).Do(t.Context(), up, ask(clearly(t), op))
+			if !errors.Is(err, issuer.ErrGuard) || res != nil || strings.Contains(err.Error(), "1111") {
+				t.Errorf("%s, %s: %+v, %v", name, op, res, err)
+			}
+		}
+		if res, err := bridge(t).Do(t.Context(), up, change(exchange.Frozen)); err != nil || res.Card.Status != exchange.Frozen || res.Card.Holder != "" {
+			t.Errorf("%s, freeze: %+v, %v", name, res, err)
+		}
+	}
+}
+
 // TestBridgeDetails: which details and keys are none.
 func TestBridgeDetails(t *testing.T) {
 	for name, test := range map[string]struct{ key, details, member string }{
@@ -726,7 +745,7 @@ func FuzzBridgeAnswers(f *testing.F) {
 		up := saying{accountPath: {200, account}, mintPath: {200, key}, detailsPath: {status, details}}
 		res, err := bridge(t).Do(t.Context(), up, ask(s, policy.CardProfile, policy.CardReveal))
 		if err != nil {
-			known := slices.ContainsFunc([]error{issuer.ErrAnswer, issuer.ErrFailed, issuer.ErrRefused}, func(e error) bool { return errors.Is(err, e) })
+			known := slices.ContainsFunc([]error{issuer.ErrAnswer, issuer.ErrFailed, issuer.ErrRefused, issuer.ErrGuard}, func(e error) bool { return errors.Is(err, e) })
 			if res != nil || !known {
 				t.Fatalf("%v, %v", res, err)
 			}
@@ -739,7 +758,7 @@ func FuzzBridgeAnswers(f *testing.F) {
 		}
 		c := res.Card
 		if len(c.LastFour) != 4 || len(c.ExpiryYear) != 4 || len(c.ExpiryMonth) != 2 || strings.Trim(c.LastFour+c.ExpiryYear+c.ExpiryMonth+c.BIN, "0123456789") != "" ||
-			len(c.BIN) > 8 || c.Status == 0 || c.ID != "ref-1" || strings.ContainsAny(c.PINStatus, "0123456789\"") {
+			len(c.BIN) > 8 || c.Status == 0 || c.ID != "ref-1" || strings.ContainsAny(c.PINStatus, "0123456789\"") || vault.HoldsPANString(c.Holder) {
 			t.Fatalf("%+v", c)
 		}
 		message, err := s.Render([]byte(`{"n":,"c":}`), []vault.Splice{{At: 5, Field: res.PAN}, {At: 10, Field: res.CVC}})

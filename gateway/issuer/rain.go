@@ -73,6 +73,9 @@ func (r *rain) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Result, 
 	if profile || details {
 		res.Card = card.canonical(c.Reference)
 		res.Card.Holder = strings.TrimSpace(user.FirstName + " " + user.LastName)
+		if err := guard(&res.Card); err != nil {
+			return nil, err
+		}
 	}
 	if details && c.PAN {
 		if res.PAN, err = c.Session.Reseal(vault.FieldPAN, vault.ToClient, secrets.EncryptedPAN.sealed()); err != nil {
@@ -264,7 +267,8 @@ func (r *rain) pin(ctx context.Context, up Upstream, c *Call, pin *rainPIN) erro
 	return nil
 }
 
-// rainProcessor is what puts a card into a wallet. Its secret is good once, for a short time.
+// rainProcessor is what puts a card into a wallet. Its secret is good once, for a short time. Neither
+// is held to the guard: they are opaque, and a processor's id may well be of 16 digits.
 type rainProcessor struct {
 	ProcessorCardID string `json:"processorCardId"`
 	TimeBasedSecret string `json:"timeBasedSecret"`

@@ -717,6 +717,23 @@ func TestRainCard(t *testing.T) {
 	}
 }
 
+// TestRainGuardsText: a card number in what the issuer writes freely of a card or of its user is not handed on [16].
+func TestRainGuardsText(t *testing.T) {
+	const ada = `{"firstName":"Ada","lastName":"Lovelace"}`
+	for name, test := range map[string]struct{ card, user string }{
+		"first name":      {cardBody(), `{"firstName":"4111 1111 1111 1111","lastName":"Lovelace"}`},
+		"last name":       {cardBody(), `{"firstName":"Ada","lastName":"4111111111111111"}`},
+		"both names":      {cardBody(), `{"firstName":"4111 1111","lastName":"1111 1111"}`},
+		"product":         {cardBody(`"402"`, `"4111111111111111"`), ada},
+		"limit frequency": {cardBody("perYearPeriod", "4111-1111-1111-1111"), ada},
+	} {
+		res, err := rain(t).Do(t.Context(), canned{cardPath: ok(test.card), userPath: ok(test.user)}, ask(nil, policy.CardProfile))
+		if !errors.Is(err, issuer.ErrGuard) || res != nil || strings.Contains(err.Error(), "1111") {
+			t.Errorf("%s: %+v, %v", name, res, err)
+		}
+	}
+}
+
 // TestRainStatuses: an answer's status alone decides what it is; its text is passed on to nobody.
 func TestRainStatuses(t *testing.T) {
 	for status, want := range map[int]error{
@@ -844,7 +861,7 @@ func FuzzRainAnswers(f *testing.F) {
 		}
 		res, err := rain(t).Do(t.Context(), up, ask(s, policy.CardProfile, policy.PINReveal, policy.CardProvision))
 		if err != nil {
-			known := slices.ContainsFunc([]error{issuer.ErrAnswer, issuer.ErrFailed, issuer.ErrRefused, issuer.ErrNoCard}, func(e error) bool { return errors.Is(err, e) })
+			known := slices.ContainsFunc([]error{issuer.ErrAnswer, issuer.ErrFailed, issuer.ErrRefused, issuer.ErrNoCard, issuer.ErrGuard}, func(e error) bool { return errors.Is(err, e) })
 			if res != nil || !known {
 				t.Fatalf("%v, %v", res, err)
 			}
@@ -860,6 +877,9 @@ func FuzzRainAnswers(f *testing.F) {
 		if len(c.LastFour) != 4 || len(c.ExpiryYear) != 4 || strings.Trim(c.LastFour+c.ExpiryYear+month, "0123456789") != "" || c.Status == 0 ||
 			len(month) != 2 || month < "01" || month > "12" || c.ID != "ref-1" {
 			t.Fatalf("%+v", c)
+		}
+		if slices.ContainsFunc([]string{c.Holder, c.Product, c.Limit.Frequency}, vault.HoldsPANString) {
+			t.Fatalf("a card number: %+v", c)
 		}
 		if res.Provision.ID == "" || res.Provision.Secret == "" {
 			t.Fatalf("%+v", res.Provision)

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/vault"
 )
 
 // This file is what adapters share.
@@ -39,6 +43,15 @@ func statusError(res *Response) error {
 // answerError marks a field that could not be opened as the issuer's doing.
 func answerError(field string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrAnswer, field, err)
+}
+
+// guard is ErrGuard where what the issuer writes freely of a card holds a card number [16]. Everything else of a card has
+// a form of its own, and was held to it.
+func guard(card *exchange.Card) error {
+	if slices.ContainsFunc([]string{card.Holder, card.Product, card.Limit.Frequency}, vault.HoldsPANString) {
+		return ErrGuard
+	}
+	return nil
 }
 
 // digits reports whether s is n decimal digits.
