@@ -41,7 +41,7 @@ func cmdAudit() *cobra.Command {
 				flag, text string
 				option     func(audit.Position) audit.VerifyOption
 			}{{"after", after, audit.After}, {"reach", reach, audit.Reach}} {
-				if anchor.text == "" {
+				if !cmd.Flags().Changed(anchor.flag) { // an empty one is no position: a script lost it
 					continue
 				}
 				p, err := audit.ParsePosition(anchor.text)
@@ -57,6 +57,10 @@ func cmdAudit() *cobra.Command {
 			out := cmd.OutOrStdout()
 			for _, line := range remarks(report) {
 				fmt.Fprintln(out, line)
+			}
+			if report.First == 0 { // a new file that nothing was written to yet, or a log that was emptied
+				_, err = fmt.Fprintln(out, "no records: nothing is shown by that; --reach tells whether there were some")
+				return err
 			}
 			_, err = fmt.Fprintf(out, "%d records of exchanges, from number %d: the chain is whole\nends at %s\n", report.Records, report.First, report.End)
 			return err
