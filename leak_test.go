@@ -208,7 +208,7 @@ func TestLeaksAreFound(t *testing.T) {
 				"gateway/issuer/forward.go":    {"\tif message.HoldsPAN() {", "\tif message.HoldsPAN() && c == nil {"},
 				"gateway/face/bridge.go":       {"\tkey, ok := r.One(\"Api-Key\")\n", "\tkey, ok := r.One(\"Api-Key\")\n\tprintln(\"for \" + key)\n"},
 				"gateway/face/exa.go":          {"\tdst = exchange.AppendMember(append(dst, '{'), \"id\", res.Provision.ID)\n", "\tdst = exchange.AppendMember(append(dst, '{'), \"id\", res.Provision.ID)\n\tprintln(res.Provision.Secret)\n"},
-				"policy/credential/jwt.go":     {"\tif err != nil {\n\t\treturn \"\", time.Time{}, err\n\t}\n\treturn text + ", "\tif err != nil {\n\t\treturn \"\", time.Time{}, err\n\t}\n\tprintln(jwsEncoding.EncodeToString(signature))\n\treturn text + "},
+				"policy/credential/jwt.go":     {"\tif err != nil {\n\t\treturn \"\", time.Time{}, err\n\t}\n\treturn text + ", "\tif err != nil {\n\t\treturn \"\", time.Time{}, err\n\t}\n\tprintln(textEncoding.EncodeToString(signature))\n\treturn text + "},
 				"policy/credential/refresh.go": {"Mint(ctx, storeRefresh, digest, sealed, RefreshTTL)", "Mint(ctx, storeRefresh, digest, append(sealed, raw[:]...), RefreshTTL)"},
 			},
 			[]leak{

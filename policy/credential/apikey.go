@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -113,7 +112,7 @@ func (k *APIKeys) Prove(_ context.Context, c policy.Credential) (policy.Proof, e
 func newAPIKey(environment string) (text, digest string) {
 	var secret [apiKeySecretBytes]byte
 	_, _ = rand.Read(secret[:]) // never fails: crypto/rand
-	text = apiKeyPrefix + environment + "_" + base64.RawURLEncoding.EncodeToString(secret[:])
+	text = apiKeyPrefix + environment + "_" + textEncoding.EncodeToString(secret[:])
 	sum := sha256.Sum256([]byte(text))
 	return text, hex.EncodeToString(sum[:])
 }
@@ -131,7 +130,7 @@ func parseAPIKey(c policy.Credential) (environment string, ok bool) {
 	}
 	var raw [apiKeySecretBytes]byte
 	// Line breaks, which the decoder skips, leave too few characters.
-	n, err := base64.RawURLEncoding.Strict().Decode(raw[:], []byte(secret))
+	n, err := textEncoding.Decode(raw[:], []byte(secret))
 	return environment, err == nil && n == apiKeySecretBytes
 }
 

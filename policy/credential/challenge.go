@@ -223,7 +223,7 @@ func (c *Challenges) Mint(ctx context.Context, challenge Challenge, ttl time.Dur
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	return tokenEncoding.EncodeToString(raw[:]), expires, nil
+	return textEncoding.EncodeToString(raw[:]), expires, nil
 }
 
 // Take takes the challenge of an id, a credential of KindChallenge.
@@ -376,7 +376,7 @@ func (c *Challenges) takeID(ctx context.Context, raw [challengeIDBytes]byte, use
 func (c *Challenges) take(ctx context.Context, digest store.Digest, use ChallengeUse, attempt store.Attempt) (*Challenge, error) {
 	sealed, err := c.config.Tokens.Redeem(ctx, challengeKind, digest, attempt)
 	if err != nil {
-		return nil, takeError(err)
+		return nil, redeemError(policy.KindChallenge, err)
 	}
 	var challenge *Challenge
 	plain, err := c.config.Seals.Open(nil, challengeData(challengeLabel, digest), sealed)
@@ -393,24 +393,6 @@ func (c *Challenges) take(ctx context.Context, digest store.Digest, use Challeng
 	return challenge, nil
 }
 
-// takeError turns the store's answers into refusals; its failures pass.
-func takeError(err error) error {
-	for _, answer := range [...]struct {
-		err    error
-		reason string
-	}{
-		{store.ErrUnknown, policy.RefusedUnknown},
-		{store.ErrSpent, policy.RefusedSpent},
-		{store.ErrExpired, policy.RefusedExpired},
-		{store.ErrFenced, policy.RefusedFenced},
-	} {
-		if errors.Is(err, answer.err) {
-			return refuse(policy.KindChallenge, answer.reason, "")
-		}
-	}
-	return fmt.Errorf("take challenge: %w", err)
-}
-
 // parseChallengeID decodes an id's text, of which each id has one.
 func parseChallengeID(c policy.Credential) (raw [challengeIDBytes]byte, ok bool) {
 	text := c.Value()
@@ -418,7 +400,7 @@ func parseChallengeID(c policy.Credential) (raw [challengeIDBytes]byte, ok bool)
 		return raw, false
 	}
 	// Line breaks, which the decoder skips, leave too few characters.
-	n, err := tokenEncoding.Decode(raw[:], []byte(text))
+	n, err := textEncoding.Decode(raw[:], []byte(text))
 	return raw, err == nil && n == challengeIDBytes
 }
 

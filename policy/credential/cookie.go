@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -153,7 +154,10 @@ func parseCookie(c policy.Credential) (value, signature string, ok bool) {
 	if c.Kind != policy.KindCookie || len(text) > cookieMaxText {
 		return "", "", false
 	}
-	if text, ok = decodeURIComponent(text); !ok {
+	// "+" is itself. Text that was never encoded decodes to itself, as clients
+	// also send it.
+	text, err := url.PathUnescape(text)
+	if err != nil {
 		return "", "", false
 	}
 	dot := strings.LastIndexByte(text, '.')
@@ -196,43 +200,4 @@ func encodeURIComponent(text string) string {
 		}
 	}
 	return out.String()
-}
-
-// decodeURIComponent decodes %XX; "+" is itself. A "%" that begins nothing is
-// an error. Text that was never encoded decodes to itself, as clients also
-// send it.
-func decodeURIComponent(text string) (decoded string, ok bool) {
-	if strings.IndexByte(text, '%') < 0 {
-		return text, true
-	}
-	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		if c == '%' {
-			if i+2 >= len(text) {
-				return "", false
-			}
-			high, low := unhex(text[i+1]), unhex(text[i+2])
-			if high > 15 || low > 15 {
-				return "", false
-			}
-			c = high<<4 | low
-			i += 2
-		}
-		out = append(out, c)
-	}
-	return string(out), true
-}
-
-// unhex is the value of a hex digit, or 255.
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 255
 }

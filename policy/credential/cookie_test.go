@@ -70,6 +70,9 @@ func TestCookiesThatProveNothing(t *testing.T) {
 	if proof, err := c.Prove(t.Context(), cookie(dotted)); err != nil || proof.User != "a.b" {
 		t.Errorf("a dot in the value: %+v, %v", proof, err)
 	}
+	if proof, err := c.Prove(t.Context(), cookie(strings.Replace(c.Sign("a+b"), "%2B", "+", 1))); err != nil || proof.User != "a+b" {
+		t.Errorf("a plus in the value: %+v, %v", proof, err)
+	}
 	for name, test := range map[string]struct{ text, reason string }{
 		"nothing":                   {"", policy.RefusedMalformed},
 		"no signature":              {exaValue, policy.RefusedMalformed},

@@ -13,6 +13,7 @@ package credential
 
 import (
 	"context"
+	"encoding/base64"
 
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/store"
@@ -21,11 +22,6 @@ import (
 // Prover proves a credential that can be presented any number of times.
 type Prover interface {
 	Prove(ctx context.Context, c policy.Credential) (policy.Proof, error)
-}
-
-// Redeemer proves a credential by using it up.
-type Redeemer interface {
-	Redeem(ctx context.Context, c policy.Credential, r Redemption) (policy.Proof, error)
 }
 
 // Redemption is one try to use a credential up.
@@ -66,6 +62,10 @@ func Of(kind policy.Kind) (Traits, bool) {
 	traits, ok := kinds[kind]
 	return traits, ok
 }
+
+// textEncoding is how what we mint is written, and what JWS and WebAuthn have:
+// base64url without padding (RFC 4648, section 5). Each value has one text.
+var textEncoding = base64.RawURLEncoding.Strict()
 
 // idOf is the Proof.ID of a credential: its kind, and its id among that kind.
 func idOf(kind policy.Kind, id string) string { return string(kind) + ":" + id }

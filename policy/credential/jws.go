@@ -1,7 +1,6 @@
 package credential
 
 import (
-	"encoding/base64"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -11,8 +10,6 @@ const (
 	jwsMaxText = 4 << 10 // bytes of a signed token's text
 	jwtType    = "JWT"   // its typ
 )
-
-var jwsEncoding = base64.RawURLEncoding.Strict()
 
 // jwsHeader is all that the header of a signed token may say. Everything else
 // ("jwk", "jku", "x5c", "x5u", "crit", "b64", "zip" …) is a way to bring one's
@@ -36,13 +33,13 @@ func parseJWS(text string) (header jwsHeader, ok bool) {
 		return jwsHeader{}, false
 	}
 	for _, part := range parts {
-		raw, err := jwsEncoding.DecodeString(part)
+		raw, err := textEncoding.DecodeString(part)
 		// The decoder skips line breaks.
-		if err != nil || len(raw) == 0 || jwsEncoding.EncodedLen(len(raw)) != len(part) {
+		if err != nil || len(raw) == 0 || textEncoding.EncodedLen(len(raw)) != len(part) {
 			return jwsHeader{}, false
 		}
 	}
-	raw, _ := jwsEncoding.DecodeString(parts[0]) // decoded above
+	raw, _ := textEncoding.DecodeString(parts[0]) // decoded above
 	if json.Unmarshal(raw, &header, json.RejectUnknownMembers(true)) != nil {
 		return jwsHeader{}, false
 	}

@@ -114,7 +114,7 @@ func (i *jwtIssuer) sign(claims jwtClaims, ttl time.Duration) (text string, expi
 	claims.IssuedAt, claims.Expires = now.Unix(), expires.Unix()
 	var id [jwtIDBytes]byte
 	_, _ = rand.Read(id[:]) // never fails: crypto/rand
-	claims.ID = jwsEncoding.EncodeToString(id[:])
+	claims.ID = textEncoding.EncodeToString(id[:])
 	header, err := json.Marshal(jwsHeader{Algorithm: i.primary.Algorithm(), Type: jwtType, KeyID: i.primary.ID()})
 	if err != nil {
 		return "", time.Time{}, err
@@ -123,12 +123,12 @@ func (i *jwtIssuer) sign(claims jwtClaims, ttl time.Duration) (text string, expi
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	text = jwsEncoding.EncodeToString(header) + "." + jwsEncoding.EncodeToString(payload)
+	text = textEncoding.EncodeToString(header) + "." + textEncoding.EncodeToString(payload)
 	signature, err := i.primary.Sign([]byte(text))
 	if err != nil {
 		return "", time.Time{}, err
 	}
-	return text + "." + jwsEncoding.EncodeToString(signature), expires, nil
+	return text + "." + textEncoding.EncodeToString(signature), expires, nil
 }
 
 // verify returns what a token of ours says, if it says so to this audience and
@@ -228,7 +228,7 @@ func (j *JWTs) Mint(s Session) (text string, expires time.Time, err error) {
 	if s == (Session{}) || s.environment != j.config.Environment {
 		return "", time.Time{}, errors.New("mint access token: no session, or one of another environment")
 	}
-	claims := jwtClaims{Subject: s.account, Family: jwsEncoding.EncodeToString(s.family[:])}
+	claims := jwtClaims{Subject: s.account, Family: textEncoding.EncodeToString(s.family[:])}
 	if s.weak {
 		claims.Assurance = jwtLowACR
 	}
@@ -252,7 +252,7 @@ func (j *JWTs) Prove(ctx context.Context, c policy.Credential) (policy.Proof, er
 	if claims.Permission != "" || claims.Family == "" {
 		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
 	}
-	family, err := jwsEncoding.DecodeString(claims.Family)
+	family, err := textEncoding.DecodeString(claims.Family)
 	if err != nil || len(family) != familyBytes || claims.Assurance != "" && claims.Assurance != jwtLowACR {
 		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedMalformed, "the claims are not like ours")
 	}

@@ -192,7 +192,7 @@ func (f *Families) mint(ctx context.Context, s Session) (token string, err error
 	if err := f.config.Tokens.Mint(ctx, storeRefresh, digest, sealed, RefreshTTL); err != nil {
 		return "", err
 	}
-	return tokenEncoding.EncodeToString(raw[:]), nil
+	return textEncoding.EncodeToString(raw[:]), nil
 }
 
 // Redeem uses a refresh token up, and proves the account of its session. One
@@ -303,7 +303,7 @@ func (f *Families) parse(c policy.Credential) (refreshToken, error) {
 	}
 	var raw [refreshBytes]byte
 	// Line breaks, which the decoder skips, leave too few characters.
-	if n, err := tokenEncoding.Decode(raw[:], []byte(text)); err != nil || n != refreshBytes {
+	if n, err := textEncoding.Decode(raw[:], []byte(text)); err != nil || n != refreshBytes {
 		return refreshToken{}, refuse(policy.KindRefresh, policy.RefusedMalformed, "")
 	}
 	mac, ok := f.config.Digests.ByTag([tokenTagBytes]byte(raw[:]))

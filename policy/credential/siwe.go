@@ -254,12 +254,8 @@ func siweOf(text, more string) bool {
 
 // escaped reports whether each "%" begins an escape.
 func escaped(text string) bool {
-	for i := range len(text) {
-		if text[i] == '%' && (i+2 >= len(text) || unhex(text[i+1]) > 15 || unhex(text[i+2]) > 15) {
-			return false
-		}
-	}
-	return true
+	_, err := url.PathUnescape(text)
+	return err == nil
 }
 
 func alphanumeric(text string) bool {

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,8 +45,6 @@ const (
 	seedSaltBytes = 32
 	seedBytes     = 1 + tokenTagBytes + seedSaltBytes
 )
-
-var tokenEncoding = base64.RawURLEncoding.Strict()
 
 // DigestRing is the keyed digests of several keys under one label: the primary
 // for what is minted, all of them for what is redeemed.
@@ -118,8 +115,6 @@ type Tokens struct {
 	config TokensConfig
 	hints  map[[tokenHintBytes]byte]string // partner by hint
 }
-
-var _ Redeemer = (*Tokens)(nil)
 
 // NewTokens returns the prover.
 func NewTokens(config TokensConfig) (*Tokens, error) {
@@ -197,7 +192,7 @@ func (t *Tokens) Mint(ctx context.Context, grant policy.Grant, m Minting) (token
 	if err != nil && (m.Seed == nil || !errors.Is(err, store.ErrExists)) {
 		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 	}
-	return tokenEncoding.EncodeToString(raw[:]), now.Add(m.TTL), nil
+	return textEncoding.EncodeToString(raw[:]), now.Add(m.TTL), nil
 }
 
 // draw makes a token's bytes, of a seed or at random, and returns them with the
@@ -278,7 +273,7 @@ func (t *Tokens) Again(partner string, seed Seed) (token string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("token of a seed: %w", err)
 	}
-	return tokenEncoding.EncodeToString(raw[:]), nil
+	return textEncoding.EncodeToString(raw[:]), nil
 }
 
 // grow makes the token's bytes of a seed. Each part of what its secret is the
@@ -380,7 +375,7 @@ func parseToken(c policy.Credential) (raw [tokenBytes]byte, ok bool) {
 	var source [tokenText]byte
 	copy(source[:], text)
 	// Line breaks, which the decoder skips, leave too few characters.
-	n, err := tokenEncoding.Decode(raw[:], source[:])
+	n, err := textEncoding.Decode(raw[:], source[:])
 	return raw, err == nil && n == tokenBytes
 }
 

@@ -111,7 +111,7 @@ func base64url(text string, max int) (raw []byte, ok bool) {
 	if strings.ContainsAny(text, "\r\n") { // which the decoder skips
 		return nil, false
 	}
-	raw, err := tokenEncoding.DecodeString(text)
+	raw, err := textEncoding.DecodeString(text)
 	return raw, err == nil && len(raw) <= max
 }
 
