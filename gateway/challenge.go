@@ -44,12 +44,12 @@ func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, _ prov
 	text := exchange.ChallengeText{Method: c.Method, Account: c.User}
 	var err error
 	switch c.Method {
-	case exchange.MethodSIWE:
+	case policy.MethodSIWE:
 		if c.Message, err = cs.message(c.User, "", cs.Issued.Nonce(), x.request.Received); err != nil {
 			return nil, &exchange.Failure{Kind: exchange.BadRequest, Reason: "credential_id", Err: err}
 		}
 		text.Message = c.Message
-	case exchange.MethodWebAuthn:
+	case policy.MethodWebAuthn:
 		c.Message = credential.NewPasskeyChallenge()
 		var named *policy.User // where nobody is named, any passkey may sign
 		if c.User != "" {      // the one that was named, known or not: nobody is told which credentials a user has
@@ -95,7 +95,7 @@ func (x *running) mintConsent(ctx context.Context, call *exchange.Call, p proven
 		d.user.Account, result.Card.LastFour, d.user.IssuerUser)
 	text := exchange.ChallengeText{Method: c.Method, Account: c.Account}
 	var err error
-	if c.Method == exchange.MethodSIWE {
+	if c.Method == policy.MethodSIWE {
 		if c.Message, err = cs.message(p.user, statement, cs.Issued.Nonce(), x.request.Received); err != nil {
 			return &exchange.Failure{Kind: exchange.BadRequest, Reason: "credential_id", Err: err}
 		}
@@ -125,7 +125,7 @@ func (x *running) take(ctx context.Context, call *exchange.Call, c policy.Creden
 		card = user.Cards[0]
 	}
 	use := x.challengeUse(credential.PurposeLink, call.Signed.Method, user.ID, card)
-	if call.Signed.Method == exchange.MethodSIWE {
+	if call.Signed.Method == policy.MethodSIWE {
 		return cs.Issued.TakeMessage(ctx, call.Signed.Message, use, attempt)
 	}
 	return cs.Issued.TakeFor(ctx, use, attempt)
@@ -133,7 +133,7 @@ func (x *running) take(ctx context.Context, call *exchange.Call, c policy.Creden
 
 // judge judges what was signed for a challenge that was just taken. Where the caller sends no message, it is the challenge's.
 func (cs *Challenges) judge(call *exchange.Call, challenge *credential.Challenge, user *policy.User) (policy.Proof, error) {
-	if challenge.Method == exchange.MethodSIWE {
+	if challenge.Method == policy.MethodSIWE {
 		message := call.Signed.Message
 		if message == "" {
 			message = challenge.Message

@@ -24,6 +24,12 @@ const (
 	KindPasskey     Kind = "passkey"     // an authenticator's signature over a challenge (WebAuthn)
 )
 
+// The methods of signing a challenge.
+const (
+	MethodSIWE     = "siwe"     // a wallet signs an ERC-4361 message
+	MethodWebAuthn = "webauthn" // an authenticator signs
+)
+
 // Credential is what a caller presented, before anybody looked whether it is
 // good. Its value is a secret: every way to print, format or marshal a
 // Credential shows the kind alone.

@@ -28,7 +28,8 @@ type Proof struct {
 	// belongs to; "" where it names none.
 	Account string
 
-	// Weak is of a KindJWT that was minted for a public key alone.
+	// Weak says that nothing but a public key was shown: for a KindPublicKey, and
+	// for a KindJWT or KindRefresh of a login that had no more.
 	Weak bool
 
 	// Expires is when a KindJWT ends; zero for other kinds.

@@ -134,25 +134,19 @@ type Bind struct {
 	TTL         time.Duration // the token's life
 }
 
-// The methods of signing a challenge.
-const (
-	MethodSIWE     = "siwe"     // a wallet signs an ERC-4361 message
-	MethodWebAuthn = "webauthn" // an authenticator signs
-)
-
 // Challenge is what a challenge.mint is for.
 type Challenge struct {
-	Method string // MethodSIWE or MethodWebAuthn; "" is the one that the user's credential takes
-	User   string // whose login it is; "" is the proven user's consent
+	Method string // policy.MethodSIWE or policy.MethodWebAuthn
+	User   string // whose login it is; "" is whoever signs, or the proven user's consent
 }
 
 // Signed is a signature over a challenge, as it came: judged by package credential.
 type Signed struct {
 	Method    string
 	User      string // the credential that is said to have signed; "" is the proven user's
-	Message   string // MethodSIWE, where the caller sent it
-	Signature string // MethodSIWE
-	Assertion []byte // MethodWebAuthn: a PublicKeyCredential as JSON
+	Message   string // policy.MethodSIWE, where the caller sent it
+	Signature string // policy.MethodSIWE
+	Assertion []byte // policy.MethodWebAuthn: a PublicKeyCredential as JSON
 }
 
 // Forward is a call that is carried to the issuer's API as it is, but for declared fields.
@@ -201,7 +195,7 @@ type Result struct {
 	Token   string
 	Refresh string
 	Expires time.Time
-	Account string // of a session.check
+	Account string // of a session.mint, session.refresh and session.check: whose session it is
 
 	// Challenge is of a challenge.mint.
 	Challenge ChallengeText
@@ -217,9 +211,9 @@ type Result struct {
 type ChallengeText struct {
 	ID      string // what presents it; "" where the signed text does
 	Method  string
-	Account string // MethodSIWE: whose signature is wanted
-	Message string // MethodSIWE: the message; MethodWebAuthn: the statement, of a consent
-	Options []byte // MethodWebAuthn: PublicKeyCredentialRequestOptionsJSON, of a login
+	Account string // of a login, the credential that is to sign, "" is any; of a consent, the account that is to be linked
+	Message string // policy.MethodSIWE: the message; policy.MethodWebAuthn: the statement, of a consent
+	Options []byte // policy.MethodWebAuthn: PublicKeyCredentialRequestOptionsJSON, of a login
 	Expires time.Time
 }
 

@@ -127,7 +127,7 @@ func (e *exa) scopes(r *exchange.Request, c *exchange.Call) error {
 	for _, scope := range query["scope"] {
 		switch {
 		case scope == exaProvisioning:
-		case scope != exchange.MethodSIWE && scope != exchange.MethodWebAuthn, c.Challenge.Method != "" && c.Challenge.Method != scope:
+		case scope != policy.MethodSIWE && scope != policy.MethodWebAuthn, c.Challenge.Method != "" && c.Challenge.Method != scope:
 			return exchange.Fail(exchange.BadRequest, "scope")
 		default:
 			c.Challenge.Method = scope
@@ -172,7 +172,7 @@ const exaMaxID = 512
 // credential id. The id stays as it was sent: it is the user's, letter by letter.
 func exaMethod(id string) string {
 	if _, ok := policy.ParseAddress(id); ok {
-		return exchange.MethodSIWE
+		return policy.MethodSIWE
 	}
 	if id == "" || len(id) > exaMaxID || strings.ContainsAny(id, "\r\n") { // line breaks are skipped by the decoder
 		return ""
@@ -180,7 +180,7 @@ func exaMethod(id string) string {
 	if _, err := base64.RawURLEncoding.Strict().DecodeString(id); err != nil {
 		return ""
 	}
-	return exchange.MethodWebAuthn
+	return policy.MethodWebAuthn
 }
 
 // exaStatus is Exa's word for a card's state: a card that cannot be used now is FROZEN to its clients.

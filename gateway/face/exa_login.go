@@ -41,7 +41,7 @@ func (e *exa) logins(pattern string) []Endpoint {
 // parseChallenge reads the query `credentialId`. Where there is none, any passkey may sign.
 func (e *exa) parseChallenge(r *exchange.Request) (*exchange.Call, error) {
 	c := &exchange.Call{Operations: []policy.Operation{policy.ChallengeMint}}
-	c.Challenge.Method = exchange.MethodWebAuthn
+	c.Challenge.Method = policy.MethodWebAuthn
 	query, err := url.ParseQuery(r.RawQuery)
 	if err != nil || len(query["credentialId"]) > 1 {
 		return nil, exchange.Fail(exchange.BadRequest, "query")
@@ -58,7 +58,7 @@ func (e *exa) parseChallenge(r *exchange.Request) (*exchange.Call, error) {
 // renderChallenge writes {method,address,message}, or the browser's request options with a method beside them.
 func (e *exa) renderChallenge(c *exchange.Call, res *exchange.Result, out *exchange.Response) {
 	b := exchange.AppendMember(append(out.Body[:0], '{'), "method", c.Challenge.Method)
-	if c.Challenge.Method == exchange.MethodSIWE {
+	if c.Challenge.Method == policy.MethodSIWE {
 		b = exchange.AppendMember(append(b, ','), "address", res.Challenge.Account)
 		b = append(exchange.AppendMember(append(b, ','), "message", res.Challenge.Message), '}')
 	} else {
@@ -84,7 +84,7 @@ func (e *exa) parseLogin(r *exchange.Request) (*exchange.Call, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Signed.Method = exchange.MethodWebAuthn
+	c.Signed.Method = policy.MethodWebAuthn
 	if _, ok := body["method"]; ok {
 		if c.Signed.Method, err = body.text("method"); err != nil {
 			return nil, err
@@ -96,7 +96,7 @@ func (e *exa) parseLogin(r *exchange.Request) (*exchange.Call, error) {
 	if c.Signed.Method != exaMethod(c.Signed.User) {
 		return nil, exchange.Fail(exchange.BadRequest, "id")
 	}
-	if c.Signed.Method == exchange.MethodSIWE {
+	if c.Signed.Method == policy.MethodSIWE {
 		if !body.are("method", "id", "signature") {
 			return nil, exchange.Fail(exchange.BadRequest, "body")
 		}

@@ -121,8 +121,8 @@ func (e *exa) patchPIN(body members, c *exchange.Call) (err error) {
 
 // linkWallet reads what a wallet signed. The challenge is found again by the message, and so its credential names none.
 func linkWallet(body members, c *exchange.Call) (err error) {
-	c.Signed.Method = exchange.MethodSIWE
-	if method, err := body.text("method"); err != nil || method != exchange.MethodSIWE {
+	c.Signed.Method = policy.MethodSIWE
+	if method, err := body.text("method"); err != nil || method != policy.MethodSIWE {
 		return exchange.Fail(exchange.BadRequest, "method")
 	}
 	if c.Signed.Message, err = body.text("message"); err != nil {
@@ -138,8 +138,8 @@ func linkWallet(body members, c *exchange.Call) (err error) {
 // linkPasskey reads what an authenticator signed: a statement, which has no nonce. The challenge is found again by user and
 // card [21], and so its credential names none.
 func linkPasskey(body members, c *exchange.Call) error {
-	c.Signed.Method = exchange.MethodWebAuthn
-	if method, err := body.text("method"); err != nil || method != exchange.MethodWebAuthn {
+	c.Signed.Method = policy.MethodWebAuthn
+	if method, err := body.text("method"); err != nil || method != policy.MethodWebAuthn {
 		return exchange.Fail(exchange.BadRequest, "method")
 	}
 	c.Signed.Assertion = body["assertion"]

@@ -318,8 +318,8 @@ func FuzzExaPatch(f *testing.F) {
 		if c.Has(policy.PINSet) && (c.PIN.Data != text("data") || c.PIN.IV != text("iv") || c.SessionHash != exchange.SessionHash(text("sessionId"))) {
 			t.Fatalf("%q sets %+v", body, c.PIN)
 		}
-		if c.Signed.Method == exchange.MethodSIWE && (c.Signed.Message != text("message") || c.Signed.Signature != text("signature") || text("method") != "siwe") ||
-			c.Signed.Method == exchange.MethodWebAuthn && (string(c.Signed.Assertion) != string(other["assertion"]) || text("method") != "webauthn") {
+		if c.Signed.Method == policy.MethodSIWE && (c.Signed.Message != text("message") || c.Signed.Signature != text("signature") || text("method") != "siwe") ||
+			c.Signed.Method == policy.MethodWebAuthn && (string(c.Signed.Assertion) != string(other["assertion"]) || text("method") != "webauthn") {
 			t.Fatalf("%q is signed as %+v", body, c.Signed)
 		}
 		second, err := parse(&exchange.Request{Header: header, Body: again})
@@ -355,7 +355,7 @@ func FuzzExaLogin(f *testing.F) {
 			t.Fatalf("%q and %q: %+v", cookies, sessionID, c)
 		}
 		form := []string{"id", "method", "signature"}
-		if c.Signed.Method == exchange.MethodWebAuthn {
+		if c.Signed.Method == policy.MethodWebAuthn {
 			form = []string{"id", "rawId", "response", "clientExtensionResults", "type"}
 		}
 		other, again := rewritten(t, body, form...)
@@ -363,7 +363,7 @@ func FuzzExaLogin(f *testing.F) {
 		if err := json.Unmarshal(other["id"], &user); err != nil || user != c.Signed.User || c.Signed.Message != "" {
 			t.Fatalf("%q is of %+v", body, c.Signed)
 		}
-		if c.Signed.Method == exchange.MethodWebAuthn {
+		if c.Signed.Method == policy.MethodWebAuthn {
 			var asserted map[string]json.RawMessage
 			if err := json.Unmarshal(c.Signed.Assertion, &asserted); err != nil {
 				t.Fatalf("%q: %v", c.Signed.Assertion, err)
@@ -405,10 +405,10 @@ func FuzzExaChallenge(f *testing.F) {
 		if err != nil || len(ids) > 1 || len(ids) == 1 && ids[0] == "" || strings.Join(ids, "") != c.Challenge.User || len(c.Credentials) != 0 {
 			t.Fatalf("query %q is accepted for %+v: %v", query, c.Challenge, err)
 		}
-		if (c.Challenge.Method == exchange.MethodSIWE) != address.MatchString(c.Challenge.User) {
+		if (c.Challenge.Method == policy.MethodSIWE) != address.MatchString(c.Challenge.User) {
 			t.Fatalf("%q signs as %s", c.Challenge.User, c.Challenge.Method)
 		}
-		if c.Challenge.Method == exchange.MethodWebAuthn {
+		if c.Challenge.Method == policy.MethodWebAuthn {
 			raw, err := base64.RawURLEncoding.DecodeString(c.Challenge.User)
 			if err != nil || base64.RawURLEncoding.EncodeToString(raw) != c.Challenge.User || len(c.Challenge.User) > 512 {
 				t.Fatalf("%q is taken for a passkey's id", c.Challenge.User)

@@ -54,16 +54,10 @@ const (
 	PurposeLink  = "link"  // an account is linked to a card
 )
 
-// Methods of signing a challenge.
-const (
-	MethodSIWE     = "siwe"     // a wallet signs an ERC-4361 message: Wallets
-	MethodWebAuthn = "webauthn" // an authenticator signs: Passkeys
-)
-
 // ChallengeUse is what a challenge is good for.
 type ChallengeUse struct {
 	Purpose     string // PurposeLogin or PurposeLink
-	Method      string // MethodSIWE or MethodWebAuthn
+	Method      string // policy.MethodSIWE (Wallets) or policy.MethodWebAuthn (Passkeys)
 	Face        string // the face that minted it
 	Environment string // "test" or "production" [5]
 	Partner     string // "" where the face names none
@@ -164,14 +158,14 @@ func (c *Challenge) check() error {
 	switch _, isAddress := policy.ParseAddress(c.Account); {
 	case !c.encodable() || !isAddress && c.Account != "":
 		return fmt.Errorf("challenge: a value is not UTF-8 or is longer than %d bytes, or the account is no address", challengeMaxTextBytes)
-	case c.Purpose != PurposeLogin && c.Purpose != PurposeLink, c.Method != MethodSIWE && c.Method != MethodWebAuthn,
+	case c.Purpose != PurposeLogin && c.Purpose != PurposeLink, c.Method != policy.MethodSIWE && c.Method != policy.MethodWebAuthn,
 		c.Face == "", c.Environment != "test" && c.Environment != "production":
 		return errors.New("challenge: purpose, method, face and environment are required")
 	case c.Purpose == PurposeLink && (c.User == "" || c.Card == ""):
 		return errors.New("challenge: an account is linked for a user and to a card")
 	case c.Message == "" || len(c.Message) > challengeMaxMessageBytes:
 		return fmt.Errorf("challenge: want a message of 1 to %d bytes", challengeMaxMessageBytes)
-	case c.Method == MethodSIWE:
+	case c.Method == policy.MethodSIWE:
 		message, err := ParseSIWE(c.Message)
 		if err != nil {
 			return fmt.Errorf("challenge: %w", err)

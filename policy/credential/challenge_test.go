@@ -50,7 +50,7 @@ func challenges(t testing.TB, s store.Store, at *clock) *credential.Challenges {
 func statement() credential.Challenge {
 	return credential.Challenge{
 		ChallengeUse: credential.ChallengeUse{
-			Purpose: credential.PurposeLink, Method: credential.MethodWebAuthn, Face: "exa", Environment: "test", Partner: "p", User: "ada", Card: "card-1",
+			Purpose: credential.PurposeLink, Method: policy.MethodWebAuthn, Face: "exa", Environment: "test", Partner: "p", User: "ada", Card: "card-1",
 		},
 		Account: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
 		Message: "I authorize the account 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed to be linked with the card ending in 1234 for my user (ada)",
@@ -61,7 +61,7 @@ func statement() credential.Challenge {
 func signed(t testing.TB, w wallet, nonce string, at *clock) credential.Challenge {
 	t.Helper()
 	c := statement()
-	c.Method, c.User, c.Message = credential.MethodSIWE, w.address().String(), w.message(t, nonce, at.now())
+	c.Method, c.User, c.Message = policy.MethodSIWE, w.address().String(), w.message(t, nonce, at.now())
 	return c
 }
 
@@ -220,7 +220,7 @@ func uses() map[string]credential.ChallengeUse {
 	all := map[string]credential.ChallengeUse{}
 	for name, change := range map[string]func(*credential.ChallengeUse){
 		"purpose":     func(u *credential.ChallengeUse) { u.Purpose = credential.PurposeLogin },
-		"method":      func(u *credential.ChallengeUse) { u.Method = credential.MethodSIWE },
+		"method":      func(u *credential.ChallengeUse) { u.Method = policy.MethodSIWE },
 		"face":        func(u *credential.ChallengeUse) { u.Face = "gnosispay" },
 		"environment": func(u *credential.ChallengeUse) { u.Environment = "production" },
 		"partner":     func(u *credential.ChallengeUse) { u.Partner = "q" },
@@ -300,7 +300,7 @@ func TestChallengeForWhoeverSigns(t *testing.T) {
 	c := challenges(t, memory(t, at), at)
 	for _, test := range []struct{ minted, taken string }{{"", "ada"}, {"ada", ""}, {"", ""}} {
 		challenge := credential.Challenge{ChallengeUse: credential.ChallengeUse{
-			Purpose: credential.PurposeLogin, Method: credential.MethodWebAuthn, Face: "exa", Environment: "test", User: test.minted,
+			Purpose: credential.PurposeLogin, Method: policy.MethodWebAuthn, Face: "exa", Environment: "test", User: test.minted,
 		}, Message: credential.NewPasskeyChallenge()}
 		text, _, err := c.Mint(t.Context(), challenge, time.Minute)
 		if err != nil {
@@ -340,7 +340,7 @@ func TestIncompleteChallenges(t *testing.T) {
 		"long user":         func(c *credential.Challenge) { c.User = strings.Repeat("a", 1<<10+1) },
 		"user, not UTF-8":   func(c *credential.Challenge) { c.User = "\xff" },
 		"account":           func(c *credential.Challenge) { c.Account = "DE89 3704 0044 0532 0130 00" },
-		"no SIWE":           func(c *credential.Challenge) { c.Method, c.User = credential.MethodSIWE, w.address().String() },
+		"no SIWE":           func(c *credential.Challenge) { c.Method, c.User = policy.MethodSIWE, w.address().String() },
 		"SIWE of another": func(c *credential.Challenge) {
 			*c = signed(t, w, "12345678", at)
 			c.User = newWallet(t).address().String()
@@ -766,7 +766,7 @@ func TestEveryChallengeIsDecoded(t *testing.T) {
 		challenge := credential.Challenge{
 			ChallengeUse: credential.ChallengeUse{
 				Purpose: rapid.SampledFrom([]string{credential.PurposeLogin, credential.PurposeLink}).Draw(rt, "purpose"),
-				Method:  credential.MethodWebAuthn, Environment: rapid.SampledFrom([]string{"test", "production"}).Draw(rt, "environment"),
+				Method:  policy.MethodWebAuthn, Environment: rapid.SampledFrom([]string{"test", "production"}).Draw(rt, "environment"),
 				Face: text.Draw(rt, "face"), Partner: text.Draw(rt, "partner"), User: text.Draw(rt, "user"), Card: text.Draw(rt, "card"),
 			},
 			Message: string(rapid.SliceOfN(rapid.Byte(), 0, 64).Draw(rt, "message")),

@@ -84,7 +84,7 @@ func (p *Passkeys) Prove(a *Assertion, expected *Challenge, user *policy.User) (
 	switch {
 	case a == nil:
 		return policy.Proof{}, refuse(policy.KindPasskey, policy.RefusedMalformed, "no assertion")
-	case expected == nil || expected.Method != MethodWebAuthn || expected.Message == "":
+	case expected == nil || expected.Method != policy.MethodWebAuthn || expected.Message == "":
 		return policy.Proof{}, refuse(policy.KindPasskey, policy.RefusedBound, "not a challenge for passkeys")
 	case user == nil || user.ID == "" || expected.User != "" && expected.User != user.ID:
 		return policy.Proof{}, refuse(policy.KindPasskey, policy.RefusedUser, "")

@@ -386,7 +386,7 @@ func TestPasskeyOfTheChallengesUser(t *testing.T) {
 	a := newAuthenticator(t, "ES256", challenge.Message)
 	assertion, user := a.sign(t), ada(a.passkey(t))
 	wallets := challenge
-	wallets.Method = credential.MethodSIWE
+	wallets.Method = policy.MethodSIWE
 	bob, other, nobody := *user, *user, *user
 	bob.ID, other.Partner, nobody.ID = "bob", "q", ""
 	anybody, empty := challenge, challenge

@@ -56,7 +56,7 @@ func (w *Wallets) Prove(message, signature string, expected *Challenge) (policy.
 	if !ok {
 		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedMalformed, "the signature's form")
 	}
-	if expected == nil || expected.Method != MethodSIWE || message != expected.Message {
+	if expected == nil || expected.Method != policy.MethodSIWE || message != expected.Message {
 		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedBound, "not the message of a challenge for wallets")
 	}
 	parsed, err := ParseSIWE(message)

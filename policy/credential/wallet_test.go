@@ -60,7 +60,7 @@ func (w wallet) message(t testing.TB, nonce string, at time.Time) string {
 
 func walletChallenge(user, message string) *credential.Challenge {
 	return &credential.Challenge{ChallengeUse: credential.ChallengeUse{
-		Purpose: credential.PurposeLogin, Method: credential.MethodSIWE, Face: "exa", Environment: "test", Partner: "p", User: user,
+		Purpose: credential.PurposeLogin, Method: policy.MethodSIWE, Face: "exa", Environment: "test", Partner: "p", User: user,
 	}, Message: message}
 }
 
@@ -146,7 +146,7 @@ func TestWalletRefusals(t *testing.T) {
 	signature := w.sign(message)
 	expected := walletChallenge(user, message)
 	passkey := walletChallenge(user, message)
-	passkey.Method = credential.MethodWebAuthn
+	passkey.Method = policy.MethodWebAuthn
 	theirs := other.message(t, "12345678", at.now())
 	const order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
 	zero := strings.Repeat("0", 64)
