@@ -38,6 +38,7 @@ type builder struct {
 	engine      *policy.Engine
 	holders     *holder.File
 	issuers     map[string]*gateway.Issuer
+	apiKeys     map[string]apiKeys // by issuer
 	listeners   []gateway.Listener
 	routes      []gateway.Route
 	routeKeys   []signers // of each route
@@ -58,7 +59,7 @@ func loadPartial(file string) (*builder, error) {
 }
 
 func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
-	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}}
+	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}}
 	var err error
 	if b.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
 		return b, err

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"regexp"
 
+	"github.com/cardstile/cardstile/gateway/face"
+	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/vault/keys"
 )
@@ -100,4 +102,33 @@ func (b *builder) jwks(at string, of []*keys.Key) []byte {
 		return nil
 	}
 	return credential.JWKS(public...)
+}
+
+// checkLogins refuses accounts whose way to log in no route offers.
+func (b *builder) checkLogins() {
+	takes := false
+	var assertions, certificates bool
+	for _, r := range b.config.Routes {
+		kind, err := face.Lookup(r.Face)
+		if err != nil || !kind.Takes(policy.KindPublicKey) {
+			continue
+		}
+		takes = true
+		assertions = assertions || len(r.TokenURL) > 0
+		certificates = certificates || b.config.Listeners[r.Listener].TLS.ClientCA != ""
+	}
+	if !takes {
+		return
+	}
+	for i, p := range b.config.Partners {
+		for j, a := range p.Accounts {
+			at := fmt.Sprintf("partners[%d].accounts[%d].login", i, j)
+			if a.Login == credential.LoginPrivateKeyJWT && !assertions {
+				b.problem(at, "no route has a token_url, which an assertion has to name")
+			}
+			if a.Login == credential.LoginCertificate && !certificates {
+				b.problem(at, "no route of its face is on a listener with client_ca")
+			}
+		}
+	}
 }

@@ -6,12 +6,9 @@ import (
 	"maps"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/cardstile/cardstile/gateway"
-	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/gateway/issuer"
-	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
 	"github.com/cardstile/cardstile/vault/envelope"
 	"github.com/cardstile/cardstile/vault/keys"
@@ -36,6 +33,7 @@ func (b *builder) loadIssuers() {
 		}
 		config.URL, config.TLS = b.issuerURL(at, c, environment)
 		config.Credential, _ = b.secret(at+".api_key_file", c.APIKeyFile)
+		b.apiKeys[name] = apiKeys{config.Credential, config.PartnerCredentials, config.AccountCredentials}
 		config.SessionKey = b.issuerKey(at, c, kind)
 		if len(b.problems) > before {
 			continue
@@ -157,69 +155,4 @@ func (b *builder) issuerKey(at string, c IssuerConfig, kind issuer.Kind) *vault.
 		b.problem(at+".public_key", "%v", err)
 	}
 	return key
-}
-
-// checkSharing refuses several partners behind one account with an issuer, unless that is said [3].
-func (b *builder) checkSharing() {
-	for _, name := range slices.Sorted(maps.Keys(b.config.Issuers)) {
-		if b.config.Issuers[name].SharedCredential {
-			b.notice("issuers.%s: shared_credential: several partners, or service accounts, may act under one API key", name)
-			continue
-		}
-		var sharing []string
-		for _, p := range b.config.Partners {
-			if slices.Contains(sharing, p.ID) {
-				continue // told with the partners
-			}
-			if _, own := p.Issuers[name]; !own && b.reaches(p, name) {
-				sharing = append(sharing, p.ID)
-			}
-			b.checkAccounts(p, name)
-		}
-		if len(sharing) > 1 {
-			b.problem("issuers."+name, "partners %s would share one API key: give each its own (partners[].issuers.%s.api_key_file), or say shared_credential: true",
-				strings.Join(sharing, ", "), name)
-		}
-	}
-}
-
-// checkAccounts refuses several service accounts behind one credential: to the issuer they are one, so that each could call for
-// what is another's [3].
-func (b *builder) checkAccounts(p PartnerConfig, issuerName string) {
-	var sharing []string
-	for _, a := range p.Accounts {
-		if _, own := a.Issuers[issuerName]; !own && b.forwardsTo(issuerName) && !slices.Contains(sharing, a.ID) {
-			sharing = append(sharing, a.ID)
-		}
-	}
-	if len(sharing) > 1 {
-		b.problem("issuers."+issuerName, "accounts %s of partner %s would share one API key: give each its own (partners[].accounts[].issuers.%s.api_key_file), or say shared_credential: true",
-			strings.Join(sharing, ", "), p.ID, issuerName)
-	}
-}
-
-// forwardsTo reports whether a route forwards calls to an issuer.
-func (b *builder) forwardsTo(issuerName string) bool {
-	return slices.ContainsFunc(b.config.Routes, func(r RouteConfig) bool { return r.Issuer == issuerName && len(r.Forward) > 0 })
-}
-
-// reaches reports whether a partner can come to an issuer by some route.
-func (b *builder) reaches(p PartnerConfig, issuerName string) bool {
-	return slices.ContainsFunc(b.config.Routes, func(r RouteConfig) bool {
-		return r.Issuer == issuerName && (r.Partner == p.ID || r.Partner == "" && b.calls(p, r.Face))
-	})
-}
-
-// calls reports whether a partner has what callers of a face prove themselves with.
-func (b *builder) calls(p PartnerConfig, name string) bool {
-	kind, err := face.Lookup(name)
-	switch {
-	case err != nil:
-		return false
-	case kind.Takes(policy.KindPublicKey):
-		return len(p.Accounts) > 0
-	case kind.Takes(policy.KindAPIKey):
-		return b.credentials == nil || slices.Contains(b.credentials.Partners(), p.ID)
-	}
-	return p.Certificate != nil
 }

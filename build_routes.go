@@ -32,6 +32,7 @@ func (b *builder) loadRoutes() {
 		}
 	}
 	b.checkSharing()
+	b.checkLogins()
 }
 
 // signers are the keys that sign what a route's callers show. Their provers are made when there is a store.
@@ -225,6 +226,12 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme != "https" && !loopback(u.Hostname()) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
 			b.problem(fmt.Sprintf("%s.origins[%d]", at, i), "want an origin as browsers send it, as in https://app.example")
+		}
+	}
+	for i, text := range c.TokenURL {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) || u.Host == "" || u.User != nil || u.Fragment != "" {
+			b.problem(fmt.Sprintf("%s.token_url[%d]", at, i), "want the URL of /auth/token as callers see it, as in https://api.example/auth/token")
 		}
 	}
 	if d := c.Domain; d != "" && (strings.ContainsAny(d, "/:@ ") || strings.ToLower(d) != d) {

@@ -169,8 +169,15 @@ var mistakes = []mistake{
 	{"forward pointer inside another", "fields: {/account_number: account}", "fields: {/account: account, /account/number: account}", nil},
 	{"forward without session unknown", "fields: {/account_number: account}", "fields: {/account_number: account}, without_session: hide", nil},
 	{"forward submits without a body", "{method: GET, path: /wallet}", "{method: GET, path: /wallet, submit: {/a: pan}}", nil},
-	{"accounts that share an API key", "requests: optional}", "requests: optional}\n      - {id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem], login: certificate}", nil},
+	{"accounts that share an API key", "requests: optional}", "requests: optional}\n      - {id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem], login: signature}", nil},
 	{"partners that share an API key with a service account", "issuers:\n  rain:", "  - {id: other, accounts: [{id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem]}]}\n\nissuers:\n  rain:", nil},
+	{"accounts that name one API key", "requests: optional}", "requests: optional}\n      - {id: 00000000-0000-4000-0000-000000000001, public_keys: [service-account-public.pem], login: signature, issuers: {payments: {api_key_file: payments-api-key}}}", nil},
+	{"partners that name one API key", "issuers:\n  rain:", "  - {id: other, certificate: {subject: \"CN=other\"}, issuers: {rain: {api_key_file: rain-api-key}}}\n\nissuers:\n  rain:", nil},
+	{"login by assertion, which no route takes", "login: public_key", "login: private_key_jwt", nil},
+	{"login by certificate, which no listener asks for", "login: public_key", "login: certificate", nil},
+	{"token_url that is none", "face: paymentsgate", "face: paymentsgate\n    token_url: [nonsense]", nil},
+	{"stateless cookies and logins", "    domain:", "    stateless_cookies: true\n    domain:", nil},
+	{"face whose issuer can do nothing for it", "face: bridge, issuer: rain", "face: bridge, issuer: payments", nil},
 	{"no policy", "policies: [policies/*.cedar]", "policies: []", nil},
 	{"policy missing", "policies/*.cedar", "policies/*.ceder", nil},
 	{"policy with a typo", "policies/*.cedar", "typo.cedar", map[string]string{"typo.cedar": "permit (principal, action, resource)\nwhen { context.proofs.certificat };\n"}},
@@ -449,7 +456,7 @@ func makeExampleFiles(t *testing.T, dir string) {
 
 // TestNoValueIsQuoted plants a secret as every value of the example in turn, as somebody does who takes a key for its
 // file: nothing that is said about it quotes it. What is no place for a secret is excepted: names by which parts of the
-// configuration call one another, and words of closed sets.
+// configuration call one another, words of closed sets, and paths of files in which there is no secret.
 func TestNoValueIsQuoted(t *testing.T) {
 	const secret = "hunter2-hunter2"
 	content, err := os.ReadFile("config.example.yaml")
@@ -461,7 +468,7 @@ func TestNoValueIsQuoted(t *testing.T) {
 	dir := t.TempDir()
 	makeExampleFiles(t, dir)
 	file := filepath.Join(dir, "config.yaml")
-	names := regexp.MustCompile(`(^|\.)(id|use|kind|subject|face|environment)$`)
+	names := regexp.MustCompile(`(^|\.)(id|use|kind|subject|face|environment|holders|credentials|logins_file|policies\[\d+\]|certificate|ca|client_ca|public_keys?(\[\d+\])?)$`)
 	planted := 0
 	for _, path := range scalarPaths(t, text) {
 		if names.MatchString(path) {

@@ -200,6 +200,9 @@ func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]
 	if err := rt.lacks(served); err != nil {
 		return fmt.Errorf("route %s on %s: %w", r.Name, r.Listener, err)
 	}
+	if r.Issuer != nil && len(served) > 0 && len(rt.Operations) == 0 && !slices.ContainsFunc(served, r.Issuer.Adapter.Serves) {
+		return fmt.Errorf("route %s on %s: issuer %s can do nothing that the face asks for there", r.Name, r.Listener, r.Issuer.Name)
+	}
 	if len(served) == 0 {
 		return fmt.Errorf("route %s on %s: serves nothing there (operations, session_key and the listener's client_ca decide what)", r.Name, r.Listener)
 	}

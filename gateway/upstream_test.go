@@ -28,7 +28,7 @@ import (
 )
 
 // quick is an issuer that is not waited for long, nor read for long.
-func quick(c *gateway.IssuerConfig) { c.Timeout, c.MaxBytes = 400*time.Millisecond, 32<<10 }
+func quick(c *gateway.IssuerConfig) { c.Timeout, c.MaxBytes = 1500*time.Millisecond, 32<<10 }
 
 // closedPort is an address that nobody listens on.
 func closedPort() *url.URL {
