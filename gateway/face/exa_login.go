@@ -19,12 +19,6 @@ const (
 	exaSessionHeader = "X-Session-Id"
 )
 
-// Lives of the cookies. What they stand for ends by itself.
-const (
-	exaSessionAge = 5 * time.Minute
-	exaCookieAge  = 24 * time.Hour
-)
-
 func (e *exa) logins(pattern string) []Endpoint {
 	if !e.config.serves(policy.ChallengeMint) || !e.config.serves(policy.SessionMint) {
 		return nil
@@ -66,7 +60,7 @@ func (e *exa) renderChallenge(c *exchange.Call, res *exchange.Result, out *excha
 	}
 	out.Body = b
 	out.ContentType = jsonType
-	setCookie(out, exaSession, res.Challenge.ID, exaSessionAge)
+	setCookie(out, exaSession, res.Challenge.ID, res.Challenge.Expires)
 	out.Header = append(out.Header, exchange.HeaderField{Name: exaSessionHeader, Value: res.Challenge.ID})
 }
 
@@ -152,14 +146,14 @@ func (e *exa) renderLogin(_ *exchange.Call, res *exchange.Result, out *exchange.
 	b = strconv.AppendInt(append(b, `,"auth":`...), res.Expires.UnixMilli(), 10)
 	out.Body = append(b, '}')
 	out.ContentType = jsonType
-	setCookie(out, exaCookie, res.Token, exaCookieAge)
+	setCookie(out, exaCookie, res.Token, res.Expires)
 }
 
 // setCookie sets a cookie that no script reads and that comes back from pages of other sites, each of which has its own [21].
-// The value needs no quotes.
-func setCookie(out *exchange.Response, name, value string, age time.Duration) {
+// It ends with what it stands for, which also ends by itself. The value needs no quotes.
+func setCookie(out *exchange.Response, name, value string, expires time.Time) {
 	out.Header = append(out.Header, exchange.HeaderField{Name: "Set-Cookie", Value: name + "=" + value +
-		"; Max-Age=" + strconv.Itoa(int(age/time.Second)) + "; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"})
+		"; Max-Age=" + strconv.FormatInt(secondsUntil(expires), 10) + "; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"})
 }
 
 // The login's own words.

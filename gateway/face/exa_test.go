@@ -393,22 +393,26 @@ func TestExaLogin(t *testing.T) {
 	const attributes = "; Path=/; HttpOnly; Secure; SameSite=None; Partitioned\n"
 	f := newFace(t, "exa", everything())
 	s := newServer(f)
+	soon, later := time.Now().Add(5*time.Minute-100*time.Millisecond), time.Now().Add(24*time.Hour-100*time.Millisecond)
 	for _, test := range []struct {
 		name, raw string
 		result    exchange.Result
 		want      string
 	}{
 		{"siwe", getCard("/api/auth/authentication?credentialId="+wallet, ""),
-			exchange.Result{Challenge: exchange.ChallengeText{ID: "id-1", Account: wallet, Message: "a\nb"}},
+			exchange.Result{Challenge: exchange.ChallengeText{ID: "id-1", Account: wallet, Message: "a\nb", Expires: soon}},
 			"Set-Cookie: session_id=id-1; Max-Age=300" + attributes + "X-Session-Id: id-1\n" +
 				`{"method":"siwe","address":"` + wallet + `","message":"a\nb"}`},
 		{"webauthn", getCard("/api/auth/authentication?credentialId=AAECAwQFBgc", ""),
-			exchange.Result{Challenge: exchange.ChallengeText{ID: "id-2", Options: []byte(`{"challenge":"YQ","rpId":"app.example"}`)}},
+			exchange.Result{Challenge: exchange.ChallengeText{ID: "id-2", Options: []byte(`{"challenge":"YQ","rpId":"app.example"}`), Expires: soon}},
 			"Set-Cookie: session_id=id-2; Max-Age=300" + attributes + "X-Session-Id: id-2\n" +
 				`{"method":"webauthn","challenge":"YQ","rpId":"app.example"}`},
 		{"the cookie", login("X-Session-Id: id-1\n", `{"method":"siwe","id":"`+wallet+`","signature":"0x00"}`),
-			exchange.Result{Token: signed, Account: wallet, Expires: time.UnixMilli(1_800_000_000_123)},
-			"Set-Cookie: credential_id=" + signed + "; Max-Age=86400" + attributes + `{"credentialId":"` + wallet + `","auth":1800000000123}`},
+			exchange.Result{Token: signed, Account: wallet, Expires: later},
+			"Set-Cookie: credential_id=" + signed + "; Max-Age=86400" + attributes + fmt.Sprintf(`{"credentialId":"%s","auth":%d}`, wallet, later.UnixMilli())},
+		{"a cookie that is over", login("X-Session-Id: id-1\n", `{"method":"siwe","id":"`+wallet+`","signature":"0x00"}`),
+			exchange.Result{Token: signed, Account: wallet, Expires: time.UnixMilli(1_500_000_000_123)},
+			"Set-Cookie: credential_id=" + signed + "; Max-Age=0" + attributes + `{"credentialId":"` + wallet + `","auth":1500000000123}`},
 	} {
 		e, c, err := s.parse(t, test.raw)
 		if err != nil {

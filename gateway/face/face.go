@@ -247,6 +247,12 @@ func appendSealed(dst []byte, s vault.Sealed) []byte {
 	return append(dst, `"}`...)
 }
 
+// secondsUntil is how long it is until then, to the nearest second, as a client is told that reads it some time later: of the
+// 300 seconds that something has, the few milliseconds that the exchange took are not taken off. What is over has none.
+func secondsUntil(then time.Time) int64 {
+	return int64(max(time.Until(then).Round(time.Second), 0) / time.Second)
+}
+
 // maxBody is room for what these faces' bodies hold: a sealed PIN block, or what a token is bound to.
 const maxBody = 4 << 10
 

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
@@ -251,8 +250,7 @@ func accountID(text string) (string, bool) {
 func (p *paymentsGate) renderTokens(_ *exchange.Call, res *exchange.Result, out *exchange.Response) {
 	b := exchange.AppendMember(append(out.Body[:0], '{'), "access_token", res.Token)
 	b = exchange.AppendMember(append(b, ','), "refresh_token", res.Refresh)
-	left := max(time.Until(res.Expires).Round(time.Second), 0)
-	b = strconv.AppendInt(append(b, `,"expires_in":`...), int64(left/time.Second), 10)
+	b = strconv.AppendInt(append(b, `,"expires_in":`...), secondsUntil(res.Expires), 10)
 	out.Body = append(b, '}')
 	out.ContentType = jsonType
 }
