@@ -140,7 +140,7 @@ func (b *builder) loadCredentials() {
 	path := b.resolve(b.config.Credentials)
 	info, err := os.Stat(path)
 	if err != nil {
-		b.problem("credentials", "%v", unquoted(err))
+		b.problem("credentials", "%v", tried(err))
 		return
 	}
 	if info.Mode().Perm()&0o022 != 0 {
@@ -187,7 +187,7 @@ func (b *builder) loadPolicies() {
 		b.watch(globbed + b.relative(glob))
 		names, err := filepath.Glob(b.relative(glob))
 		if err != nil || len(names) == 0 {
-			b.problem(at, "no file matches")
+			b.problem(at, "%s: no file matches", b.relative(glob))
 			continue
 		}
 		for _, name := range names {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +50,7 @@ func (b *builder) read(key, path string) ([]byte, bool) {
 	}
 	content, err := os.ReadFile(b.resolve(path))
 	if err != nil {
-		b.problem(key, "%v", unquoted(err))
+		b.problem(key, "%v", tried(err))
 		return nil, false
 	}
 	return content, true
@@ -59,14 +60,55 @@ func (b *builder) read(key, path string) ([]byte, bool) {
 func (b *builder) exists(key, path string) bool {
 	f, err := os.Open(b.resolve(path))
 	if err != nil {
-		b.problem(key, "%v", unquoted(err))
+		b.problem(key, "%v", tried(err))
 		return false
 	}
 	f.Close()
 	return true
 }
 
-// unquoted drops the path from a file error: it stands in the configuration, at the place that is named.
+// private checks that a file of a secret is there and can be read, and tells if everybody can. Unlike a path elsewhere, what
+// stands at its key is never quoted: it may be the secret itself.
+func (b *builder) private(key, path string) bool {
+	if path == "" {
+		b.problem(key, "required: the path of a file")
+		return false
+	}
+	f, err := os.Open(b.resolve(path))
+	if err != nil {
+		b.problem(key, "%v", unquoted(err))
+		return false
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o007 != 0 {
+		b.notice("%s: other users can get at it (mode %04o)", key, info.Mode().Perm())
+	}
+	return true
+}
+
+// readPrivate is read for a file of a secret.
+func (b *builder) readPrivate(key, path string) ([]byte, bool) {
+	if !b.private(key, path) {
+		return nil, false
+	}
+	content, err := os.ReadFile(b.resolve(path))
+	if err != nil { // a directory, for one
+		b.problem(key, "%v", unquoted(err))
+		return nil, false
+	}
+	return content, true
+}
+
+// tried is a file error by the path that was tried: the configuration's is relative to its own directory.
+func tried(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("%s: %w", path.Path, path.Err)
+	}
+	return err
+}
+
+// unquoted drops the path from a file error.
 func unquoted(err error) error {
 	var path *os.PathError
 	if errors.As(err, &path) {
@@ -77,7 +119,7 @@ func unquoted(err error) error {
 
 // secret returns the one line of a file that holds a secret.
 func (b *builder) secret(key, path string) (string, bool) {
-	content, ok := b.read(key, path)
+	content, ok := b.readPrivate(key, path)
 	if !ok {
 		return "", false
 	}
@@ -91,7 +133,7 @@ func (b *builder) secret(key, path string) (string, bool) {
 
 func (b *builder) certificate(at string, c ListenerTLSConfig) (tls.Certificate, bool) {
 	chain, ok := b.read(at+".certificate", c.Certificate)
-	key, also := b.read(at+".key", c.Key)
+	key, also := b.readPrivate(at+".key", c.Key)
 	if !ok || !also {
 		return tls.Certificate{}, false
 	}

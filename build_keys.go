@@ -33,10 +33,10 @@ func (b *builder) loadKeys() {
 			continue
 		}
 		config := keys.Config{ID: c.ID, Use: use, Kind: c.Kind, File: b.resolve(c.File), Environment: environment}
-		there := b.exists(at+".file", c.File)
+		there := b.private(at+".file", c.File)
 		if c.PassphraseFile != "" {
 			config.PassphraseFile = b.resolve(c.PassphraseFile)
-			there = b.exists(at+".passphrase_file", c.PassphraseFile) && there
+			there = b.private(at+".passphrase_file", c.PassphraseFile) && there
 		}
 		if !there {
 			continue
@@ -59,7 +59,7 @@ func (b *builder) loadKeys() {
 	}
 	shared := b.config.Store.Redis != nil
 	for _, use := range []keys.Use{keys.UseStorage, keys.UseDigest, keys.UseAudit} {
-		if len(b.keysFor(use)) > 0 {
+		if slices.ContainsFunc(b.config.Keys, func(c KeyConfig) bool { return c.Use == string(use) }) { // where it did not load, that was told
 			continue
 		}
 		switch {
