@@ -5,9 +5,9 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -43,12 +43,12 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 	if !known {
 		b.problem(at+".method", "want GET, POST, PUT, PATCH or DELETE")
 	}
-	params, ok := forwardParams(c.Path)
-	if !ok {
+	path, err := face.ParseForwardPath(c.Path)
+	if err != nil {
 		b.problem(at+".path", "want a path of whole segments, with wildcards as in /deals/{id}")
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Bind)) {
-		if !slices.Contains(params, name) {
+		if !slices.Contains(path.Wildcards(), name) {
 			b.problem(at+".bind."+name, "the path has no wildcard of this name")
 		}
 		if to := c.Bind[name]; to != "account" && to != "partner" {
@@ -67,7 +67,6 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 	if len(call.Submit) > 0 && !body {
 		b.problem(at+".submit", "the method has no body")
 	}
-	var err error
 	if call.Response, err = vault.NewShape(vault.ShapeConfig{Clear: call.Fields, MaxBytes: b.config.Limits.AnswerBytes}); err != nil {
 		b.problem(at+".fields", "%v", err)
 	}
@@ -90,37 +89,4 @@ func (b *builder) fields(at string, named map[string]string) map[string]vault.Fi
 		fields[pointer] = forwardFields[i]
 	}
 	return fields
-}
-
-// forwardParams returns the wildcards of a path; false where it is none that can be forwarded. A path that ends in a slash would
-// stand for all below it.
-func forwardParams(path string) (names []string, ok bool) {
-	if !strings.HasPrefix(path, "/") || path == "/" || strings.HasSuffix(path, "/") || strings.Contains(path, "//") {
-		return nil, false
-	}
-	for segment := range strings.SplitSeq(path[1:], "/") {
-		if segment == "." || segment == ".." || strings.ContainsAny(segment, "%?# ") {
-			return nil, false
-		}
-		if !strings.ContainsAny(segment, "{}") {
-			continue
-		}
-		name, closed := strings.CutSuffix(strings.TrimPrefix(segment, "{"), "}")
-		if !closed || segment[0] != '{' || !identifier(name) || slices.Contains(names, name) {
-			return nil, false
-		}
-		names = append(names, name)
-	}
-	return names, true
-}
-
-// identifier reports whether a name can be a wildcard's.
-func identifier(name string) bool {
-	for i, c := range []byte(name) {
-		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return name != ""
 }

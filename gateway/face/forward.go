@@ -18,7 +18,7 @@ import (
 // forward routes share; how their callers prove themselves is their own.
 type forward struct {
 	call    *exchange.ForwardCall
-	path    []segment
+	path    ForwardPath
 	submit  []string // the pointers of call.Submit, sorted
 	keys    Preambles
 	present credentials
@@ -51,7 +51,7 @@ func withForwards(own []Endpoint, c *Config, present credentials) ([]Endpoint, e
 }
 
 func newForward(call *exchange.ForwardCall, keys Preambles, present credentials) (*forward, error) {
-	path, err := parseForwardPath(call.Pattern)
+	path, err := ParseForwardPath(call.Pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -188,30 +188,55 @@ func renderForward(_ *exchange.Call, res *exchange.Result, out *exchange.Respons
 	out.Body, out.Clear = out.Body[:0], res.Forward.Message
 }
 
-// segment is one of a pattern: a text, escaped, or a wildcard.
+// ForwardPath is the path of a call that is forwarded, taken apart.
+type ForwardPath []segment
+
+// segment is one of a path: a text, escaped, or a wildcard.
 type segment struct{ text, param string }
 
-// parseForwardPath reads a pattern whose wildcards are whole segments, one each: what else net/http.ServeMux has would stand
-// for paths that nobody listed.
-func parseForwardPath(pattern string) ([]segment, error) {
+// ParseForwardPath reads a pattern such as /deals/{id}. Wildcards are whole segments, each of a name of its own, of ASCII
+// letters, digits and "_", that begins with no digit: what else net/http.ServeMux has would stand for paths that nobody
+// listed. So would a slash at the end. The other segments are as they are when decoded.
+func ParseForwardPath(pattern string) (ForwardPath, error) {
 	rest, ok := strings.CutPrefix(pattern, "/")
 	if !ok {
 		return nil, errors.New("not a path")
 	}
-	var all []segment
+	var all ForwardPath
 	for text := range strings.SplitSeq(rest, "/") {
 		name, wild := strings.CutPrefix(text, "{")
 		name, closed := strings.CutSuffix(name, "}")
 		switch {
-		case !wild && !strings.ContainsAny(text, "{}") && plainSegment(text):
+		case !wild && !strings.ContainsAny(text, "{}?# ") && plainSegment(text):
 			all = append(all, segment{text: url.PathEscape(text)})
-		case wild && closed && name != "" && !strings.ContainsAny(name, "{}.$"):
+		case wild && closed && wildcardName(name) && !slices.Contains(all.Wildcards(), name):
 			all = append(all, segment{param: name})
 		default:
 			return nil, errors.New("not a path of whole segments")
 		}
 	}
 	return all, nil
+}
+
+// wildcardName reports whether a name can be a wildcard's.
+func wildcardName(name string) bool {
+	if name == "" || '0' <= name[0] && name[0] <= '9' {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_')
+	})
+}
+
+// Wildcards are the names of the path's wildcards, in its order.
+func (p ForwardPath) Wildcards() []string {
+	var names []string
+	for _, s := range p {
+		if s.param != "" {
+			names = append(names, s.param)
+		}
+	}
+	return names
 }
 
 // target is the path at the issuer. It is made of the route's own pattern and of the values of its wildcards, which are

@@ -225,6 +225,14 @@ func TestForwardRefusesAtLoad(t *testing.T) {
 		"an end":                     {carry("GET", "/x/{$}", exchange.WithoutMask, nil, nil), true, "path"},
 		"part of a segment":          {carry("GET", "/x{id}", exchange.WithoutMask, nil, nil), true, "path"},
 		"a wildcard without a name":  {carry("GET", "/{}", exchange.WithoutMask, nil, nil), true, "path"},
+		"a wildcard twice":           {carry("GET", "/{id}/{id}", exchange.WithoutMask, nil, nil), true, "path"},
+		"a digit begins a wildcard":  {carry("GET", "/{1st}", exchange.WithoutMask, nil, nil), true, "path"},
+		"a wildcard of other script": {carry("GET", "/{café}", exchange.WithoutMask, nil, nil), true, "path"},
+		"a wildcard with a dash":     {carry("GET", "/{a-b}", exchange.WithoutMask, nil, nil), true, "path"},
+		"a query":                    {carry("GET", "/x?y", exchange.WithoutMask, nil, nil), true, "path"},
+		"a fragment":                 {carry("GET", "/x#y", exchange.WithoutMask, nil, nil), true, "path"},
+		"a space":                    {carry("GET", "/x y", exchange.WithoutMask, nil, nil), true, "path"},
+		"parameters":                 {carry("GET", "/x;y", exchange.WithoutMask, nil, nil), true, "path"},
 		"a dot segment":              {carry("GET", "/x/../y", exchange.WithoutMask, nil, nil), true, "path"},
 		"an escape":                  {carry("GET", "/x%2fy", exchange.WithoutMask, nil, nil), true, "path"},
 		"a host":                     {carry("GET", "issuer.example/x", exchange.WithoutMask, nil, nil), true, "path"},
@@ -237,6 +245,16 @@ func TestForwardRefusesAtLoad(t *testing.T) {
 		if (err == nil) != (test.want == "") || (f == nil) != (err != nil) || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
+	}
+}
+
+func TestForwardPathNamesItsWildcards(t *testing.T) {
+	path, err := face.ParseForwardPath("/deals/{deal_1}/x-y.z/{_B}")
+	if got := path.Wildcards(); err != nil || !slices.Equal(got, []string{"deal_1", "_B"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if path, err := face.ParseForwardPath("/wallet"); err != nil || len(path.Wildcards()) != 0 {
+		t.Errorf("%q, %v", path.Wildcards(), err)
 	}
 }
 
