@@ -127,7 +127,11 @@ func (p *process) drain(signals <-chan os.Signal, ended <-chan error) error {
 	}()
 	err := p.shutdown(ctx)
 	<-ended
-	p.log.Info("drained")
+	if err != nil {
+		p.log.Warn("stopped; what was in flight is cut off")
+	} else {
+		p.log.Info("drained")
+	}
 	if errors.Is(err, context.Canceled) { // what was cut short was cut short on purpose
 		return nil
 	}
