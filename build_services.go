@@ -128,7 +128,7 @@ func (b *builder) loadLimits() {
 		key, of string
 		rate    policy.Rate
 	}{{"partner", "partner", b.config.Limits.Partner}, {"card", "card", b.config.Limits.Card}, {"credential", "credential", b.config.Limits.Credential}} {
-		if l.rate == (policy.Rate{}) {
+		if l.rate.IsZero() {
 			b.notice("limits.%s: none: the exchanges of a %s are not limited", l.key, l.of)
 		}
 	}

@@ -222,7 +222,8 @@ type AccountConfig struct {
 	ID string `yaml:"id"`
 
 	// PublicKeys are PEM files of its RSA keys, at least 2048 bits: several, while one replaces another.
-	// Taking one out ends, with the reload, every login that began with it. Required.
+	// Taking one out ends, with the reload, every login that began with it; putting it back
+	// brings back those that have not run out. Required.
 	PublicKeys []string `yaml:"public_keys"`
 
 	// Login is what a login must show: `signature` (over the request), `private_key_jwt` (an assertion), `certificate` (the

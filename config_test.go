@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/cardstile/cardstile/policy"
 )
 
 // mistake is a good configuration with one thing wrong.
@@ -253,6 +255,27 @@ func TestCheck(t *testing.T) {
 		fmt.Fprintf(&golden, "# %s\n%s\n\n", m.name, text)
 	}
 	compareGolden(t, "testdata/check.golden", golden.String())
+}
+
+// TestLimitsReachTheGateway: a limit that the configuration names is none if it is forgotten on the way.
+func TestLimitsReachTheGateway(t *testing.T) {
+	var l LimitsConfig
+	from := reflect.ValueOf(&l).Elem()
+	for i := range from.NumField() {
+		switch v := from.Field(i); v.Interface().(type) {
+		case policy.Rate:
+			v.Set(reflect.ValueOf(policy.Rate{Count: i + 1, Per: time.Hour}))
+		case int, time.Duration:
+			v.SetInt(int64(i + 1))
+		}
+	}
+	to := reflect.ValueOf(gatewayLimits(l))
+	for i := range to.NumField() {
+		name := to.Type().Field(i).Name
+		if set := from.FieldByName(name); !set.IsValid() || !to.Field(i).Equal(set) {
+			t.Errorf("%s is %v", name, to.Field(i))
+		}
+	}
 }
 
 // TestOverlap compares what hosts are said to be in one another's way with what the kernel says.

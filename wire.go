@@ -145,15 +145,9 @@ func newStore(b *builder) (store.Store, error) {
 
 // gatewayConfig is all that a reload replaces.
 func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
-	l := b.config.Limits
 	c := gateway.Config{
 		Listeners: b.listeners, Routes: b.routes, Partners: b.partners, Engine: b.engine, Holders: b.holders, Admin: b.admin,
-		Limits: gateway.Limits{
-			Partner: l.Partner, Card: l.Card, PINReveal: l.PINReveal, PINSet: l.PINSet, Credential: l.Credential, Anonymous: l.Anonymous, Login: l.Login, FailedOpens: l.FailedOpens, Unproven: l.Unproven, HeaderBytes: l.HeaderBytes, BodyBytes: l.BodyBytes,
-			AnswerBytes: l.AnswerBytes, Handshake: l.Handshake, Read: l.Read, Write: l.Write, Idle: l.Idle, Exchange: l.Exchange,
-			Connections: l.Connections, Concurrent: l.Concurrent, ConcurrentPerIssuer: l.ConcurrentPerIssuer,
-			ConcurrentPerPartner: l.ConcurrentPerPartner,
-		},
+		Limits: gatewayLimits(b.config.Limits),
 	}
 	digest := p.secrets.digest
 	if own := b.keysFor(keys.UseDigest); len(own) > 0 {
@@ -168,12 +162,8 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 		return c, err
 	}
 	c.CardDigest = card
-	for _, k := range digest {
-		mac, err := k.MAC("envelope")
-		if err != nil {
-			return c, err
-		}
-		c.EnvelopeDigests = append(c.EnvelopeDigests, mac)
+	if c.EnvelopeDigests, err = labelled("envelope", digest); err != nil {
+		return c, err
 	}
 	if b.credentials != nil {
 		c.APIKeys = b.credentials
@@ -199,6 +189,35 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+func gatewayLimits(l LimitsConfig) gateway.Limits {
+	return gateway.Limits{
+		Partner:     l.Partner,
+		Card:        l.Card,
+		Credential:  l.Credential,
+		PINReveal:   l.PINReveal,
+		PINSet:      l.PINSet,
+		FailedOpens: l.FailedOpens,
+		Unproven:    l.Unproven,
+		Anonymous:   l.Anonymous,
+		Login:       l.Login,
+
+		HeaderBytes: l.HeaderBytes,
+		BodyBytes:   l.BodyBytes,
+		AnswerBytes: l.AnswerBytes,
+
+		Handshake: l.Handshake,
+		Read:      l.Read,
+		Write:     l.Write,
+		Idle:      l.Idle,
+		Exchange:  l.Exchange,
+
+		Connections:          l.Connections,
+		Concurrent:           l.Concurrent,
+		ConcurrentPerIssuer:  l.ConcurrentPerIssuer,
+		ConcurrentPerPartner: l.ConcurrentPerPartner,
+	}
 }
 
 func newTokens(s store.Tokens, digest, storage []*keys.Key, partners *policy.Partners) (*credential.Tokens, error) {

@@ -66,6 +66,9 @@ var failures = []struct {
 	{vault.ErrOpen, exchange.BadSession, "open"},
 	{context.DeadlineExceeded, exchange.Unavailable, "deadline"},
 	{context.Canceled, exchange.Unavailable, "canceled"},
+	{store.ErrInFlight, exchange.InFlight, "idempotency_in_flight"},
+	{store.ErrOtherBody, exchange.OtherBody, "idempotency_other_body"},
+	{store.ErrTombstone, exchange.KeyExpired, "idempotency_key_expired"},
 
 	// What never gets as far as here: package credential makes refusals of the store's answers, and a session is opened
 	// with a permit. If one does, it is a mistake of ours.
@@ -75,9 +78,6 @@ var failures = []struct {
 	{store.ErrFenced, exchange.Internal, "store_fenced"},
 	{store.ErrExists, exchange.Internal, "store_exists"},
 	{store.ErrInvalid, exchange.Internal, "store_invalid"},
-	{store.ErrInFlight, exchange.InFlight, "idempotency_in_flight"},
-	{store.ErrOtherBody, exchange.OtherBody, "idempotency_other_body"},
-	{store.ErrTombstone, exchange.KeyExpired, "idempotency_key_expired"},
 	{store.ErrLost, exchange.Internal, "store_lost"},
 	{vault.ErrBinding, exchange.Internal, "no_permit"},
 	// Whose body it is, the caller's or the issuer's, is known where it is read, and said there.

@@ -26,7 +26,6 @@ const kindIdempotent store.Kind = "idempotent"
 
 // idempotent is what an exchange knows of its idempotency key. The zero value has none.
 type idempotent struct {
-	rule    *idempotencyRule
 	scope   store.Digest
 	body    store.Digest
 	attempt store.Attempt
@@ -35,8 +34,6 @@ type idempotent struct {
 	seed    *credential.Seed // of a mint
 	kept    *keptAnswer      // what a repetition is answered
 }
-
-type idempotencyRule struct{ keep, tombstone time.Duration }
 
 // replays reports whether the call was made before.
 func (i *idempotent) replays() bool { return i.kept != nil }
@@ -99,7 +96,6 @@ func (x *running) beginIdempotent(ctx context.Context, call *exchange.Call, p *p
 		return nil
 	}
 	i := &x.idempotent
-	i.rule = &idempotencyRule{rule.Keep, rule.Tombstone}
 	i.scope = x.idempotencyScope(p.partner.ID, call.IdempotencyKey)
 	var err error
 	if i.body, err = x.bodyDigest(); err != nil {

@@ -60,7 +60,7 @@ func (l Limits) WithDefaults() Limits {
 		}
 	}
 	rate := func(v *policy.Rate, count int, per time.Duration) {
-		if *v == (policy.Rate{}) {
+		if v.IsZero() {
 			*v = policy.Rate{Count: count, Per: per}
 		}
 	}

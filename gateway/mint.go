@@ -31,7 +31,7 @@ func (x *running) mintToken(ctx context.Context, call *exchange.Call, p proven, 
 	grant := policy.Grant{
 		Partner: p.partner.ID, Certificate: x.event.Certificate, User: p.user,
 		Operation: call.Bind.Operation, Card: call.Bind.Card, SessionHash: call.Bind.SessionHash, Nonce: call.Bind.Nonce,
-		Environment: x.ep.route.Environment, MintedAt: x.request.Received.UnixMilli(), Face: x.ep.route.Name,
+		Environment: x.ep.route.Environment, Face: x.ep.route.Name,
 	}
 	if grant.User == "" {
 		grant.User = call.Bind.User

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -86,4 +87,28 @@ func (s *strangers) left(a netip.Addr, now time.Time, rate policy.Rate) time.Dur
 		return 0
 	}
 	return after
+}
+
+// countFailedOpen limits who sends preambles that do not open: each costs an RSA operation, and each is a question to our
+// key [18].
+func (x *running) countFailedOpen(ctx context.Context, who string) error {
+	taken, err := x.g.services.Store.Take(ctx, limitDigest(x.st.config.CardDigest, "failed_opens", who), x.st.limits.FailedOpens)
+	if err != nil || taken.OK {
+		return err
+	}
+	x.g.penalties.punish(who, time.Now(), taken.RetryAfter)
+	return x.limited("failed_opens", taken.RetryAfter)
+}
+
+// offender tells callers apart for the limit of failed openings: the partner, the proven user, and the card, so that one
+// cardholder's failures are not another's.
+func offender(p proven, d decided) string {
+	var partner, card string
+	if p.partner != nil {
+		partner = p.partner.ID
+	}
+	if d.holding != nil {
+		card = d.holding.Card
+	}
+	return partner + "\x00" + p.account + "\x00" + p.user + "\x00" + card
 }

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"strconv"
 	"time"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
 )
 
@@ -13,7 +15,7 @@ import (
 // nothing.
 type rateHeaders struct {
 	limit, remaining int
-	reset            time.Time // when all of it will have come back
+	reset            time.Time // when all of it will have come back, or for who is beyond it, the next one
 }
 
 // note takes what a limit answered. Limits of a card are not told: they are other callers' too.
@@ -40,3 +42,62 @@ func (r *rateHeaders) write(out *exchange.Response) {
 		exchange.HeaderField{Name: "X-Ratelimit-Remaining", Value: strconv.Itoa(r.remaining)},
 		exchange.HeaderField{Name: "X-Ratelimit-Reset", Value: strconv.FormatInt((r.reset.UnixMilli()+999)/1000, 10)})
 }
+
+// count takes a place in the limits per partner, per card, and per card for what is done to its PIN [14].
+func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d decided) error {
+	// A refresh token that was used up is not lost to a limit: who came back with it would end the login.
+	if p.partner != nil && p.session == (credential.Session{}) {
+		if known := x.st.partners[p.partner.ID]; known != nil {
+			if err := x.limit(ctx, "partner", known.digest, known.rate); err != nil {
+				return err
+			}
+		}
+	}
+	if d.holding == nil || call.Operations[0].Mints() {
+		return nil
+	}
+	for _, l := range []struct {
+		op   policy.Operation
+		name string
+		rate policy.Rate
+	}{{policy.PINReveal, "pin_reveal", x.st.limits.PINReveal}, {policy.PINSet, "pin_set", x.st.limits.PINSet}} {
+		if !call.Has(l.op) {
+			continue
+		}
+		if err := x.limit(ctx, l.name, limitDigest(x.st.config.CardDigest, l.name, d.holding.Card), l.rate); err != nil {
+			return err
+		}
+	}
+	return x.limit(ctx, "card", x.event.Card, x.st.limits.Card)
+}
+
+// limit takes one from a rate; the zero rate is no limit.
+func (x *running) limit(ctx context.Context, name string, digest store.Digest, rate policy.Rate) error {
+	if rate.IsZero() {
+		return nil
+	}
+	taken, err := x.g.services.Store.Take(ctx, digest, rate)
+	if err != nil {
+		return err
+	}
+	x.rate.note(name, rate, taken, time.Now())
+	if !taken.OK {
+		return x.limited(name, taken.RetryAfter)
+	}
+	return nil
+}
+
+func (x *running) limited(name string, after time.Duration) *exchange.Failure {
+	x.g.metrics.limited.WithLabelValues(name).Inc()
+	return &exchange.Failure{Kind: exchange.LimitReached, Reason: "limit_" + name, RetryAfter: seconds(after)}
+}
+
+// limitDigest is where the limit of that name and id is counted. A card's is its digest by itself, which no name and NUL
+// begin.
+func limitDigest(mac policy.MAC, name, id string) (d store.Digest) {
+	mac.MAC(d[:0], []byte(name+"\x00"+id))
+	return d
+}
+
+// seconds rounds up: who comes back in time must not come too early.
+func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

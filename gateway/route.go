@@ -102,7 +102,7 @@ func (g *Gateway) compile(c Config) (*state, error) {
 	}
 	for _, p := range c.Partners.All() {
 		known := &partnerState{slots: g.slots.partner(p.ID), rate: p.Rate, digest: limitDigest(c.CardDigest, "partner", p.ID)}
-		if known.rate == (policy.Rate{}) {
+		if known.rate.IsZero() {
 			known.rate = st.limits.Partner
 		}
 		st.partners[p.ID] = known

@@ -67,9 +67,9 @@ func (o Operation) Mints() bool {
 	return false
 }
 
-// Changes reports whether the operation changes something at the issuer, so
-// that it is recorded before and after [17]. Whether a Forward does is said by
-// its method.
+// Changes reports whether the operation changes something at the issuer, and is
+// recorded before and after [17]. Whether a Forward does is said by its method;
+// CardMode and CardLink change what the gateway keeps, which records them alike.
 func (o Operation) Changes() bool { return o == PINSet || o == CardStatus || o == ForwardSubmit }
 
 // Field is a sensitive value with a decision of its own [14].
