@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -177,6 +178,13 @@ func (b *builder) loadHolders() {
 	names := slices.Collect(maps.Keys(b.config.Issuers))
 	if err := b.holders.Validate(b.partnerIDs(), names); err != nil {
 		b.foreign("holders", err)
+	}
+	environments := map[string]string{}
+	for name, c := range b.config.Issuers {
+		environments[name] = cmp.Or(c.Environment, b.config.Environment)
+	}
+	if count, first := b.holders.Strays(environments); count > 0 {
+		b.notice("holders: cards of another environment than their issuer's: %d, the first at %s: every exchange with one is refused", count, first)
 	}
 }
 

@@ -51,6 +51,7 @@ type File struct {
 	cards map[string]*policy.Holding
 	users map[string]*policy.User
 	uses  []use
+	lives []life
 }
 
 var _ Directory = (*File)(nil)
@@ -89,6 +90,26 @@ func (f *File) Validate(partners, issuers []string) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// life is which environment a card is of, and where that stands.
+type life struct {
+	issuer, environment string
+	line                int
+}
+
+// Strays returns how many cards are of another environment than their issuer, and the place of the first: every exchange
+// with one is refused. environments are those of the configured issuers, by name.
+func (f *File) Strays(environments map[string]string) (count int, first string) {
+	for _, c := range f.lives {
+		if of := environments[c.issuer]; of == "" || of == c.environment {
+			continue
+		}
+		if count++; count == 1 {
+			first = fmt.Sprintf("%s:%d", f.name, c.line)
+		}
+	}
+	return count, first
 }
 
 // text is a scalar that knows its line.
@@ -443,6 +464,7 @@ func (r *reader) card(form *cardForm) {
 		Partners: partners, Users: users, Environment: form.Environment.string,
 	}
 	r.cards[holding.Card] = holding
+	r.lives = append(r.lives, life{holding.Issuer, holding.Environment, max(form.Environment.line, form.line)})
 	for _, id := range form.Users {
 		r.owns(id, holding)
 	}

@@ -153,6 +153,23 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestStrays(t *testing.T) {
+	f, err := holder.LoadFile(write(t, good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		rain  string
+		count int
+		line  string
+	}{{"test", 1, ":9"}, {"production", 1, ":8"}, {"", 0, ""}, {"neither", 2, ":8"}} {
+		count, first := f.Strays(map[string]string{"rain": c.rain, "other": "test"})
+		if count != c.count || !strings.HasSuffix(first, c.line) {
+			t.Errorf("issuer of %q: %d strays, the first at %q", c.rain, count, first)
+		}
+	}
+}
+
 func TestFilesThatDoNotLoad(t *testing.T) {
 	const card = "\n  - {id: c, issuer: rain, partners: [p], environment: test"
 	const user = "cards:" + card + "}\nusers:\n  - {id: u, partner: p, issuer: rain, "
