@@ -70,10 +70,10 @@ func (k *newKey) generate() error {
 	if k.passphraseFile != "" {
 		passphrase, err := os.ReadFile(k.passphraseFile)
 		if err != nil {
-			return err
+			return fmt.Errorf("--passphrase-file: %w", err)
 		}
 		if content, err = keys.Seal(content, withoutLineEnd(passphrase)); err != nil {
-			return err
+			return fmt.Errorf("--passphrase-file: %s: %w", k.passphraseFile, err)
 		}
 		kind = "age"
 	}
