@@ -454,8 +454,8 @@ type LimitsConfig struct {
 	// FailedOpens is the rate of session ids that do not open, for each partner, user and card. Default `60/m`.
 	FailedOpens policy.Rate `yaml:"failed_opens"`
 
-	// HeaderBytes is the most that a request's header may have. Default `16384`; beyond, 431. A change needs a
-	// restart.
+	// HeaderBytes is the most that a request's header may have. Default `16384`; beyond, 431. HTTP/1.1 is let have
+	// 4096 bytes more, and HTTP/2, which counts 32 on top of each field, 320. A change needs a restart.
 	HeaderBytes int `yaml:"header_bytes"`
 
 	// BodyBytes is the most that a request's body may have; an endpoint that needs less takes less (today's: 4096). Default
