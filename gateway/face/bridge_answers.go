@@ -1,6 +1,7 @@
 package face
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
@@ -40,6 +41,7 @@ var (
 
 // bridgeSources are the answers to requests that are wrong at a place that is known. Nothing that was sent is in them.
 var bridgeSources = bridgeSourcesOf(map[exchange.Place]string{
+	{In: "body"}:                                "must be one JSON object of members that are known, each once and of its type",
 	{In: "body", Name: "client_nonce"}:          "must be a nonce: 44 characters of base64, alone in an object",
 	{In: "body", Name: "initiator"}:             "must be developer or customer",
 	{In: "body", Name: "reason"}:                "must be lost_or_stolen, suspicious_activity, planned_inactivity, suspected_fraud or other",
@@ -58,7 +60,7 @@ func bridgeSourcesOf(why map[exchange.Place]string) map[exchange.Place]string {
 	for at, text := range why {
 		b := bridgeCode("invalid_parameters", bridgeResubmit)
 		b = exchange.AppendMember(append(b, `,"source":{`...), "location", at.In)
-		b = exchange.AppendMember(append(b, `,"key":{`...), at.Name, text)
+		b = exchange.AppendMember(append(b, `,"key":{`...), cmp.Or(at.Name, at.In), text)
 		said[at] = string(append(b, `}}}`...))
 	}
 	return said

@@ -45,7 +45,7 @@ func (b *bridge) parseStatus(r *exchange.Request, status exchange.CardStatus) (*
 		EndingAt     exchange.Text `json:"ending_at"`
 	}
 	if err := exchange.DecodeStrict(r.Body, &body); err != nil {
-		return nil, &exchange.Failure{Kind: exchange.BadRequest, Reason: "body", Err: err}
+		return nil, &exchange.Failure{Kind: exchange.BadRequest, At: exchange.Place{In: "body"}, Reason: "body", Err: err}
 	}
 	switch who, why := body.Initiator, body.Reason; {
 	case who.Present && who.Value != "developer" && who.Value != "customer":
