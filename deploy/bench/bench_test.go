@@ -61,7 +61,7 @@ func TestSmoke(t *testing.T) {
 	}
 	want := []string{
 		"handshake Cardstile", "handshake ReverseProxy", "handshake-hybrid Cardstile", "handshake-hybrid ReverseProxy", "mint Cardstile",
-		"refused Cardstile", "reveal Cardstile", "pin Cardstile", "forward Cardstile", "forward ReverseProxy", "forward " + proxyH1Name, "rsa crypto/rsa",
+		"refused Cardstile", "reveal Cardstile", "pin Cardstile", "forward Cardstile", "forward ReverseProxy", "forward " + proxyH1Name, "profile Cardstile", "rsa crypto/rsa",
 	}
 	if o.nginx {
 		want = append(want, "handshake nginx", "forward nginx")
@@ -249,8 +249,9 @@ func TestSignCookie(t *testing.T) {
 
 func someRows() []row {
 	return []row{
-		{Operation: opForward, Server: "Cardstile", Calls: 2, Connections: 16, CPU: spreadOf([]float64{100, 300, 120}), cpu: []float64{100, 300, 120}, Includes: "everything", Syncs: &spread{Median: .125}},
+		{Operation: opForward, Server: "Cardstile", Calls: 1, Connections: 16, CPU: spreadOf([]float64{100, 300, 120}), cpu: []float64{100, 300, 120}, Includes: "everything", Syncs: &spread{Median: .125}},
 		{Operation: opForward, Server: "ReverseProxy", Calls: 1, CPU: spreadOf([]float64{100, 150, 80}), cpu: []float64{100, 150, 80}, P999: 1500},
+		{Operation: opProfile, Server: "Cardstile", Calls: 2, cpu: []float64{200, 300, 160}},
 		{Operation: opReveal, Server: "Cardstile", Connections: 1, cpu: []float64{9000, 9000, 9000}},
 		{Operation: opReveal, Server: "Cardstile", Connections: 16, cpu: []float64{900, 1000, 880}},
 		{Operation: opRSA, Server: "crypto/rsa", cpu: []float64{700, 700, 720}},
@@ -264,7 +265,8 @@ func TestRatios(t *testing.T) {
 		got[r.Of+" / "+r.To] = r.Is
 	}
 	want := map[string]spread{
-		"forward with all stages (2 issuer calls) / ReverseProxy forward (1 call)":          {1.5, 1, 2},
+		"forward with all stages / ReverseProxy forward":                                    {1.5, 1, 2},
+		"profile (2 issuer calls) / ReverseProxy forward (1 call)":                          {2, 2, 2},
 		"the same, per issuer call / ReverseProxy forward":                                  {1, 1, 1}, // of the reveal, which is the last of this name
 		"reveal without its RSA operation (2 issuer calls) / ReverseProxy forward (1 call)": {2, 2, 2},
 		"RSA operation / whole reveal":                                                      {700. / 900, .7, 720. / 880},
@@ -289,10 +291,10 @@ func TestMarkdown(t *testing.T) {
 	}
 	for _, line := range []string{
 		"2026-01-02 · Abacus · 2 processors",
-		"| forward | Cardstile | 16 | 2 | **120** (100–300) | 0 | 0 % | – | – | – | – | – | 0.12 |",
+		"| forward | Cardstile | 16 | 1 | **120** (100–300) | 0 | 0 % | – | – | – | – | – | 0.12 |",
 		"| forward | ReverseProxy | 0 | 1 | **100** (80–150) | 0 | 0 % | – | – | 1.50 | – | – | – |",
 		"- forward, Cardstile: everything",
-		"| forward with all stages (2 issuer calls) | ReverseProxy forward (1 call) | **1.50** (1.00–2.00) | ≤ 1.00 |",
+		"| forward with all stages | ReverseProxy forward | **1.50** (1.00–2.00) | ≤ 1.00 |",
 		"| RSA operation | whole reveal | **0.78** (0.70–0.82) |  |",
 		"| store | 25.0 % |", "| `main.main` | 12.5 % |",
 	} {
@@ -356,6 +358,7 @@ func TestBuckets(t *testing.T) {
 		"certificates: crypto/ecdsa, crypto/x509": {"crypto/internal/fips140/nistec.(*P256Point).Add", "crypto/ecdsa.VerifyASN1", "crypto/tls.(*Conn).serverHandshake"},
 		"store":                                 {"github.com/cardstile/cardstile/policy/store.(*Memory).Redeem", "github.com/cardstile/cardstile/policy/credential.(*Tokens).Redeem"},
 		"net/http: client to the issuer":        {"net/http.(*Transport).RoundTrip", "github.com/cardstile/cardstile/gateway.(*Issuer).do", "net/http.(*conn).serve"},
+		"access tokens: JWT":                    {"crypto/ecdsa.VerifyASN1", "github.com/cardstile/cardstile/policy/credential.(*jwtIssuer).verify", "net/http.(*conn).serve"},
 		"scheduler and the rest of the runtime": {"runtime.futex", "runtime.mcall"},
 	} {
 		if got := bucketOf(frames); got != name {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -57,6 +59,7 @@ const (
 	opReveal    = "reveal"
 	opPIN       = "pin"
 	opForward   = "forward"
+	opProfile   = "profile"
 	opRSA       = "rsa"
 )
 
@@ -113,20 +116,25 @@ func (w *world) cells() ([]cell, error) {
 		load: w.spending(n, "pin", session.ID(), "encryptedPin"),
 	})
 	add(cell{
-		operation: opForward, server: w.cardstile, connections: n, calls: 2,
-		includes: "all stages, nothing sealed: Exa GET /api/card without sessionid; mTLS connection kept; partner, cookie user, policy, limits, issuer calls card and user, audit record synced",
-		load:     w.requests(w.cardstile.address, w.partner, n, repeat(get("/api/card", "Cookie: credential_id="+signCookie(w.cookieKey, exaUser))), 200, cardID),
+		operation: opForward, server: w.cardstile, connections: n, calls: 1,
+		includes: "all stages, no declared fields: GET /wallet of a service account; TLS connection kept; access token verified, its login looked up, policy, limits, answer searched for card numbers, audit record synced",
+		load:     w.forwards(n),
 	})
-	direct := repeat(get("/issuing/cards/"+cardID, "Api-Key: "+w.apiKey, "Accept: application/json"))
+	direct := repeat(get(forwarded, "Authorization: Bearer "+w.paymentsKey, "Accept: application/json"))
 	for _, s := range []*server{w.proxy, w.proxyH1, w.nginxServer} {
 		if s == nil {
 			continue
 		}
 		add(cell{
-			operation: opForward, server: s, connections: n, calls: 1, includes: "mTLS connection kept; GET /issuing/cards/{id} passed on, nothing looked at, nothing recorded",
-			load: w.requests(s.address, w.partner, n, direct, 200, cardID),
+			operation: opForward, server: s, connections: n, calls: 1, includes: "mTLS connection kept; GET /wallet passed on, nothing looked at, nothing recorded",
+			load: w.requests(s.address, w.partner, n, direct, 200, walletMember),
 		})
 	}
+	add(cell{
+		operation: opProfile, server: w.cardstile, connections: n, calls: 2,
+		includes: "all stages, nothing sealed: Exa GET /api/card without sessionid; mTLS connection kept; partner, cookie user, policy, limits, issuer calls card and user, audit record synced",
+		load:     w.requests(w.cardstile.address, w.partner, n, repeat(get("/api/card", "Cookie: credential_id="+signCookie(w.cookieKey, exaUser))), 200, cardID),
+	})
 	add(cell{operation: opRSA, server: w.rsa, connections: 1, includes: "RSA-OAEP (SHA-1) decryption, 2048 bits, in a loop by itself"})
 	if len(all) == 0 {
 		return nil, errors.New("no operation has such a name")
@@ -155,6 +163,49 @@ func repeat(request []byte) source {
 func cardRequest(b []byte, part, token, sessionID string) []byte {
 	b = fmt.Appendf(b[:0], "GET /api/v1/cards/%s/%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n", cardID, part, token)
 	return fmt.Appendf(b, "sessionid: %s\r\n\r\n", sessionID)
+}
+
+// The call that is forwarded, and what its answer has.
+const (
+	forwarded    = "/wallet"
+	walletMember = `"balances"`
+)
+
+// forwards are calls of a service account. It logs in when the connections are made, which is before the clock starts: its
+// access token lives an hour.
+func (w *world) forwards(n int) func(context.Context, *tokens) ([]worker, error) {
+	return func(ctx context.Context, t *tokens) ([]worker, error) {
+		access, err := w.logIn(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("log in: %w", err)
+		}
+		return w.requests(w.publicAddress(), w.public, n, repeat(get(forwarded, "Authorization: Bearer "+access)), 200, walletMember)(ctx, t)
+	}
+}
+
+// logIn returns an access token of the service account.
+func (w *world) logIn(ctx context.Context) (string, error) {
+	key, err := os.ReadFile(w.path("account-public.pem"))
+	if err != nil {
+		return "", err
+	}
+	c, err := dial(ctx, w.publicAddress(), w.public)
+	if err != nil {
+		return "", err
+	}
+	defer c.conn.Close()
+	login := fmt.Sprintf(`{"account_id":%q,"public_key":%q}`, account, base64.StdEncoding.EncodeToString(key))
+	status, body, err := c.do(fmt.Appendf(nil, "POST /auth/token HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(login), login))
+	if err != nil {
+		return "", err
+	}
+	var answer struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil || status != 200 || answer.AccessToken == "" {
+		return "", fmt.Errorf("status %d, and no access token", status)
+	}
+	return answer.AccessToken, nil
 }
 
 // spending are requests that each spend a token.

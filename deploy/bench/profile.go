@@ -187,6 +187,7 @@ var buckets = []bucket{
 	{name: "allocation", prefixes: []string{"runtime.mallocgc", "runtime.newobject", "runtime.makeslice", "runtime.growslice", "runtime.mallocgcSmall"}, leaf: true},
 	{name: "audit: record, write, fdatasync", prefixes: []string{"github.com/cardstile/cardstile/gateway/audit."}},
 	{name: "sockets: read, write, accept, close", prefixes: []string{"internal/poll.", "syscall.", "internal/runtime/syscall.", "runtime.netpoll", "runtime.epoll"}},
+	{name: "access tokens: JWT", prefixes: []string{"github.com/cardstile/cardstile/policy/credential.(*jwtIssuer)"}},
 	{name: "certificates: crypto/ecdsa, crypto/x509", prefixes: []string{"crypto/ecdsa.", "crypto/internal/fips140/ecdsa.", "crypto/x509.", "encoding/asn1."}},
 	{name: "key agreement: crypto/ecdh, ML-KEM", prefixes: []string{"crypto/ecdh.", "crypto/mlkem.", "crypto/internal/fips140/mlkem."}},
 	{name: "policy: Cedar", prefixes: []string{"github.com/cedar-policy/", "github.com/cardstile/cardstile/policy.(*Engine)"}},

@@ -32,9 +32,10 @@ const roleVariable = "CARDSTILE_BENCH_ROLE"
 // roles are the processes that are made of this program. Each gets the working directory and perhaps more; it says one
 // line on standard output when it is ready, answers one line to each line of its standard input, and ends with that.
 var roles = map[string]func(dir string, args []string) (ready string, answer func(command string) (string, error), err error){
-	"issuer": playIssuer,
-	"proxy":  playProxy,
-	"rsa":    playRSA,
+	"issuer":   playIssuer,
+	"payments": playPayments,
+	"proxy":    playProxy,
+	"rsa":      playRSA,
 }
 
 func playRole(name string, args []string) error {
@@ -60,36 +61,56 @@ func playRole(name string, args []string) error {
 
 func nothingToSay(string) (string, error) { return "", errors.New("no commands") }
 
-// playIssuer serves the sandbox issuer over TLS, HTTP/2 included, and says where.
+// playIssuer serves the sandbox issuer of cards over TLS, HTTP/2 included, and says where.
 func playIssuer(dir string, _ []string) (string, func(string) (string, error), error) {
-	content, err := os.ReadFile(filepath.Join(dir, "issuer.json"))
+	f, config, err := loadIssuer(dir)
 	if err != nil {
-		return "", nil, err
-	}
-	var f issuerFile
-	if err := json.Unmarshal(content, &f); err != nil {
 		return "", nil, err
 	}
 	key, err := loadRSA(filepath.Join(dir, "issuer-key.pem"))
 	if err != nil {
 		return "", nil, err
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem"))
+	rain, err := sandbox.NewRain(sandbox.RainConfig{APIKey: f.APIKey, Key: key, Cards: f.Cards, Users: f.Users, KeepRequests: -1, TLS: config})
 	if err != nil {
 		return "", nil, err
 	}
-	issuer, err := sandbox.NewRain(sandbox.RainConfig{
-		APIKey: f.APIKey, Key: key, Cards: f.Cards, Users: f.Users, KeepRequests: -1,
-		TLS: &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12},
+	return serveIssuer(rain.Serve)
+}
+
+// playPayments is the same for the issuer whose calls are forwarded.
+func playPayments(dir string, _ []string) (string, func(string) (string, error), error) {
+	f, config, err := loadIssuer(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	payments, err := sandbox.NewPayments(sandbox.PaymentsConfig{
+		APIKeys: map[string]string{f.PaymentsKey: account}, Cards: f.Cards, KeepRequests: -1, TLS: config,
 	})
 	if err != nil {
 		return "", nil, err
 	}
+	return serveIssuer(payments.Serve)
+}
+
+func loadIssuer(dir string) (f issuerFile, config *tls.Config, err error) {
+	content, err := os.ReadFile(filepath.Join(dir, "issuer.json"))
+	if err != nil {
+		return f, nil, err
+	}
+	if err := json.Unmarshal(content, &f); err != nil {
+		return f, nil, err
+	}
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server-key.pem"))
+	return f, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}, err
+}
+
+func serveIssuer(serve func(net.Listener) error) (string, func(string) (string, error), error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
-	go func() { endWith(issuer.Serve(ln)) }()
+	go func() { endWith(serve(ln)) }()
 	return ln.Addr().String(), nothingToSay, nil
 }
 

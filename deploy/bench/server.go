@@ -24,11 +24,11 @@ type world struct {
 	dir   string
 	cores cores
 
-	apiKey, cookieKey       string
+	apiKey, paymentsKey     string // of the issuers
+	cookieKey               string
 	ports                   []int       // of Cardstile: partners, public, admin
 	public, partner, hybrid *tls.Config // of the load
 
-	issuerAddress  string
 	cardstile      *server
 	proxy, proxyH1 *server
 	nginxServer    *server // nil where it is left out
@@ -66,28 +66,31 @@ func (w *world) start(ctx context.Context) error {
 	if err := w.setUp(ctx); err != nil {
 		return err
 	}
-	issuer, err := w.startRole(w.cores.other, "issuer", "issuer")
+	rain, err := w.startRole(w.cores.other, "issuer", "issuer")
 	if err != nil {
 		return err
 	}
-	w.issuerAddress = issuer.address
-	if err := w.configure(issuer.address); err != nil {
+	payments, err := w.startRole(w.cores.other, "payments issuer", "payments")
+	if err != nil {
+		return err
+	}
+	if err := w.configure(rain.address, payments.address); err != nil {
 		return err
 	}
 	if w.cardstile, err = w.startCardstile(ctx, w.binary); err != nil {
 		return err
 	}
-	if w.proxy, err = w.startRole(w.cores.measured, "ReverseProxy", "proxy", issuer.address); err != nil {
+	if w.proxy, err = w.startRole(w.cores.measured, "ReverseProxy", "proxy", payments.address); err != nil {
 		return err
 	}
-	if w.proxyH1, err = w.startRole(w.cores.measured, proxyH1Name, "proxy", issuer.address, "h1"); err != nil {
+	if w.proxyH1, err = w.startRole(w.cores.measured, proxyH1Name, "proxy", payments.address, "h1"); err != nil {
 		return err
 	}
 	if w.rsa, err = w.startRole(w.cores.measured, "crypto/rsa", "rsa"); err != nil {
 		return err
 	}
 	if nginx != "" {
-		w.nginxServer, err = w.startNginx(ctx, nginx)
+		w.nginxServer, err = w.startNginx(ctx, nginx, payments.address)
 	}
 	return err
 }
@@ -215,8 +218,8 @@ func findNginx(names []string) (string, error) {
 	return "", errors.New("nginx is not installed. Type: sudo apt-get install --no-install-recommends nginx-light (or leave it out: -without-nginx)")
 }
 
-// startNginx starts one worker. Its time counts, the master's does not.
-func (w *world) startNginx(ctx context.Context, binary string) (*server, error) {
+// startNginx starts one worker in front of an issuer. Its time counts, the master's does not.
+func (w *world) startNginx(ctx context.Context, binary, issuer string) (*server, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
@@ -232,7 +235,7 @@ func (w *world) startNginx(ctx context.Context, binary string) (*server, error) 
 	if err := os.Mkdir(w.path("nginx"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := w.write("nginx.conf", strings.NewReplacer("DIR", w.dir, "PORT", fmt.Sprint(ports[0]), "ISSUER", w.issuerAddress, "USER", as).Replace(nginxConfig)); err != nil {
+	if err := w.write("nginx.conf", strings.NewReplacer("DIR", w.dir, "PORT", fmt.Sprint(ports[0]), "ISSUER", issuer, "USER", as).Replace(nginxConfig)); err != nil {
 		return nil, err
 	}
 	s := &server{name: "nginx", address: fmt.Sprintf("127.0.0.1:%d", ports[0])}

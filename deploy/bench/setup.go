@@ -33,13 +33,15 @@ const (
 	userID  = "5f0c1a52-6f0e-4f0b-9f0f-2f1f6f1e9a10"
 	exaUser = "0x1234567890abcdef1234567890abcdef12345678"
 	subject = "gp_f1a9b6c741c94510bb3b27f2e8379e29"
+	account = "00000000-0000-4000-0000-000000000000"
 )
 
-// issuerFile is what the issuer's process is told.
+// issuerFile is what the issuers' processes are told.
 type issuerFile struct {
-	APIKey string         `json:"api_key"`
-	Cards  []sandbox.Card `json:"cards"`
-	Users  []sandbox.User `json:"users"`
+	APIKey      string         `json:"api_key"`
+	PaymentsKey string         `json:"payments_api_key"`
+	Cards       []sandbox.Card `json:"cards"`
+	Users       []sandbox.User `json:"users"`
 }
 
 func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
@@ -53,10 +55,12 @@ func (w *world) setUp(ctx context.Context) error {
 	if err := w.makePKI(); err != nil {
 		return err
 	}
-	for _, use := range []string{"session", "storage", "digest", "audit", "issuer"} {
-		args := []string{"keys", "generate", "--use", use, "--out", w.path(use + "-key.pem")}
+	for name, use := range map[string]string{
+		"session": "session", "storage": "storage", "digest": "digest", "jwt": "jwt", "audit": "audit", "issuer": "issuer", "account": "issuer",
+	} {
+		args := []string{"keys", "generate", "--use", use, "--out", w.path(name + "-key.pem")}
 		if use == "session" || use == "issuer" {
-			args = append(args, "--public", w.path(use+"-public.pem"))
+			args = append(args, "--public", w.path(name+"-public.pem"))
 		}
 		if out, err := exec.CommandContext(ctx, w.binary, args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("%s keys generate: %w: %s", w.binary, err, out)
@@ -65,8 +69,11 @@ func (w *world) setUp(ctx context.Context) error {
 	w.cookieKey = rand.Text() + rand.Text() // text as it is, as Exa has it
 	card := sandbox.RandomCard(cardID, "")
 	card.UserID = userID
-	w.apiKey = rand.Text()
-	issuer, err := json.Marshal(issuerFile{w.apiKey, []sandbox.Card{card}, []sandbox.User{{ID: userID, FirstName: "Ada", LastName: "Example", Email: "ada@example.com"}}})
+	w.apiKey, w.paymentsKey = rand.Text(), rand.Text()
+	issuer, err := json.Marshal(issuerFile{
+		APIKey: w.apiKey, PaymentsKey: w.paymentsKey, Cards: []sandbox.Card{card},
+		Users: []sandbox.User{{ID: userID, FirstName: "Ada", LastName: "Example", Email: "ada@example.com"}},
+	})
 	if err != nil {
 		return err
 	}
@@ -180,17 +187,18 @@ func signCookie(secret, value string) string {
 
 // configure writes Cardstile's configuration: the demo's, without its compatibility modes where no row needs them, and
 // with limits that are counted and never reached.
-func (w *world) configure(issuerAddress string) error {
+func (w *world) configure(rain, payments string) error {
 	var err error
 	if w.ports, err = freePorts(3); err != nil {
 		return err
 	}
 	return errors.Join(
-		w.write("config.yaml", fmt.Sprintf(config, w.ports[0], w.ports[1], w.ports[2], subject, issuerAddress)),
+		w.write("config.yaml", fmt.Sprintf(config, w.ports[0], w.ports[1], w.ports[2], subject, account, rain, payments)),
 		w.write("holders.yaml", fmt.Sprintf(holders, cardID, exaUser, exaUser, userID)),
 		w.write("policy.cedar", policies),
 		w.write("logins", exaUser+"\n"),
 		w.write("api-key", w.apiKey+"\n"),
+		w.write("payments-api-key", w.paymentsKey+"\n"),
 		w.write("cookie-key", w.cookieKey+"\n"),
 	)
 }
@@ -220,20 +228,23 @@ keys:
   - {id: storage, use: storage, file: storage-key.pem}
   - {id: digest, use: digest, file: digest-key.pem}
   - {id: cookie, use: cookie, file: cookie-key}
+  - {id: jwt, use: jwt, file: jwt-key.pem}
   - {id: audit, use: audit, file: audit-key.pem}
 partners:
-  - {id: gp, certificate: {subject: "CN=%s,C=US"}}
+  - {id: gp, certificate: {subject: "CN=%s,C=US"}, accounts: [{id: %s, public_keys: [account-public.pem], login: public_key}]}
 issuers:
   rain: {kind: rain, url: "https://%s", ca: ca.pem, api_key_file: api-key, public_key: issuer-public.pem}
+  payments: {kind: forward, leg: clear, url: "https://%s", ca: ca.pem, api_key_file: payments-api-key}
 routes:
   - {listener: partners, face: gnosispay, issuer: rain, operations: [token.mint]}
   - {listener: public, face: gnosispay, issuer: rain, session_key: session, operations: [card.reveal, pin.reveal],
      unbound_tokens: allow, pin: software, legacy: [oaep-sha1]}
   - {listener: partners, face: exa, issuer: rain, partner: gp, session_key: session, cookie_key: cookie,
      operations: [card.profile, card.reveal], legacy: [oaep-sha1]}
+  - {listener: public, face: paymentsgate, issuer: payments, jwt_key: jwt, forward: [{method: GET, path: /wallet}]}
 policies: [policy.cedar]
 holders: holders.yaml
-limits: {partner: 1000000/s, card: 1000000/s, pin_reveal: 1000000/s, pin_set: 1000000/s, unproven: 1000000/s}
+limits: {partner: 1000000/s, card: 1000000/s, pin_reveal: 1000000/s, pin_set: 1000000/s, login: 1000000/s, unproven: 1000000/s}
 audit: {file: audit.jsonl}
 `
 
@@ -252,4 +263,10 @@ permit (principal, action in [Action::"card.reveal", Action::"pin.reveal"], reso
 @id("user-sees-own-card")
 permit (principal, action in [Action::"card.profile", Action::"card.reveal"], resource)
 when { context.proofs.cookie && context has user };
+
+@id("accounts-log-in")
+permit (principal is Partner, action == Action::"session.mint", resource) when { context.proofs.public_key };
+
+@id("accounts-call")
+permit (principal is Partner, action == Action::"forward", resource) when { context.proofs.jwt };
 `
