@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -72,6 +74,35 @@ type jwtIssuer struct {
 	primary          JWTKey
 	keys             map[string]JWTKey // by id
 	now              func() time.Time
+	verified         verifiedJWTs
+}
+
+// verifiedJWTs remembers what tokens say whose signatures were verified: a token
+// is shown with each request while it lasts, and verifying is dear. It is of one
+// set of keys, since each reload makes another issuer, and decides nothing that
+// time, account or login decide.
+type verifiedJWTs struct {
+	mu     sync.Mutex
+	claims map[[sha256.Size]byte]jwtClaims // by the digest of the whole token, signature included; guarded by mu
+}
+
+// maxVerified bounds it, to a few megabytes. Beyond it all is forgotten, and verified again.
+const maxVerified = 4096
+
+func (v *verifiedJWTs) get(digest [sha256.Size]byte) (claims jwtClaims, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	claims, ok = v.claims[digest]
+	return claims, ok
+}
+
+func (v *verifiedJWTs) put(digest [sha256.Size]byte, claims jwtClaims) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.claims == nil || len(v.claims) >= maxVerified {
+		v.claims = make(map[[sha256.Size]byte]jwtClaims)
+	}
+	v.claims[digest] = claims
 }
 
 func newJWTIssuer(issuer, audience string, keys []JWTKey, now func() time.Time) (*jwtIssuer, error) {
@@ -84,7 +115,7 @@ func newJWTIssuer(issuer, audience string, keys []JWTKey, now func() time.Time) 
 	if now == nil {
 		now = time.Now
 	}
-	i := &jwtIssuer{issuer, audience, keys[0], make(map[string]JWTKey, len(keys)), now}
+	i := &jwtIssuer{issuer: issuer, audience: audience, primary: keys[0], keys: make(map[string]JWTKey, len(keys)), now: now}
 	for _, key := range keys {
 		switch {
 		case !validJWTName(key.ID()):
@@ -135,8 +166,32 @@ func (i *jwtIssuer) sign(claims jwtClaims, ttl time.Duration) (text string, expi
 // now. Refused as "malformed", "unknown" (the key), "signature", "bound" or
 // "expired".
 func (i *jwtIssuer) verify(c policy.Credential) (jwtClaims, error) {
+	claims, err := i.verifySigned(c)
+	if err != nil {
+		return jwtClaims{}, err
+	}
+	if claims.Issuer != i.issuer || claims.Audience != i.audience {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
+	}
+	now := i.now()
+	ahead := now.Add(jwtMaxAhead).Unix()
+	if now.Unix() >= claims.Expires || claims.IssuedAt > ahead || claims.NotBefore > ahead {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedExpired, "")
+	}
+	return claims, nil
+}
+
+// verifySigned returns what a token says that one of the keys signed.
+func (i *jwtIssuer) verifySigned(c policy.Credential) (jwtClaims, error) {
+	if c.Kind != policy.KindJWT || len(c.Value()) > jwsMaxText {
+		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedMalformed, "")
+	}
+	digest := sha256.Sum256([]byte(c.Value()))
+	if claims, ok := i.verified.get(digest); ok {
+		return claims, nil
+	}
 	header, ok := parseJWS(c.Value())
-	if !ok || c.Kind != policy.KindJWT || header.Type != jwtType {
+	if !ok || header.Type != jwtType {
 		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedMalformed, "")
 	}
 	key := i.keys[header.KeyID]
@@ -156,14 +211,7 @@ func (i *jwtIssuer) verify(c policy.Credential) (jwtClaims, error) {
 	if json.Unmarshal(payload, &claims, json.RejectUnknownMembers(true)) != nil {
 		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedMalformed, "the claims are not like ours")
 	}
-	if claims.Issuer != i.issuer || claims.Audience != i.audience {
-		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
-	}
-	now := i.now()
-	ahead := now.Add(jwtMaxAhead).Unix()
-	if now.Unix() >= claims.Expires || claims.IssuedAt > ahead || claims.NotBefore > ahead {
-		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedExpired, "")
-	}
+	i.verified.put(digest, claims)
 	return claims, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,6 +173,63 @@ func TestAccessTokenHasItsTime(t *testing.T) {
 	}
 	at.nanos.Store(end)
 	notProven(t, j, text, policy.RefusedExpired)
+}
+
+// counting is a key that counts what it verified.
+type counting struct {
+	jwtKey
+	verified *atomic.Int64
+}
+
+func (k counting) Verify(message, signature []byte) bool {
+	k.verified.Add(1)
+	return k.jwtKey.Verify(message, signature)
+}
+
+// TestTokenIsVerifiedOnce: a token's signature is verified when it first comes;
+// everything else is asked each time. What is not good is verified each time.
+func TestTokenIsVerifiedOnce(t *testing.T) {
+	at := newClock()
+	f := families(t, memory(t, at), at, nil)
+	key := counting{es256(t, "k"), new(atomic.Int64)}
+	j := jwts(t, f, at, key)
+	c, session := begin(t, f)
+	text := access(t, j, session)
+	for range 3 {
+		if _, err := j.Prove(t.Context(), jwt(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := key.verified.Load(); n != 1 {
+		t.Errorf("verified %d times", n)
+	}
+	// Another signature over the same claims is another token.
+	parts := strings.Split(text, ".")
+	other := strings.Split(access(t, j, session), ".")
+	for range 2 {
+		notProven(t, j, parts[0]+"."+parts[1]+"."+other[2], policy.RefusedSignature)
+	}
+	if n := key.verified.Load(); n != 3 {
+		t.Errorf("verified %d times, two bad ones included", n)
+	}
+	// Many others' tokens, of which there is room for some, take none of its time or login away.
+	for range 4097 {
+		if _, err := j.Prove(t.Context(), jwt(access(t, j, session))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := key.verified.Load()
+	if _, err := j.Prove(t.Context(), jwt(text)); err != nil || key.verified.Load() != before+1 {
+		t.Errorf("%v, verified %d times: what is remembered is without bound", err, key.verified.Load()-before)
+	}
+	if err := f.Revoke(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	notProven(t, j, text, policy.RefusedLogin)
+	at.advance(time.Hour)
+	notProven(t, j, text, policy.RefusedExpired)
+	// The keys that are there now are asked, whatever other ones said.
+	notProven(t, jwts(t, f, at, es256(t, "k")), text, policy.RefusedSignature)
 }
 
 // TestHeadersThatAreNotOurs: each is signed with the right key, so that nothing
@@ -636,7 +694,7 @@ func FuzzJWT(f *testing.F) {
 	})
 }
 
-// BenchmarkJWT is the proof of every call of the paymentsgate face.
+// BenchmarkJWT is the proof of every call of the paymentsgate face but the first with a token, which adds verifying (keys.BenchmarkVerify).
 func BenchmarkJWT(b *testing.B) {
 	m, err := store.NewMemory(store.MemoryConfig{})
 	if err != nil {
