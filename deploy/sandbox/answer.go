@@ -36,7 +36,9 @@ func (i *issuer) deliver(w http.ResponseWriter, req *http.Request, a *answer, f 
 	case faultSlow:
 		t := time.NewTimer(f.delay)
 		defer t.Stop()
-		wait(req, t.C, i.closed)
+		if !wait(req, t.C, i.closed) { // who has stopped waiting must not get an answer in the moment of leaving
+			panic(http.ErrAbortHandler)
+		}
 	case faultDisconnect:
 		panic(http.ErrAbortHandler)
 	case faultRedirect:
@@ -87,13 +89,15 @@ func (i *issuer) deliver(w http.ResponseWriter, req *http.Request, a *answer, f 
 	w.Write(text)
 }
 
-// wait returns when t fires, the caller gives up, or closed is closed.
-func wait(req *http.Request, t <-chan time.Time, closed <-chan struct{}) {
+// wait returns when t fires, the caller gives up, or closed is closed, and whether it was t.
+func wait(req *http.Request, t <-chan time.Time, closed <-chan struct{}) bool {
 	select {
 	case <-t:
+		return true
 	case <-req.Context().Done():
 	case <-closed:
 	}
+	return false
 }
 
 // marshal returns JSON in which no character is escaped for HTML's sake.
