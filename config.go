@@ -296,7 +296,8 @@ type IssuerConfig struct {
 	// Environment overrides the configuration's.
 	Environment string `yaml:"environment"`
 
-	// SharedCredential allows several partners to act under the issuer's one API key.
+	// SharedCredential allows several partners, or several service accounts, to act under one API key. To the issuer they
+	// are one then: an `Idempotency-Key` goes to it as a UUID made of the caller's and of who they are.
 	SharedCredential bool `yaml:"shared_credential"`
 
 	// Legacy lists, by name, what is below today's standard and the issuer needs: `rsa-1024`.
