@@ -109,17 +109,11 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if ep.Static != nil {
-		ep.cors(w.Header(), one(r.Header, "Origin"))
-		out.Status, out.ContentType, out.Body = ep.Status, "application/json", append(out.Body, ep.Static...)
-		writeResponse(w, id, &out)
+		p.static(w, r, id, ep, &out)
 		return
 	}
 	x := &running{
-		g: p.g, st: p.st, l: p.l, ep: ep, counted: ep.usual(), trace: traceOf(r.Header.Get("Traceparent")),
-		request: exchange.Request{
-			ID: id, Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Origin: one(r.Header, "Origin"),
-			Address: addrPort(r.RemoteAddr), Received: time.Now(), Param: r.PathValue,
-		},
+		g: p.g, st: p.st, l: p.l, ep: ep, counted: ep.usual(), trace: traceOf(r.Header.Get("Traceparent")), request: requestOf(r, id),
 	}
 	x.mark = x.request.Received
 	ep.cors(w.Header(), x.request.Origin)
@@ -143,6 +137,29 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		*answer = nil
 	}
+}
+
+// requestOf is a request without its body.
+func requestOf(r *http.Request, id string) exchange.Request {
+	return exchange.Request{
+		ID: id, Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Origin: one(r.Header, "Origin"),
+		Address: addrPort(r.RemoteAddr), Received: time.Now(), Param: r.PathValue,
+	}
+}
+
+// static answers for an endpoint that is no exchange.
+func (p *path) static(w http.ResponseWriter, r *http.Request, id string, ep *endpoint, out *exchange.Response) {
+	ep.cors(w.Header(), one(r.Header, "Origin"))
+	request := requestOf(r, id)
+	var err error
+	if request.Body, err = readBody(r, nil, min(ep.MaxBody, p.st.limits.BodyBytes)); err != nil {
+		w.Header().Set("Connection", "close") // what is left of the body is not read
+		ep.Fail(bodyFailure(err, ep).Kind, exchange.Place{}, out)
+	} else {
+		out.Status = ep.Status
+		ep.Static(&request, out)
+	}
+	writeResponse(w, id, out)
 }
 
 // maxBuffered is the length, in bytes, of the longest answer that net/http copies into a buffer of its own before Write
@@ -235,6 +252,7 @@ func bodyFailure(err error, ep *endpoint) *exchange.Failure {
 // Values of headers that every answer carries, shared: net/http does not change them.
 var (
 	noStore = []string{"no-store"}
+	forEver = []string{"public, max-age=31536000, immutable"} // RFC 8246
 	noSniff = []string{"nosniff"}
 	types   = map[string][]string{"application/json": {"application/json"}, "application/problem+json": {"application/problem+json"}}
 )
@@ -245,6 +263,9 @@ func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}
 	h["Cache-Control"] = noStore
+	if out.Immutable {
+		h["Cache-Control"] = forEver
+	}
 	h["X-Content-Type-Options"] = noSniff
 	if known := types[out.ContentType]; known != nil {
 		h["Content-Type"] = known

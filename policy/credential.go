@@ -21,6 +21,8 @@ const (
 	KindSignature   Kind = "signature"   // a service account's signature over the request, or over an assertion
 	KindChallenge   Kind = "challenge"   // a challenge of ours, taken once
 	KindWallet      Kind = "wallet"      // a wallet's signature over a challenge (ERC-4361)
+	KindFields      Kind = "fields"      // a session of hosted fields, for one page
+	KindCardToken   Kind = "card_token"  // a single-use token that stands for a card that is held
 	KindPasskey     Kind = "passkey"     // an authenticator's signature over a challenge (WebAuthn)
 )
 
@@ -28,6 +30,7 @@ const (
 const (
 	MethodSIWE     = "siwe"     // a wallet signs an ERC-4361 message
 	MethodWebAuthn = "webauthn" // an authenticator signs
+	MethodEIP712   = "eip712"   // a wallet signs EIP-712 typed data
 )
 
 // Credential is what a caller presented, before anybody looked whether it is

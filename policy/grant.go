@@ -29,6 +29,10 @@ type Grant struct {
 	// Nonce is what a proof that comes with the token must give (Bridge: the
 	// HMAC over the client's secret and time); zero: none is asked for.
 	Nonce [32]byte
+
+	// Held is a card that waits to be paid with, as the vault sealed it under
+	// the token itself [11]: bytes, for KindCardToken.
+	Held string
 }
 
 // Bound reports whether the token was bound at mint to operation and card, so

@@ -45,6 +45,7 @@ type User struct {
 	Cards      []string  // references of the user's cards
 	Account    string    // the account that the user's cards are linked to, as Address.String writes it; "" where none is known
 	Passkeys   []Passkey // what the user may sign in with; their ids differ
+	Wallets    []Address // whose signatures are the user's, beside an id that is an address itself
 }
 
 // Passkey is a WebAuthn credential that a user registered.

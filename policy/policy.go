@@ -26,10 +26,15 @@ const (
 	CardLink      Operation = "card.link"      // bind a card to the account that signed for it
 	PINReveal     Operation = "pin.reveal"
 	PINSet        Operation = "pin.set"
+	CardVerify    Operation = "card.verify" // a card that its holder brings: its number goes to the issuer, which names the card
 
 	Forward       Operation = "forward"        // a call of the issuer's API, carried as it is but for its declared fields
 	ForwardReveal Operation = "forward.reveal" // declared fields of its answer, each its own decision
 	ForwardSubmit Operation = "forward.submit" // declared fields of its request, likewise
+
+	FieldsMint  Operation = "fields.mint"  // a session of hosted fields, for one page
+	FieldsRead  Operation = "fields.read"  // how that page is to look, which claims the session for it
+	FieldSubmit Operation = "field.submit" // a field that the page submits, to be held until it is paid with [11]
 
 	TokenMint      Operation = "token.mint"      // a single-use token
 	ChallengeMint  Operation = "challenge.mint"  // something to sign, once
@@ -42,8 +47,8 @@ const (
 // Operations lists them all.
 func Operations() []Operation {
 	return []Operation{
-		CardReveal, CardProfile, CardStatus, CardMode, CardProvision, CardLink, PINReveal, PINSet, Forward, ForwardReveal, ForwardSubmit,
-		TokenMint, ChallengeMint, SessionMint, SessionRefresh, SessionRevoke, SessionCheck,
+		CardReveal, CardProfile, CardStatus, CardMode, CardProvision, CardLink, PINReveal, PINSet, CardVerify, Forward, ForwardReveal,
+		ForwardSubmit, FieldsMint, FieldsRead, FieldSubmit, TokenMint, ChallengeMint, SessionMint, SessionRefresh, SessionRevoke, SessionCheck,
 	}
 }
 
@@ -61,7 +66,7 @@ func (o Operation) TouchesCard() bool {
 // issuer leg, and where it names a card it only binds to it.
 func (o Operation) Mints() bool {
 	switch o {
-	case TokenMint, ChallengeMint, SessionMint, SessionRefresh, SessionRevoke, SessionCheck:
+	case FieldsMint, FieldsRead, FieldSubmit, TokenMint, ChallengeMint, SessionMint, SessionRefresh, SessionRevoke, SessionCheck:
 		return true
 	}
 	return false
@@ -70,7 +75,9 @@ func (o Operation) Mints() bool {
 // Changes reports whether the operation changes something at the issuer, and is
 // recorded before and after [17]. Whether a Forward does is said by its method;
 // CardMode and CardLink change what the gateway keeps, which records them alike.
-func (o Operation) Changes() bool { return o == PINSet || o == CardStatus || o == ForwardSubmit }
+func (o Operation) Changes() bool {
+	return o == PINSet || o == CardStatus || o == CardVerify || o == ForwardSubmit
+}
 
 // Field is a sensitive value with a decision of its own [14].
 type Field string

@@ -24,6 +24,14 @@ type Proof struct {
 	// Grant is what a redeemed token stands for, for KindToken.
 	Grant *Grant
 
+	// Card is the card that the credential is for, beside its user; "" where it
+	// names none. It only narrows.
+	Card string
+
+	// Scope is what the credential may be used for, as words with spaces between
+	// them (RFC 6749 section 3.3); "" where it has no limits of that sort.
+	Scope string
+
 	// Account is the service account of the partner that the credential
 	// belongs to; "" where it names none.
 	Account string

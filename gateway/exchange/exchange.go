@@ -101,6 +101,25 @@ type Call struct {
 	// Assertion says that a signature among the credentials is over an assertion (RFC 7523), not over the body.
 	Assertion bool
 
+	// App is the page that embeds our elements, by its id: what it says of its partner must be so [22]. "" is none.
+	App string
+
+	// Partner is the partner that the caller must turn out to be; "" is any.
+	Partner string
+
+	// Scope is what a credential that has a scope must have in it; "" asks for nothing.
+	Scope string
+
+	// Upload is the card number of a card.verify, sealed under the preamble's session.
+	Upload vault.Sealed
+
+	// Fields is of a fields.mint, Submit of a field.submit.
+	Fields Fields
+	Submit Submission
+
+	// CardToken says that a token.mint takes the card together that the page submitted.
+	CardToken bool
+
 	// Forward is the call of a forward.
 	Forward *Forward
 
@@ -136,8 +155,26 @@ type Bind struct {
 
 // Challenge is what a challenge.mint is for.
 type Challenge struct {
-	Method string // policy.MethodSIWE or policy.MethodWebAuthn
-	User   string // whose login it is; "" is whoever signs, or the proven user's consent
+	Method string           // policy.MethodSIWE, policy.MethodWebAuthn or policy.MethodEIP712
+	User   string           // whose login it is; "" is whoever signs, or the proven user's consent
+	For    policy.Operation // what the proven user is to sign for: policy.MethodEIP712
+}
+
+// Fields is what a session of hosted fields is for.
+type Fields struct {
+	Terminal    string // where payments are processed: one of the partner's
+	Scenario    string // "payment" or "tokenization"
+	Library     string // the version of the page's library
+	SecureToken string // "" where there is none
+	TTL         time.Duration
+}
+
+// Submission is one thing of a card that a page submits: a field, or a detail. It is in a body that the vault read.
+type Submission struct {
+	Field  vault.Field  // zero where it is a detail
+	Member string       // where the field stands in Request.Clear, as a JSON pointer
+	Detail vault.Detail // zero where it is a field
+	Text   string       // the detail
 }
 
 // Signed is a signature over a challenge, as it came: judged by package credential.
@@ -156,6 +193,7 @@ type Forward struct {
 	Query  string      // raw, as it came
 	Body   *vault.Body // nil where the call has none
 	Sealed bool        // the caller brought a session, and gets declared fields sealed for it
+	Paid   bool        // the body names a held card at Call.Token
 }
 
 // ForwardCall is what a route declares of a call that it forwards. It is made at load.
@@ -171,6 +209,10 @@ type ForwardCall struct {
 	// sensitive fields of the request and of the answer. Request is nil where the method has no body.
 	Request, Response *vault.Shape
 	Submit, Fields    map[string]vault.Field
+
+	// Token is where the request names a card that is held, as {"type","token"}, by JSON pointer; "" is nowhere. The card goes to
+	// the issuer in its place [11].
+	Token string
 }
 
 // WithoutSession is what becomes of declared fields where the caller brought no session [13].
@@ -203,6 +245,10 @@ type Result struct {
 	// Provision is of a card.provision.
 	Provision Provision
 
+	// Session is of a fields.read, Network of a field.submit that was a card number.
+	Session Fields
+	Network vault.Network
+
 	// Forward is of a forward.
 	Forward *Forwarded
 }
@@ -213,7 +259,7 @@ type ChallengeText struct {
 	Method  string
 	Account string // of a login, the credential that is to sign, "" is any; of a consent, the account that is to be linked
 	Message string // policy.MethodSIWE: the message; policy.MethodWebAuthn: the statement, of a consent
-	Options []byte // policy.MethodWebAuthn: PublicKeyCredentialRequestOptionsJSON, of a login
+	Options []byte // policy.MethodWebAuthn: PublicKeyCredentialRequestOptionsJSON, of a login; policy.MethodEIP712: the typed data
 	Expires time.Time
 }
 
@@ -268,6 +314,7 @@ type Response struct {
 	RetryAfter  int    // seconds; zero sends no header
 	Allow       string // of a 405
 	Header      []HeaderField
+	Immutable   bool // what is at this path never changes: the answer may be kept for ever
 	Body        []byte
 
 	// Splices are fields in clear that belong into Body, which lacks them: the vault puts them in, and the whole is Clear.

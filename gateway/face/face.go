@@ -59,9 +59,10 @@ type Endpoint struct {
 	// Render writes type and body of the answer to a call that is about to be released.
 	Render func(*exchange.Call, *exchange.Result, *exchange.Response)
 
-	// Static is the whole answer of an endpoint that takes no credential and is no exchange: nothing is proven, decided or
-	// recorded. It is JSON. Parse and Render are nil then, and the operations only say where it stands.
-	Static []byte
+	// Static answers for an endpoint that takes no credential and is no exchange: nothing is proven, decided or recorded. The
+	// answer's status is Status unless it sets another. Parse and Render are nil then, and the operations only say where it
+	// stands.
+	Static func(*exchange.Request, *exchange.Response)
 
 	// Fail stands in place of the face's, where an endpoint's failures have a shape of their own.
 	Fail func(kind exchange.Kind, at exchange.Place, out *exchange.Response)
@@ -257,6 +258,13 @@ func secondsUntil(then time.Time) int64 {
 const maxBody = 4 << 10
 
 const jsonType = "application/json"
+
+// staticJSON answers every request with the same document.
+func staticJSON(document []byte) func(*exchange.Request, *exchange.Response) {
+	return func(_ *exchange.Request, out *exchange.Response) {
+		out.ContentType, out.Body = jsonType, append(out.Body[:0], document...)
+	}
+}
 
 // answers is a face's table of failures, rendered once.
 type answers map[exchange.Kind]answer

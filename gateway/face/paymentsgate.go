@@ -74,7 +74,7 @@ func (p *paymentsGate) own() ([]Endpoint, error) {
 	}}
 	if p.config.JWKS != nil {
 		all = append(all, Endpoint{
-			Method: http.MethodGet, Pattern: "/.well-known/jwks.json", Operations: []policy.Operation{policy.SessionCheck}, Static: p.config.JWKS,
+			Method: http.MethodGet, Pattern: "/.well-known/jwks.json", Operations: []policy.Operation{policy.SessionCheck}, Static: staticJSON(p.config.JWKS),
 		})
 	}
 	return all, nil

@@ -283,7 +283,9 @@ func TestPaymentsGateErrors(t *testing.T) {
 // TestPaymentsGateJWKS: it stands there as it is, where there is one.
 func TestPaymentsGateJWKS(t *testing.T) {
 	e := endpoint(t, newFace(t, "paymentsgate", everything()), http.MethodGet, "/.well-known/jwks.json")
-	if string(e.Static) != jwks || e.Parse != nil || e.Render != nil || e.MaxBody != 0 {
+	var out exchange.Response
+	e.Static(&exchange.Request{}, &out)
+	if string(out.Body) != jwks || out.ContentType != "application/json" || e.Parse != nil || e.Render != nil || e.MaxBody != 0 {
 		t.Errorf("%+v", e)
 	}
 	c := everything()

@@ -35,6 +35,7 @@ type Call struct {
 	PIN        vault.Sealed   // of a pin.set, sealed by the client
 
 	Status exchange.CardStatus // of a card.status
+	Upload vault.Sealed        // of a card.verify, sealed by the client
 
 	Forward *exchange.Forward // of a forward
 	Reveal  []policy.Field    // which declared fields of its answer may be shown
