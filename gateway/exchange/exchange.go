@@ -125,6 +125,10 @@ type Call struct {
 
 	// IdempotencyKey is the caller's, where the endpoint has a rule for it; empty is none.
 	IdempotencyKey string
+
+	// Late is what is wrong with the request, where callers are told so only once their reusable credentials are proven: an API
+	// that says 401 first. The call may be incomplete then.
+	Late *Failure
 }
 
 // Has reports whether the call asks for the operation.
@@ -238,6 +242,7 @@ type Result struct {
 	Refresh string
 	Expires time.Time
 	Account string // of a session.mint, session.refresh and session.check: whose session it is
+	Scope   string // of a session.mint whose session has one
 
 	// Challenge is of a challenge.mint.
 	Challenge ChallengeText

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -111,12 +112,41 @@ type Config struct {
 	// Forward are the calls that the route forwards, for faces that have forward routes.
 	Forward []exchange.ForwardCall
 
+	// SessionSPKI is the public key that session preambles are encrypted to, as DER: nil where the route has none.
+	SessionSPKI []byte
+
+	// UploadKeys read the preambles of card uploads; nil where the route has none.
+	UploadKeys Preambles
+
+	// UserProofs says that the route can prove users by JWTs of others, and Typed that it can ask their wallets too.
+	UserProofs, Typed bool
+
+	// CardPage answers with the page of an app's elements, whatever is asked for; nil offers no elements. Apps are the ids of the
+	// apps, with the partner of each [22].
+	CardPage func(query url.Values, out *exchange.Response)
+	Apps     map[string]string
+
+	// HostedFields is how hosted fields are; nil offers none.
+	HostedFields *HostedFields
+
 	// JWKS is the set of public keys that access tokens are signed with (RFC 7517), where there are any.
 	JWKS []byte
 
 	// PublicKey reads a public key as clients of the face send it. It fails with ErrPublicKey, or with ErrPrivateKey where it
 	// is a private one.
 	PublicKey func(text string) (spki [32]byte, err error)
+}
+
+// HostedFields is how the hosted fields of a route are.
+type HostedFields struct {
+	Libraries []string // the versions of the page's library that are accepted
+	CVV       string   // "mandatory", "enabled" or "disabled"
+	Name      bool     // whether the cardholder's name is mandatory
+	Expired   bool     // whether expired cards are taken
+	Tokenize  bool     // whether a session may be of scenario "tokenization"
+
+	// Page answers with the page of one field, or fails where the query asks for none.
+	Page func(query url.Values, out *exchange.Response) error
 }
 
 // What Config.PublicKey says. Neither quotes.
