@@ -33,6 +33,7 @@ const (
 	ChallengeUnknown       // a challenge that is not there, was taken, or is too old: the same
 	CredentialUnknown      // a login of nobody we know
 	BadSignature           // a signature that does not verify, whatever the reason
+	BadCard                // a card that the issuer does not accept
 	KindCount              // how many there are
 )
 
@@ -48,7 +49,7 @@ func Kinds() []Kind {
 var kindNames = [KindCount]string{"internal", "bad_request", "bad_session", "unauthorized", "forbidden", "no_account", "not_found",
 	"no_route", "method_not_allowed", "too_large", "unsupported_media", "weak_pin", "limited", "unavailable", "issuer_failed",
 	"issuer_timeout", "outcome_unknown", "in_flight", "other_body", "key_expired", "already_set", "challenge_missing", "challenge_unknown",
-	"credential_unknown", "bad_signature"}
+	"credential_unknown", "bad_signature", "bad_card"}
 
 // String returns the kind's name in metrics: a closed set.
 func (k Kind) String() string {

@@ -309,7 +309,7 @@ var stands = map[exchange.Kind]exchange.Kind{
 	exchange.InFlight: exchange.Unavailable, exchange.OtherBody: exchange.BadRequest, exchange.KeyExpired: exchange.BadRequest,
 	exchange.AlreadySet: exchange.BadRequest, exchange.ChallengeMissing: exchange.BadRequest, exchange.ChallengeUnknown: exchange.Unauthorized,
 	exchange.CredentialUnknown: exchange.Unauthorized, exchange.BadSignature: exchange.Unauthorized, exchange.WeakPIN: exchange.BadRequest,
-	exchange.NoAccount: exchange.NotFound, exchange.BadSession: exchange.BadRequest,
+	exchange.NoAccount: exchange.NotFound, exchange.BadSession: exchange.BadRequest, exchange.BadCard: exchange.BadRequest,
 }
 
 // find is the answer to a kind, to what stands in for it, or to Internal.

@@ -32,6 +32,7 @@ func (g *gnosisPay) Endpoints() []Endpoint {
 			Operations: []policy.Operation{policy.CardReveal}, Parse: g.parseRead(policy.CardReveal, g.config.SessionKeys), Render: g.renderDetails,
 		})
 	}
+	all = append(all, g.userEndpoints()...)
 	if g.config.PIN == PINOff || g.config.PINKeys == nil {
 		return all
 	}
@@ -112,6 +113,9 @@ func (g *gnosisPay) card(r *exchange.Request, op policy.Operation, keys Preamble
 		Credentials: []policy.Credential{token},
 		Card:        r.Param("cardId"),
 	}
+	if err := g.userProof(r, c); err != nil {
+		return nil, err
+	}
 	if err := preamble(r, c, keys); err != nil {
 		return nil, err
 	}
@@ -190,6 +194,7 @@ var gnosisPayAnswers = answers{
 	exchange.TooLarge:         gnosisPayAnswer(http.StatusRequestEntityTooLarge, "Request too large"),
 	exchange.UnsupportedMedia: gnosisPayAnswer(http.StatusUnsupportedMediaType, "Unsupported media type"),
 	exchange.WeakPIN:          gnosisPayAnswer(http.StatusUnprocessableEntity, "PIN is too weak"),
+	exchange.BadCard:          gnosisPayAnswer(http.StatusUnprocessableEntity, "Card was not accepted"),
 	exchange.LimitReached:     gnosisPayAnswer(http.StatusTooManyRequests, "Too many requests"),
 	exchange.Unavailable:      gnosisPayAnswer(http.StatusServiceUnavailable, "Service unavailable"),
 	exchange.IssuerFailed:     gnosisPayAnswer(http.StatusBadGateway, "Bad gateway"),

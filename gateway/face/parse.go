@@ -1,6 +1,7 @@
 package face
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -80,6 +81,12 @@ func cookies(r *exchange.Request, wanted string) (value string, n int) {
 		}
 	}
 	return value, n
+}
+
+// query reads the request's query; of one that does not parse, what does.
+func query(r *exchange.Request) url.Values {
+	values, _ := url.ParseQuery(r.RawQuery)
+	return values
 }
 
 // maxIdempotency is the longest Idempotency-Key, in bytes.
