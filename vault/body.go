@@ -96,7 +96,7 @@ func (b *Body) Has(pointer string) bool {
 func (b *Body) Null(pointer string) bool { return b.kind(pointer) == jsontext.KindNull }
 
 func (b *Body) kind(pointer string) jsontext.Kind {
-	for _, of := range []use{usePublic, useClear, useSealed} {
+	for _, of := range []use{usePublic, useClear, useSealed, useToken} {
 		if i := b.shape.index(pointer, of); i >= 0 && b.raw.Len() > 0 {
 			return b.found[i].kind
 		}
@@ -137,19 +137,29 @@ func (b *Body) Field(pointer string) (Sealed, error) {
 // Sealed returns a member that is declared to hold a sealed field: an object of the strings "data" and "iv" and nothing
 // else. It fails with [ErrMember] where it is not that.
 func (b *Body) Sealed(pointer string) (Sealed, error) {
-	i := b.shape.index(pointer, useSealed)
-	if _, err := b.of(i, jsontext.KindBeginObject); err != nil || b.found[i].children != 2 {
-		return Sealed{}, ErrMember
+	data, iv, err := b.pair(pointer, useSealed)
+	return Sealed{Data: data, IV: iv}, err
+}
+
+// Token returns a member that is declared to hold a token: an object of the strings "type" and "token" and nothing else.
+// It fails with [ErrMember] where it is not that, and where either holds a card number.
+func (b *Body) Token(pointer string) (kind, token string, err error) {
+	return b.pair(pointer, useToken)
+}
+
+// pair returns the two parts of an object.
+func (b *Body) pair(pointer string, of use) (first, second string, err error) {
+	i := b.shape.index(pointer, of)
+	if _, err := b.of(i, jsontext.KindBeginObject); err != nil || b.found[i].children != len(parts[of]) {
+		return "", "", ErrMember
 	}
-	data, err := b.text(i + 1)
-	if err != nil {
-		return Sealed{}, err
+	if first, err = b.text(i + 1); err != nil {
+		return "", "", err
 	}
-	iv, err := b.text(i + 2)
-	if err != nil {
-		return Sealed{}, err
+	if second, err = b.text(i + 2); err != nil {
+		return "", "", err
 	}
-	return Sealed{Data: data, IV: iv}, nil
+	return first, second, nil
 }
 
 // of returns the raw text of a declared member of a kind, inside the body.

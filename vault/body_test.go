@@ -34,6 +34,11 @@ func TestShapeRefuses(t *testing.T) {
 		"inside":                {Public: []string{"/a"}, Clear: pan("/a/b")},
 		"around":                {Public: []string{"/a/b"}, Clear: pan("/a")},
 		"inside a sealed one":   {Public: []string{"/a/iv"}, Sealed: pan("/a")},
+		"inside a token":        {Public: []string{"/a/type"}, Tokens: []string{"/a"}},
+		"around a token":        {Tokens: []string{"/a/b"}, Sealed: pan("/a")},
+		"token and clear":       {Tokens: []string{"/a"}, Clear: pan("/a")},
+		"twice a token":         {Tokens: []string{"/a", "/a"}},
+		"token as the whole":    {Tokens: []string{""}},
 		"no field":              {Clear: map[string]vault.Field{"/a": 0}},
 		"unknown field":         {Sealed: map[string]vault.Field{"/a": 5}},
 		"negative bytes":        {MaxBytes: -1},
@@ -46,7 +51,7 @@ func TestShapeRefuses(t *testing.T) {
 			t.Errorf("%s: taken", name)
 		}
 	}
-	if _, err := vault.NewShape(vault.ShapeConfig{Public: []string{"/a", "/ab", "/a~1b", "//", "/a-/x"}, Clear: pan("/b/0", "/b/1"), Sealed: pan("/c")}); err != nil {
+	if _, err := vault.NewShape(vault.ShapeConfig{Public: []string{"/a", "/ab", "/a~1b", "//", "/a-/x"}, Clear: pan("/b/0", "/b/1"), Sealed: pan("/c"), Tokens: []string{"/d", "/e/0"}}); err != nil {
 		t.Error(err)
 	}
 }
@@ -249,6 +254,56 @@ func TestSealedMembers(t *testing.T) {
 	}
 }
 
+func TestTokens(t *testing.T) {
+	shape := must(vault.NewShape(vault.ShapeConfig{Tokens: []string{"/paymentMethod"}, Sealed: map[string]vault.Field{"/s": vault.FieldPAN}}))
+	for text, ok := range map[string]bool{
+		`{"type":"singleUseToken","token":"dG9rZW4"}`:                     true,
+		`{"token":"dG9rZW4", "type":"singleUseToken"}`:                    true,
+		`{"t\u0079pe":"singleUse\u0054oken","token":"dG9rZW4"}`:           true,
+		`{"type":"singleUseToken"}`:                                       false,
+		`{"type":"singleUseToken","token":"dG9rZW4","x":1}`:               false,
+		`{"type":"singleUseToken","Token":"dG9rZW4"}`:                     false,
+		`{"type":"singleUseToken","token":null}`:                          false,
+		`{"type":"singleUseToken","token":1}`:                             false,
+		`{"type":{"type":"singleUseToken","token":""},"token":"dG9rZW4"}`: false,
+		`["singleUseToken","dG9rZW4"]`:                                    false,
+		`"dG9rZW4"`:                                                       false,
+		`null`:                                                            false,
+		`{}`:                                                              false,
+		`{"type":"singleUseToken","token":"4111111111111111"}`:            false,
+		`{"type":"4111-1111-1111-1111","token":"dG9rZW4"}`:                false,
+		`{"type":"card","cardDetails":{"type":"x","token":"dG9rZW4"}}`:    false,
+		`{"data":"singleUseToken","iv":"dG9rZW4"}`:                        false,
+	} {
+		b := newBody(t, shape, `{"paymentMethod":`+text+`}`)
+		kind, token, err := b.Token("/paymentMethod")
+		if (err == nil) != ok || ok && (kind != "singleUseToken" || token != "dG9rZW4") || !ok && (kind != "" || token != "" || err != vault.ErrMember) {
+			t.Errorf("%s: %q, %q, %v", text, kind, token, err)
+		}
+		if b.Has("/paymentMethod") == (text == `null`) || b.Null("/paymentMethod") != (text == `null`) {
+			t.Errorf("%s: there, or null", text)
+		}
+		for _, p := range []string{"/paymentMethod", "/paymentMethod/type", "/paymentMethod/token", ""} {
+			_, textErr := b.Text(p)
+			_, fieldErr := b.Field(p)
+			_, sealedErr := b.Sealed(p)
+			if textErr != vault.ErrMember || fieldErr != vault.ErrMember || sealedErr != vault.ErrMember {
+				t.Errorf("%q as something else: %v, %v, %v", p, textErr, fieldErr, sealedErr)
+			}
+		}
+	}
+	b := newBody(t, shape, `{"s":{"type":"a","token":"b"}}`)
+	for _, p := range []string{"/paymentMethod", "/s", "/x"} {
+		if _, _, err := b.Token(p); err != vault.ErrMember {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+	b.Close()
+	if _, _, err := b.Token("/paymentMethod"); err != vault.ErrMember || b.Has("/s") {
+		t.Errorf("closed: %v", err)
+	}
+}
+
 // TestDigests checks the vector of PaymentsGate's contract, and what has no canonical form.
 func TestDigests(t *testing.T) {
 	shape := must(vault.NewShape(vault.ShapeConfig{}))
@@ -327,11 +382,11 @@ func TestExpiry(t *testing.T) {
 // string comes out of a session as encoding/json reads it; nothing in clear is public; without a sensitive member, and
 // only then, it passes as it came.
 func FuzzBody(f *testing.F) {
-	shape := must(vault.NewShape(vault.ShapeConfig{Public: []string{"/a", "/a~1b/~0", "/l/1/x"}, Clear: map[string]vault.Field{"/p": vault.FieldPAN}, Sealed: map[string]vault.Field{"/s": vault.FieldCVC}}))
+	shape := must(vault.NewShape(vault.ShapeConfig{Public: []string{"/a", "/a~1b/~0", "/l/1/x"}, Clear: map[string]vault.Field{"/p": vault.FieldPAN}, Sealed: map[string]vault.Field{"/s": vault.FieldCVC}, Tokens: []string{"/t"}}))
 	session, _, _ := newHouse(f).openLegs(f, true, true)
 	for _, seed := range []string{
 		bridgeAnswer, `{"a":"x","p":"4111111111111111","s":{"data":"QQ==","iv":"QQ=="}}`, `{"a/b":{"~":"y"},"l":[0,{"x":"z"}]}`, `{"a":"\u0041\n","p":"\u0034111111111111111"}`,
-		`{"a":null,"p":4111111111111111}`, `{"a":"1","a":"2"}`, `[{"x":1}]`, `{"s":{"data":"1","iv":"2","x":{}}}`,
+		`{"a":null,"p":4111111111111111}`, `{"a":"1","a":"2"}`, `[{"x":1}]`, `{"s":{"data":"1","iv":"2","x":{}}}`, `{"t":{"type":"a","token":"b"}}`, `{"t":{"type":"a","token":["b"]}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -390,8 +445,16 @@ func FuzzBody(f *testing.F) {
 		} else if _, err := b.Field("/p"); err != vault.ErrMember {
 			t.Fatalf("a field that is no string: %v", err)
 		}
+		kind, _ := at("t", "type").(string)
+		token, isToken := at("t", "token").(string)
+		members, _ := at("t").(map[string]any)
+		_, hasType := members["type"].(string)
+		isToken = isToken && hasType && len(members) == 2 && !vault.HoldsPANString(kind) && !vault.HoldsPANString(token)
+		if gotKind, got, err := b.Token("/t"); (err == nil) != isToken || err == nil && (gotKind != kind || got != token) {
+			t.Fatalf("%q, %q, %v, want %q, %q", gotKind, got, err, kind, token)
+		}
 		var none *vault.Session
-		if o, err := none.Rewrite(b, nil); (err == nil) == (b.Has("/p") || b.Has("/s")) || err == nil && written(t, o) != string(document) {
+		if o, err := none.Rewrite(b, nil); (err == nil) == (b.Has("/p") || b.Has("/s") || b.Has("/t")) || err == nil && written(t, o) != string(document) {
 			t.Fatalf("passed: %v", err)
 		}
 		b.Close()

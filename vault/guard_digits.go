@@ -296,13 +296,7 @@ func (r *reading) isPAN(n int, e exempt) bool {
 		if i < 4 {
 			beginning = 10*beginning + v
 		}
-		if (n-i)%2 == 0 { // every second digit, from the one before the check digit to the left
-			v *= 2
-			if v > 9 {
-				v -= 9
-			}
-		}
-		sum += v
+		sum += weighed(v, n-i)
 	}
 	return sum%10 == 0 && issued(beginning, n)
 }

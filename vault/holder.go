@@ -55,9 +55,11 @@ type Parts struct {
 //   - [Holder.Rehold] takes them together, as one value under a single-use token.
 //   - [Holder.Held] is that value as the client's leg of the session that redeems it: see [Opening].
 //
-// That holds for tokens that are random and stand nowhere: one that is made again from a stored seed [8], or that is kept
-// in an answer for a retry, even sealed, is read by who has our keys. And the page's token opens the parts for as long as
-// they are there: who has taken them over deletes them.
+// That holds for tokens that cannot be made of what is stored: random ones that stand nowhere, and those that are made
+// again of a stored salt and of something that nothing stores, such as the page's token or the text of a caller's
+// idempotency key. One that is made again from a stored seed alone [8], or that is kept in an answer for a retry, even
+// sealed, is read by who has our keys. And the page's token opens the parts for as long as they are there: who has taken
+// them over deletes them.
 //
 // It forgets nothing: the store's lifetimes bound how long a value waits, a security code too, which may be kept only
 // until the payment is authorized (PCI DSS v4.0.1, requirements 3.3.1 and 3.3.2). A store that gives back an older value

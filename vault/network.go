@@ -56,17 +56,22 @@ func networkOf(number *secret.Buffer) (Network, error) {
 // checkDigit reports whether the last of some digits is the check digit of those before it.
 func checkDigit(digits []byte) bool {
 	sum := 0
-	for i := range digits {
-		v := int(digits[len(digits)-1-i] - '0')
-		if i%2 == 1 {
-			v *= 2
-			if v > 9 {
-				v -= 9
-			}
-		}
-		sum += v
+	for i, c := range digits {
+		sum += weighed(int(c-'0'), len(digits)-i)
 	}
 	return sum%10 == 0
+}
+
+// weighed is what a digit adds to the sum that the check digit makes a multiple of ten. place counts from the check digit,
+// which is 1, to the left.
+func weighed(digit, place int) int {
+	if place%2 == 0 {
+		digit *= 2
+		if digit > 9 {
+			digit -= 9
+		}
+	}
+	return digit
 }
 
 // The lengths that cards have, as bits.
@@ -80,8 +85,8 @@ const (
 )
 
 // brands are the payment networks by what their numbers begin with: the first six digits, in order and apart. They lie
-// within what the [Guard] looks for (see networks), which also takes what is nobody's here: the range of a number is as
-// its network publishes it, and where two share one, the network whose cards are more.
+// within what the [Guard] looks for (see networks), which is another table because it also takes what is nobody's here:
+// the range of a number is as its network publishes it, and where two share one, the network whose cards are more.
 var brands = []struct {
 	name      string
 	low, high int

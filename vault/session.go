@@ -45,8 +45,9 @@ func (s *Session) Reseal(f Field, d Direction, in Sealed) (Sealed, error) {
 	return out, err
 }
 
-// Close lets go of both keys, and zeroes what was to leave in clear and what was held. The keys themselves were zeroed when the session was opened; the ciphers' expanded keys
-// are freed, and gone when their memory is used again. It may be called twice and on nil.
+// Close lets go of both keys, and zeroes what was to leave in clear and what was held. The keys themselves were zeroed when
+// the session was opened; the ciphers' expanded keys are freed, and gone when their memory is used again. It may be called
+// twice and on nil.
 func (s *Session) Close() {
 	if s == nil {
 		return

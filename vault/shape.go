@@ -28,6 +28,9 @@ type ShapeConfig struct {
 	// Sealed are objects {"data","iv"} that hold a sensitive field sealed.
 	Sealed map[string]Field
 
+	// Tokens are objects {"type","token"} that stand for a card. They are no card data, and leave no more than it does.
+	Tokens []string
+
 	MaxBytes int // of the whole body; default 256 KiB, at most 16 MiB
 	MaxDepth int // of objects and arrays inside each other; default 32, at most 1000
 }
@@ -35,7 +38,7 @@ type ShapeConfig struct {
 // Shape is a ShapeConfig made ready at load. It is safe for concurrent use.
 type Shape struct {
 	maxBytes, maxDepth int
-	members            []member // each sealed one is followed by its data and its IV
+	members            []member // each object is followed by its two parts
 	root               *node
 }
 
@@ -52,8 +55,15 @@ const (
 	usePublic use = iota + 1
 	useClear
 	useSealed
-	useSealedText // data and IV, inside a sealed one; has no pointer of its own
+	useToken
+	usePart // a string of a sealed one or of a token; has no pointer of its own
 )
+
+// parts are the members that objects of a use have, in the order in which they follow it.
+var parts = map[use][]string{useSealed: {"data", "iv"}, useToken: {"type", "token"}}
+
+// sensitive reports whether such a member never leaves as it came.
+func (u use) sensitive() bool { return u == useClear || u == useSealed || u == useToken }
 
 // NewShape checks the declarations: pointers that are none, that are declared twice, or of which one leads through
 // another, and fields that are none.
@@ -78,6 +88,9 @@ func NewShape(c ShapeConfig) (*Shape, error) {
 	for _, pointer := range slices.Sorted(maps.Keys(c.Sealed)) {
 		problems = append(problems, s.declare(member{pointer, useSealed, c.Sealed[pointer]}))
 	}
+	for _, pointer := range c.Tokens {
+		problems = append(problems, s.declare(member{pointer, useToken, 0}))
+	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
 	}
@@ -86,7 +99,7 @@ func NewShape(c ShapeConfig) (*Shape, error) {
 
 // declare adds a member to the tree.
 func (s *Shape) declare(m member) error {
-	if m.use != usePublic && (m.field == 0 || m.field >= fields) {
+	if (m.use == useClear || m.use == useSealed) && (m.field == 0 || m.field >= fields) {
 		return fmt.Errorf("body shape: %q: not a field", m.pointer)
 	}
 	tokens, err := parsePointer(m.pointer)
@@ -98,7 +111,7 @@ func (s *Shape) declare(m member) error {
 	}
 	for i := range s.members {
 		other := &s.members[i]
-		if other.use == useSealedText {
+		if other.use == usePart {
 			continue
 		}
 		if other.pointer == m.pointer || strings.HasPrefix(other.pointer, m.pointer+"/") || strings.HasPrefix(m.pointer, other.pointer+"/") {
@@ -108,11 +121,9 @@ func (s *Shape) declare(m member) error {
 	n := s.root.grow(tokens)
 	n.member = len(s.members)
 	s.members = append(s.members, m)
-	if m.use == useSealed {
-		for _, name := range []string{"data", "iv"} {
-			n.grow([]string{name}).member = len(s.members)
-			s.members = append(s.members, member{use: useSealedText})
-		}
+	for _, name := range parts[m.use] {
+		n.grow([]string{name}).member = len(s.members)
+		s.members = append(s.members, member{use: usePart})
 	}
 	return nil
 }

@@ -42,16 +42,18 @@ func (s *Session) Render(template []byte, splices []Splice) (*Outgoing, error) {
 	return s.assemble(append(pieces, piece{text: template[from:]}))
 }
 
-// Replacement is what stands in the place of a declared member: a field, or a text that anybody may read, such as a mask.
+// Replacement is what stands in the place of a declared member: one of a field, a text that anybody may read, such as a
+// mask, and a fragment.
 type Replacement struct {
 	Pointer string
 	With    Sealed // {"data","iv"} where it is sealed, a string where it is a handle
-	Text    string // where With is the zero Sealed
+	Text    string
+	JSON    []byte // one value, composed of sealed fields and of texts that anybody may read
 }
 
 // Rewrite composes a message of a whole body with declared members replaced, and all else as it stood. A sensitive member
-// that is there, other than null, and is not replaced is [ErrSplice]: nothing that was declared leaves as it came.
-// Replacements of what is not there are [ErrMember]. A nil Session does where no replacement is a handle: with none at
+// or a token that is there, other than null, and is not replaced is [ErrSplice]: nothing that was declared leaves as it
+// came. So is a fragment that is not one value of strict JSON. Replacements of what is not there are [ErrMember]. A nil Session does where no replacement is a handle: with none at
 // all, what comes out is the body as it stood. Of an empty body that is a message of zero bytes.
 // The caller destroys the message.
 func (s *Session) Rewrite(b *Body, with []Replacement) (*Outgoing, error) {
@@ -65,7 +67,7 @@ func (s *Session) Rewrite(b *Body, with []Replacement) (*Outgoing, error) {
 		if err != nil {
 			return nil, err
 		}
-		if chosen[index] != nil || (with[i].With == Sealed{}) == (with[i].Text == "") {
+		if chosen[index] != nil || with[i].ways() != 1 {
 			return nil, ErrSplice
 		}
 		chosen[index] = &with[i]
@@ -86,21 +88,21 @@ func (s *Session) Rewrite(b *Body, with []Replacement) (*Outgoing, error) {
 	return s.assemble(append(pieces, piece{text: raw[from:]}))
 }
 
-// replaceable is the index of a sensitive member that is there.
+// replaceable is the index of a sensitive member, or a token, that is there.
 func (b *Body) replaceable(pointer string) (int, error) {
-	i := max(b.shape.index(pointer, useClear), b.shape.index(pointer, useSealed))
+	i := max(b.shape.index(pointer, useClear), b.shape.index(pointer, useSealed), b.shape.index(pointer, useToken))
 	if i < 0 || b.found[i].kind == 0 || b.found[i].kind == jsontext.KindNull {
 		return 0, ErrMember
 	}
 	return i, nil
 }
 
-// next is the first sensitive member that begins at from or later and is not null; -1 where there is none.
+// next is the first of those that begins at from or later and is not null; -1 where there is none.
 func (b *Body) next(from int) int {
 	first := -1
 	for i := range b.shape.members {
 		at := &b.found[i]
-		if of := b.shape.members[i].use; of != useClear && of != useSealed || at.kind == 0 || at.kind == jsontext.KindNull || at.start < from {
+		if !b.shape.members[i].use.sensitive() || at.kind == 0 || at.kind == jsontext.KindNull || at.start < from {
 			continue
 		}
 		if first < 0 || at.start < b.found[first].start {
@@ -110,13 +112,25 @@ func (b *Body) next(from int) int {
 	return first
 }
 
-func (r *Replacement) piece() piece {
-	if r.With.InClear() {
-		return piece{plain: r.With.plain, clear: true}
+// ways is in how many ways it says what stands there: one is right.
+func (r *Replacement) ways() (n int) {
+	for _, said := range []bool{r.With != Sealed{}, r.Text != "", r.JSON != nil} {
+		if said {
+			n++
+		}
 	}
-	if r.Text != "" {
+	return n
+}
+
+func (r *Replacement) piece() piece {
+	switch {
+	case r.With.InClear():
+		return piece{plain: r.With.plain, clear: true}
+	case r.Text != "":
 		text, err := jsontext.AppendQuote(nil, r.Text)
 		return piece{text: text, bad: err != nil}
+	case r.JSON != nil: // alone, or it could end the value that it stands in
+		return piece{text: r.JSON, bad: walk(r.JSON, nil, maxBodyDepth, unseen{}) != nil}
 	}
 	text, err := jsontext.AppendQuote([]byte(`{"data":`), r.With.Data)
 	if err == nil {
@@ -124,6 +138,12 @@ func (r *Replacement) piece() piece {
 	}
 	return piece{text: append(text, '}'), bad: err != nil}
 }
+
+// unseen sees nothing: the document is read for its syntax.
+type unseen struct{}
+
+// visit implements visitor.
+func (unseen) visit(*visited) error { return nil }
 
 // piece is a part of a message: a text, or a field in clear.
 type piece struct {

@@ -196,6 +196,7 @@ var dealShape = must(vault.NewShape(vault.ShapeConfig{
 	Public: []string{"/type"},
 	Clear:  map[string]vault.Field{"/account_number": vault.FieldPAN, "/more/cvc": vault.FieldCVC, "/list/1/pan": vault.FieldPAN},
 	Sealed: map[string]vault.Field{"/sealed": vault.FieldPAN},
+	Tokens: []string{"/method"},
 }))
 
 // TestRewrite: a body passes as it is, but for the declared members.
@@ -269,6 +270,80 @@ func TestRewrite(t *testing.T) {
 	}
 	if o, err := none.Rewrite(newBody(t, dealShape, `{"account_number":"4"}`), []vault.Replacement{{Pointer: "/account_number", Text: "****"}}); err != nil || written(t, o) != `{"account_number":"****"}` {
 		t.Errorf("a mask without a session: %v", err)
+	}
+}
+
+// TestRewriteToken: a token is replaced by a fragment, which is one value, and never leaves.
+func TestRewriteToken(t *testing.T) {
+	var none *vault.Session
+	const document = `{"amount":1.50,"method":{"type":"singleUseToken","token":"dG9rZW4"},"n":[1]}`
+	replaced := func(document string, with ...vault.Replacement) (string, error) {
+		o, err := none.Rewrite(newBody(t, dealShape, document), with)
+		if (o == nil) != (err != nil) {
+			t.Errorf("%v, %v", o, err)
+		}
+		if err != nil {
+			return "", err
+		}
+		defer o.Destroy()
+		return written(t, o), nil
+	}
+	for fragment, ok := range map[string]bool{
+		`{"type":"card","cardDetails":{"encryptedPan":{"data":"QUJD","iv":"REVG"}}}`: true,
+		` [1, {}] `: true,
+		`"x"`:       true,
+		`1`:         true,
+		`null`:      true,
+
+		``:              false,
+		` `:             false,
+		`{`:             false,
+		`{}{}`:          false,
+		`{},"x":{}`:     false,
+		`1,"amount2":2`: false,
+		`{}}`:           false,
+		`"x":1`:         false,
+		`{"a":1,"a":2}`: false,
+		`{a:1}`:         false,
+		"\"\xff\"":      false,
+		`01`:            false,
+		strings.Repeat("[", 1001) + strings.Repeat("]", 1001): false,
+		strings.Repeat("[", 1000) + strings.Repeat("]", 1000): false, // with what it stands in
+	} {
+		got, err := replaced(document, vault.Replacement{Pointer: "/method", JSON: []byte(fragment)})
+		if want := `{"amount":1.50,"method":` + fragment + `,"n":[1]}`; ok && (got != want || err != nil) || !ok && err != vault.ErrSplice {
+			t.Errorf("%.40q: %.80s, %v", fragment, got, err)
+		}
+	}
+	fragment := []byte(`{}`)
+	for name, c := range map[string]struct {
+		document string
+		with     []vault.Replacement
+		want     error
+	}{
+		"left":                  {document, nil, vault.ErrSplice},
+		"what is no token left": {`{"method":{"type":"card","cardDetails":{"cardNumber":"4111111111111111"}}}`, nil, vault.ErrSplice},
+		"a text left":           {`{"method":"4111111111111111"}`, nil, vault.ErrSplice},
+		"null stays":            {`{"method":null}`, nil, nil},
+		"null replaced":         {`{"method":null}`, []vault.Replacement{{Pointer: "/method", JSON: fragment}}, vault.ErrMember},
+		"absent":                {`{}`, []vault.Replacement{{Pointer: "/method", JSON: fragment}}, vault.ErrMember},
+		"inside":                {document, []vault.Replacement{{Pointer: "/method/token", JSON: fragment}}, vault.ErrMember},
+		"by nothing":            {document, []vault.Replacement{{Pointer: "/method"}}, vault.ErrSplice},
+		"by a text and JSON":    {document, []vault.Replacement{{Pointer: "/method", JSON: fragment, Text: "x"}}, vault.ErrSplice},
+		"by a field and JSON":   {document, []vault.Replacement{{Pointer: "/method", JSON: fragment, With: vault.Sealed{Data: "x"}}}, vault.ErrSplice},
+		"twice":                 {document, []vault.Replacement{{Pointer: "/method", JSON: fragment}, {Pointer: "/method", JSON: fragment}}, vault.ErrSplice},
+		"by a text":             {document, []vault.Replacement{{Pointer: "/method", Text: "x"}}, nil},
+		"public, by JSON":       {`{"type":"x"}`, []vault.Replacement{{Pointer: "/type", JSON: fragment}}, vault.ErrMember},
+	} {
+		if got, err := replaced(c.document, c.with...); err != c.want || err == nil && !json.Valid([]byte(got)) {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+	// A field too, and beside other replacements.
+	got, err := replaced(`{"sealed":{"data":"eA==","iv":"eQ=="},"method":{"type":"a","token":"b"},"account_number":"4111111111111111"}`,
+		vault.Replacement{Pointer: "/account_number", JSON: []byte(`["x"]`)}, vault.Replacement{Pointer: "/method", JSON: fragment}, vault.Replacement{Pointer: "/sealed", Text: "***"})
+	if want := `{"sealed":"***","method":{},"account_number":["x"]}`; got != want || err != nil {
+		t.Errorf("%s, %v", got, err)
 	}
 }
 

@@ -560,6 +560,41 @@ func TestSeveralClientKeys(t *testing.T) {
 	}
 }
 
+// TestOneChainOfTwoFormats: the session keys of a route that has both are the same, and neither opens what is the other's.
+func TestOneChainOfTwoFormats(t *testing.T) {
+	h := newHouse(t)
+	rain, gnosis := must(envelope.ByName("rain")), must(envelope.ByName("gnosis"))
+	chain := []*keys.Key{sessionKey(t, "longer", "", longerPEM()), h.key, sessionKey(t, "second", "", secondPEM())}
+	ofRain, ofGnosis := must(vault.NewClientKeys(rain, chain...)), must(vault.NewClientKeys(gnosis, chain...))
+	if !bytes.Equal(ofRain.PublicSPKI(), ofGnosis.PublicSPKI()) {
+		t.Error("clients are told different keys")
+	}
+	for _, k := range chain {
+		key, text, err := gnosis.Wrap(k.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, iv, err := must(gnosis.NewCipher(key)).Seal(secret.From([]byte(clearPAN)), 12)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := must(h.vault.Open(context.Background(), vault.Opening{Binding: binding, Client: ofGnosis, Preamble: must(ofGnosis.Parse(text)), Issuer: h.issuer}))
+		out, err := s.Reseal(vault.FieldPAN, vault.ToIssuer, vault.Sealed{Data: data, IV: iv})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := readPeer(t, issuerRSA(), s.IssuerPreamble()).open(t, out); got != clearPAN {
+			t.Errorf("%v: %q", k, got)
+		}
+		_, other := newPeer(t, k.Public())
+		for text, c := range map[string]*vault.ClientKeys{text: ofRain, other: ofGnosis} {
+			if s, err := h.vault.Open(context.Background(), vault.Opening{Binding: binding, Client: c, Preamble: must(c.Parse(text)), Issuer: h.issuer}); s != nil || err != vault.ErrOpen {
+				t.Errorf("%v: another format's: %v", k, err)
+			}
+		}
+	}
+}
+
 func TestClientKeysRefuses(t *testing.T) {
 	rain := must(envelope.ByName("rain"))
 	k := sessionKey(t, "k", "test", sessionPEM())
