@@ -26,19 +26,31 @@ func (*forward) Serves(op policy.Operation) bool {
 	return op == policy.Forward || op == policy.ForwardReveal || op == policy.ForwardSubmit
 }
 
-// Do implements Issuer. The issuer's refusals and failures are answers too, for the caller to read: only a redirect, and what
-// is no JSON, is not passed on.
+// Do implements Issuer.
 func (f *forward) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Result, error) {
-	message, err := f.message(c)
+	with, err := f.submitted(c)
 	if err != nil {
 		return nil, err
+	}
+	return f.carry(ctx, up, c, with, f.header(c))
+}
+
+// carry sends the caller's body with these members replaced, and carries the answer back. The issuer's refusals and failures
+// are answers too, for the caller to read: only a redirect, and what is no JSON, is not passed on.
+func (f *forward) carry(ctx context.Context, up Upstream, c *Call, with []vault.Replacement, header []Header) (*exchange.Result, error) {
+	var message *vault.Outgoing
+	if c.Forward.Body != nil {
+		var err error
+		if message, err = c.Session.Rewrite(c.Forward.Body, with); err != nil {
+			return nil, err
+		}
 	}
 	call := c.Forward.Call
 	var res Response
 	defer func() { res.Clear.Close() }()
 	if err := up.RoundTrip(ctx, &Request{
-		Call: call.Name, Method: call.Method, Path: c.Forward.Path, Query: c.Forward.Query, Header: f.header(c), Message: message,
-		Changes: call.Changes || c.Has(policy.ForwardSubmit), Shape: call.Response, AnyStatus: true,
+		Call: call.Name, Method: call.Method, Path: c.Forward.Path, Query: c.Forward.Query, Header: header, Message: message,
+		Changes: call.Changes || c.Has(policy.ForwardSubmit) || c.Forward.Paid, Shape: call.Response, AnyStatus: true,
 	}, &res); err != nil {
 		return nil, err
 	}
@@ -60,19 +72,19 @@ func (f *forward) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Resul
 	if answer.ContentType, ok = jsonMedia(res.ContentType); !ok || res.Clear == nil {
 		return nil, fmt.Errorf("%w: not JSON", ErrAnswer) // its text is the issuer's proxy's, or a way around the guard
 	}
+	var err error
 	if answer.Message, err = f.answer(c, res.Clear); err != nil {
 		return nil, err
 	}
 	return &exchange.Result{Forward: answer}, nil
 }
 
-// message is the caller's body with submitted fields resealed for the issuer; nil where there is none.
-func (*forward) message(c *Call) (*vault.Outgoing, error) {
+// submitted is what stands in the place of the fields that the caller sealed: the same, resealed for the issuer.
+func (*forward) submitted(c *Call) (with []vault.Replacement, err error) {
 	body := c.Forward.Body
 	if body == nil {
 		return nil, nil
 	}
-	var with []vault.Replacement
 	for pointer, field := range c.Forward.Call.Submit {
 		if !body.Has(pointer) {
 			continue
@@ -90,7 +102,7 @@ func (*forward) message(c *Call) (*vault.Outgoing, error) {
 		}
 		with = append(with, vault.Replacement{Pointer: pointer, With: out})
 	}
-	return c.Session.Rewrite(body, with)
+	return with, nil
 }
 
 func (*forward) header(c *Call) []Header {

@@ -104,6 +104,7 @@ var (
 	ErrFailed  = errors.New("issuer failed")              // its 5xx
 	ErrAnswer  = errors.New("issuer's answer does not follow its contract")
 	ErrWeakPIN = errors.New("issuer refused the PIN as weak")
+	ErrBadCard = errors.New("issuer refused the card") // that the cardholder brought
 	ErrSet     = errors.New("the card is in that state already")
 	ErrGuard   = errors.New("a card number where none was declared") // nothing of the answer is released [16]
 )
@@ -127,9 +128,11 @@ func (k Kind) InClear() bool { return k.SessionFormat == vault.FormatClear }
 
 // kinds is the closed set of issuers.
 var kinds = map[string]Kind{
-	"bridge":  {New: newBridge, SessionFormat: vault.FormatClear, CredentialHeader: "Api-Key"},
-	"forward": {New: newForward, SessionFormat: vault.FormatClear, CredentialHeader: "Authorization", CredentialPrefix: "Bearer "},
-	"rain":    {New: newRain, SessionFormat: "rain", CredentialHeader: "Api-Key"},
+	"bridge":    {New: newBridge, SessionFormat: vault.FormatClear, CredentialHeader: "Api-Key"},
+	"forward":   {New: newForward, SessionFormat: vault.FormatClear, CredentialHeader: "Authorization", CredentialPrefix: "Bearer "},
+	"gnosispay": {New: newGnosisPay, SessionFormat: "gnosis", CredentialHeader: "Authorization", CredentialPrefix: "Bearer "},
+	"payroc":    {New: newPayroc, SessionFormat: "rain", CredentialHeader: "Authorization", CredentialPrefix: "Bearer "},
+	"rain":      {New: newRain, SessionFormat: "rain", CredentialHeader: "Api-Key"},
 }
 
 // Lookup finds an issuer by its name in the configuration. The error lists the known names.

@@ -102,12 +102,10 @@ func (r *rain) setPIN(ctx context.Context, up Upstream, c *Call) (*exchange.Resu
 	if err != nil {
 		return nil, err // the client's ciphertext, not the issuer's answer
 	}
-	body := exchange.AppendMember([]byte(`{"encryptedPin":{`), "data", pin.Data)
-	body = exchange.AppendMember(append(body, ','), "iv", pin.IV)
 	var res Response
 	if err := up.RoundTrip(ctx, &Request{
 		Call: "pin_set", Method: http.MethodPut, Path: r.cardPath(c) + "/pin", Header: r.session(c),
-		Body: append(body, `}}`...), Changes: true,
+		Body: append(appendSealed([]byte{'{'}, "encryptedPin", pin), '}'), Changes: true,
 	}, &res); err != nil {
 		return nil, err
 	}

@@ -838,7 +838,7 @@ func TestRainServes(t *testing.T) {
 }
 
 func TestLookupNamesTheKnown(t *testing.T) {
-	if _, err := issuer.Lookup("Rain"); err == nil || err.Error() != `unknown issuer kind "Rain" (known: bridge, forward, rain)` {
+	if _, err := issuer.Lookup("Rain"); err == nil || err.Error() != `unknown issuer kind "Rain" (known: bridge, forward, gnosispay, payroc, rain)` {
 		t.Error(err)
 	}
 	if kind, err := issuer.Lookup("rain"); err != nil || kind.CredentialHeader != "Api-Key" || kind.SessionFormat != "rain" {

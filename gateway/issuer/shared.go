@@ -54,6 +54,14 @@ func guard(card *exchange.Card) error {
 	return nil
 }
 
+// appendSealed appends the member {"data","iv"} of a sealed field.
+func appendSealed(dst []byte, name string, s vault.Sealed) []byte {
+	dst = append(append(append(dst, '"'), name...), `":{`...)
+	dst = exchange.AppendMember(dst, "data", s.Data)
+	dst = exchange.AppendMember(append(dst, ','), "iv", s.IV)
+	return append(dst, '}')
+}
+
 // digits reports whether s is n decimal digits.
 func digits(s string, n int) bool {
 	if len(s) != n {
