@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test lint bench fuzz docs setup clean
+.PHONY: run build test lint bench fuzz docs elements setup clean
 
 run: build
 	./bin/cardstile demo
@@ -21,6 +21,7 @@ lint:
 	$(GO) vet ./...
 	$(GO) -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	./bin/staticcheck ./...
+	$(GO) -C tools run ./elements -check
 
 # Redis, Prometheus' promtool, systemd-analyze, openssl, curl, jq, nginx: installed where this is root on Debian.
 setup:
@@ -38,6 +39,10 @@ fuzz:
 # Files that are made from the source; a test holds them to it.
 docs:
 	$(GO) test . -run 'TestConfigurationDoc|TestExampleConfig' -update
+
+# The pages of gateway/elements; make lint holds them to their source.
+elements:
+	$(GO) -C tools run ./elements
 
 clean:
 	rm -rf bin .cardstile .test
