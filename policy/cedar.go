@@ -85,6 +85,7 @@ const (
 	actionCardLink
 	actionPINReveal
 	actionPINSet
+	actionCardVerify
 	actionForward
 	actionForwardRevealPAN
 	actionForwardRevealCVC
@@ -92,6 +93,11 @@ const (
 	actionForwardSubmitPAN
 	actionForwardSubmitCVC
 	actionForwardSubmitAccount
+	actionFieldsMint
+	actionFieldsRead
+	actionFieldSubmitPAN
+	actionFieldSubmitCVC
+	actionFieldSubmitDetail
 	actionTokenMint
 	actionChallengeMint
 	actionSessionMint
@@ -116,6 +122,7 @@ var actionTable = [numActions]struct {
 	actionCardLink:      {"card.link", CardLink, ""},
 	actionPINReveal:     {"pin.reveal", PINReveal, FieldPIN},
 	actionPINSet:        {"pin.set", PINSet, FieldPIN},
+	actionCardVerify:    {"card.verify", CardVerify, FieldPAN},
 
 	actionForward:              {"forward", Forward, ""},
 	actionForwardRevealPAN:     {"forward.reveal.pan", ForwardReveal, FieldPAN},
@@ -124,6 +131,12 @@ var actionTable = [numActions]struct {
 	actionForwardSubmitPAN:     {"forward.submit.pan", ForwardSubmit, FieldPAN},
 	actionForwardSubmitCVC:     {"forward.submit.cvc", ForwardSubmit, FieldCVC},
 	actionForwardSubmitAccount: {"forward.submit.account", ForwardSubmit, FieldAccount},
+
+	actionFieldsMint:        {"fields.mint", FieldsMint, ""},
+	actionFieldsRead:        {"fields.read", FieldsRead, ""},
+	actionFieldSubmitPAN:    {"field.submit.pan", FieldSubmit, FieldPAN},
+	actionFieldSubmitCVC:    {"field.submit.cvc", FieldSubmit, FieldCVC},
+	actionFieldSubmitDetail: {"field.submit.detail", FieldSubmit, ""}, // where no field is asked for
 
 	actionTokenMint:      {"token.mint", TokenMint, ""},
 	actionChallengeMint:  {"challenge.mint", ChallengeMint, ""},
@@ -147,6 +160,10 @@ var decisions = func() map[Operation]map[fieldSet][]action {
 			all[operation][0] = actions
 			all[operation][field] = actions
 			continue
+		}
+		if i := slices.IndexFunc(actions, func(a action) bool { return actionTable[a].field == "" }); i >= 0 {
+			all[operation][0] = []action{actions[i]}
+			actions = slices.Delete(actions, i, i+1)
 		}
 		for subset := 1; subset < 1<<len(actions); subset++ {
 			var fields fieldSet
@@ -631,6 +648,8 @@ const (
 	provenSignature
 	provenWallet
 	provenPasskey
+	provenFields
+	provenCardToken
 	numProofSets = 1 << iota
 )
 
@@ -646,6 +665,8 @@ var provenKinds = map[Kind]proofSet{
 	KindSignature:   provenSignature,
 	KindWallet:      provenWallet,
 	KindPasskey:     provenPasskey,
+	KindFields:      provenFields,
+	KindCardToken:   provenCardToken,
 }
 
 func proofsOf(r *Request) proofSet {
@@ -685,5 +706,7 @@ func (s proofSet) record() types.Record {
 		"signature":   has(provenSignature),
 		"wallet":      has(provenWallet),
 		"passkey":     has(provenPasskey),
+		"fields":      has(provenFields),
+		"card_token":  has(provenCardToken),
 	})
 }

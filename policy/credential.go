@@ -15,12 +15,12 @@ const (
 	KindToken       Kind = "token"       // an ephemeral token, redeemed once
 	KindCookie      Kind = "cookie"      // a signed cookie with a live login
 	KindAPIKey      Kind = "api_key"     // a partner's API key
-	KindJWT         Kind = "jwt"         // an access token of ours
+	KindJWT         Kind = "jwt"         // an access token: of ours, or of an authority that signs for users
 	KindRefresh     Kind = "refresh"     // a refresh token, redeemed once
 	KindPublicKey   Kind = "public_key"  // a service account's public key, which proves next to nothing [23]
 	KindSignature   Kind = "signature"   // a service account's signature over the request, or over an assertion
 	KindChallenge   Kind = "challenge"   // a challenge of ours, taken once
-	KindWallet      Kind = "wallet"      // a wallet's signature over a challenge (ERC-4361)
+	KindWallet      Kind = "wallet"      // a wallet's signature over a challenge (ERC-4361, EIP-712)
 	KindFields      Kind = "fields"      // a session of hosted fields, for one page
 	KindCardToken   Kind = "card_token"  // a single-use token that stands for a card that is held
 	KindPasskey     Kind = "passkey"     // an authenticator's signature over a challenge (WebAuthn)

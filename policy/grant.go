@@ -31,7 +31,8 @@ type Grant struct {
 	Nonce [32]byte
 
 	// Held is a card that waits to be paid with, as the vault sealed it under
-	// the token itself [11]: bytes, for KindCardToken.
+	// the token itself [11]: 1 to 2048 bytes, which need not be UTF-8, for
+	// KindCardToken; "" for all other kinds.
 	Held string
 }
 
@@ -42,8 +43,19 @@ func (g *Grant) Bound() bool { return g.Operation != "" && g.Card != "" }
 // opens reports whether what the grant is bound to is what the request asks
 // for. What the grant leaves open does not matter here.
 func (g *Grant) opens(r *Request) bool {
+	return (g.Operation == "" || g.Operation == r.Operation) && g.meets(r)
+}
+
+// pays reports whether the grant of a held card is good for the request: for a
+// forwarded call that submits it, each operation of which is decided alone.
+func (g *Grant) pays(r *Request) bool {
+	return g.Operation == ForwardSubmit && r.Operation.forwards() && g.meets(r)
+}
+
+// meets reports whether the request is what the grant is bound to beside its
+// operation.
+func (g *Grant) meets(r *Request) bool {
 	switch {
-	case g.Operation != "" && g.Operation != r.Operation:
 	case g.Card != "" && (r.Card == nil || g.Card != r.Card.Card):
 	case g.User != "" && g.User != r.User:
 	case g.Origin != "" && g.Origin != r.Origin:
@@ -59,7 +71,7 @@ func (g *Grant) opens(r *Request) bool {
 //
 //	byte     version, 1
 //	byte     flags: 1 certificate present, 2 session hash present, 4 nonce
-//	         present
+//	         present, 8 held card present
 //	8 bytes  MintedAt, big endian, positive
 //	[32]     certificate, if present; never all zero
 //	[32]     session hash, if present; never all zero
@@ -67,6 +79,8 @@ func (g *Grant) opens(r *Request) bool {
 //	strings  partner, user, operation, card, origin, environment, face,
 //	         audience: each two bytes of length, big endian, and that many
 //	         bytes of UTF-8
+//	held     if present: two bytes of length, big endian, 1 to 2048, and that
+//	         many bytes
 //
 // Each grant has exactly one encoding, and nothing may follow it.
 const (
@@ -74,9 +88,11 @@ const (
 	grantHasCertificate  = 1 << 0
 	grantHasSessionHash  = 1 << 1
 	grantHasNonce        = 1 << 2
+	grantHasHeld         = 1 << 3
 	grantMaxStringBytes  = 1 << 10
+	grantMaxHeldBytes    = 2 << 10
 	grantFixedBytes      = 1 + 1 + 8
-	grantPresentFlagMask = grantHasCertificate | grantHasSessionHash | grantHasNonce
+	grantPresentFlagMask = grantHasCertificate | grantHasSessionHash | grantHasNonce | grantHasHeld
 )
 
 // errGrant is every way in which bytes are not a grant.
@@ -90,10 +106,14 @@ func (g *Grant) texts() [8]*string {
 }
 
 // AppendBinary appends the encoding. A grant without partner or time, or with a
-// string that is not UTF-8 or longer than 1 KiB, has none.
+// string that is not UTF-8 or longer than 1 KiB, or with a held card longer than
+// 2 KiB, has none.
 func (g *Grant) AppendBinary(dst []byte) ([]byte, error) {
 	if g.Partner == "" || g.MintedAt <= 0 {
 		return nil, fmt.Errorf("encode grant: partner and time are required")
+	}
+	if len(g.Held) > grantMaxHeldBytes {
+		return nil, fmt.Errorf("encode grant: the held card is longer than %d bytes", grantMaxHeldBytes)
 	}
 	var flags byte
 	if g.Certificate != [32]byte{} {
@@ -104,6 +124,9 @@ func (g *Grant) AppendBinary(dst []byte) ([]byte, error) {
 	}
 	if g.Nonce != [32]byte{} {
 		flags |= grantHasNonce
+	}
+	if g.Held != "" {
+		flags |= grantHasHeld
 	}
 	dst = append(dst, grantVersion, flags)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(g.MintedAt))
@@ -122,6 +145,10 @@ func (g *Grant) AppendBinary(dst []byte) ([]byte, error) {
 		}
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(*text)))
 		dst = append(dst, *text...)
+	}
+	if flags&grantHasHeld != 0 {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(g.Held)))
+		dst = append(dst, g.Held...)
 	}
 	return dst, nil
 }
@@ -180,6 +207,17 @@ func (g *Grant) decode(data []byte) error {
 		}
 		*text = string(data[:n])
 		data = data[n:]
+	}
+	if flags&grantHasHeld != 0 {
+		if len(data) < 2 {
+			return errGrant
+		}
+		n := int(binary.BigEndian.Uint16(data))
+		data = data[2:]
+		if n == 0 || n > grantMaxHeldBytes || n > len(data) {
+			return errGrant
+		}
+		g.Held, data = string(data[:n]), data[n:]
 	}
 	if len(data) != 0 || g.Partner == "" {
 		return errGrant

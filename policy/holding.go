@@ -48,6 +48,16 @@ type User struct {
 	Wallets    []Address // whose signatures are the user's, beside an id that is an address itself
 }
 
+// Signers returns the wallets whose signatures are the user's: Wallets, and the
+// user's id where that is an address.
+func (u *User) Signers() []Address {
+	signers := slices.Clone(u.Wallets)
+	if own, ok := ParseAddress(u.ID); ok && !slices.Contains(signers, own) {
+		signers = append(signers, own)
+	}
+	return signers
+}
+
 // Passkey is a WebAuthn credential that a user registered.
 type Passkey struct {
 	ID        string // the credential id, in base64url without padding

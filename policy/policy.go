@@ -62,6 +62,11 @@ func (o Operation) TouchesCard() bool {
 	return false
 }
 
+// forwards reports whether the operation is part of a forwarded call.
+func (o Operation) forwards() bool {
+	return o == Forward || o == ForwardReveal || o == ForwardSubmit
+}
+
 // Mints reports whether the operation is about a credential of ours: it has no
 // issuer leg, and where it names a card it only binds to it.
 func (o Operation) Mints() bool {
@@ -82,7 +87,8 @@ func (o Operation) Changes() bool {
 // Field is a sensitive value with a decision of its own [14].
 type Field string
 
-// The fields. FieldPIN belongs to PINReveal and PINSet, which imply it.
+// The fields. FieldPIN belongs to PINReveal and PINSet, which imply it, as
+// CardVerify implies FieldPAN.
 const (
 	FieldPAN     Field = "pan"
 	FieldCVC     Field = "cvc"
@@ -101,7 +107,7 @@ const (
 // about it before the decision. It is only read.
 type Request struct {
 	Operation Operation
-	Fields    []Field  // for CardReveal, ForwardReveal and ForwardSubmit: which; otherwise left empty
+	Fields    []Field  // for CardReveal, ForwardReveal, ForwardSubmit and FieldSubmit (none there: a detail): which; otherwise left empty
 	Partner   *Partner // nil: anonymous
 	User      string   // the user that the proofs name; "" where none is proven
 	Named     string   // the user that the partner names; nobody proved them, so they only narrow [2]
@@ -301,7 +307,7 @@ func (p *Proof) fits(r *Request) bool {
 		if p.Partner == "" || p.Certificate == [32]byte{} {
 			return false
 		}
-	case KindAPIKey:
+	case KindAPIKey, KindFields:
 		if p.Partner == "" {
 			return false
 		}
@@ -310,42 +316,57 @@ func (p *Proof) fits(r *Request) bool {
 			return false
 		}
 	case KindJWT:
-		// Ours name an account of a partner, or a user.
-		if (p.Partner == "" || p.Account == "") && p.User == "" {
+		// They name a partner, perhaps with an account of it, or a user.
+		if p.Partner == "" && p.User == "" {
 			return false
 		}
 	case KindCookie, KindWallet, KindPasskey:
 		if p.User == "" {
 			return false
 		}
-	case KindToken:
-		if p.Grant == nil || p.Grant.Partner == "" || p.Grant.Partner != partner {
+	case KindToken, KindCardToken:
+		if p.Grant == nil || p.Grant.Partner == "" || p.Grant.Partner != partner || (p.Grant.Held != "") != (p.Kind == KindCardToken) {
 			return false
 		}
 	default:
 		return false
 	}
-	if p.Grant != nil && p.Kind != KindToken {
+	if p.Grant != nil && p.Kind != KindToken && p.Kind != KindCardToken {
 		return false
 	}
 	return (p.Partner == "" || p.Partner == partner) && (p.User == "" || p.User == r.User)
 }
 
-// held checks that the card is there, is this issuer's, and belongs to partner
-// and user. A card that is named without need (the one that a token is minted
-// for) is checked all the same.
+// held checks that the card is there, is this issuer's, belongs to partner and
+// user, and is the one that the proofs are for. A card that is named without
+// need (the one that a token is minted for) is checked all the same.
 func (e *Engine) held(r *Request) *Denied {
 	switch {
 	case r.Card == nil && !r.Operation.TouchesCard():
+		if !r.provenFor("") {
+			return &Denied{Reason: DeniedProof, Detail: "a credential is for a card, and this is about none"}
+		}
 		return nil
 	case r.Card == nil || r.Card.Card == "" || r.Card.Issuer != r.Issuer:
 		return &Denied{Reason: DeniedUnknownCard}
 	case !r.Card.heldBy(r.Partner, r.User) || !r.Card.heldBy(r.Partner, r.Named):
 		return &Denied{Reason: DeniedNotHolder}
+	case !r.provenFor(r.Card.Card):
+		return &Denied{Reason: DeniedNotHolder, Detail: "a credential is for another card"}
 	case r.Card.Environment != r.Environment:
 		return &Denied{Reason: DeniedEnvironment, Detail: "the card's"}
 	}
 	return nil
+}
+
+// provenFor reports whether no proof is for another card than this one.
+func (r *Request) provenFor(card string) bool {
+	for i := range r.Proofs {
+		if named := r.Proofs[i].Card; named != "" && named != card {
+			return false
+		}
+	}
+	return true
 }
 
 // redeemable checks that a token opens what is asked for: what it is bound to,
@@ -354,17 +375,11 @@ func (e *Engine) redeemable(r *Request) *Denied {
 	user, unbound := false, false
 	for i := range r.Proofs {
 		proof := &r.Proofs[i]
+		if denied := proof.opens(r); denied != nil {
+			return denied
+		}
 		user = user || proof.provesUser()
-		if proof.Kind != KindToken {
-			continue
-		}
-		if r.Operation.Mints() {
-			return &Denied{Reason: DeniedProof, Detail: "a token does not mint"}
-		}
-		if !proof.Grant.opens(r) {
-			return &Denied{Reason: DeniedBound}
-		}
-		unbound = unbound || !proof.Grant.Bound()
+		unbound = unbound || proof.Kind == KindToken && !proof.Grant.Bound()
 	}
 	if !unbound || !r.Operation.TouchesCard() || r.UnboundTokens == UnboundAllow {
 		return nil
@@ -373,6 +388,31 @@ func (e *Engine) redeemable(r *Request) *Denied {
 		return nil
 	}
 	return &Denied{Reason: DeniedUnboundToken}
+}
+
+// opens returns why a credential that is good for some things alone is not good
+// for the request: a token opens what it is bound to and mints nothing, one that
+// stands for a held card pays with it, and a page's session is about its own
+// fields. What else is shown beside it does not make it good for more.
+func (p *Proof) opens(r *Request) *Denied {
+	switch p.Kind {
+	case KindToken:
+		if r.Operation.Mints() {
+			return &Denied{Reason: DeniedProof, Detail: "a token does not mint"}
+		}
+		if !p.Grant.opens(r) {
+			return &Denied{Reason: DeniedBound}
+		}
+	case KindCardToken:
+		if !p.Grant.pays(r) {
+			return &Denied{Reason: DeniedBound, Detail: "a held card is for a forwarded call"}
+		}
+	case KindFields:
+		if r.Operation != FieldsRead && r.Operation != FieldSubmit && r.Operation != TokenMint {
+			return &Denied{Reason: DeniedProof, Detail: "a session of hosted fields is about its own fields alone"}
+		}
+	}
+	return nil
 }
 
 // bindingLabel begins what is hashed. Another encoding takes another label.

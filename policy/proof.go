@@ -21,11 +21,13 @@ type Proof struct {
 	// for other kinds.
 	Key [32]byte
 
-	// Grant is what a redeemed token stands for, for KindToken.
+	// Grant is what a redeemed token stands for, for KindToken and, with what it
+	// holds, for KindCardToken.
 	Grant *Grant
 
 	// Card is the card that the credential is for, beside its user; "" where it
-	// names none. It only narrows.
+	// names none. It only narrows: nothing about another card, or about none, is
+	// done with it.
 	Card string
 
 	// Scope is what the credential may be used for, as words with spaces between
@@ -77,4 +79,6 @@ func assuranceOf(proofs []Proof) Assurance {
 
 // provesUser reports whether the proof speaks for the cardholder by itself. A
 // token does not: the partner put the user's name into it at mint [1].
-func (p *Proof) provesUser() bool { return p.User != "" && p.Kind != KindToken }
+func (p *Proof) provesUser() bool {
+	return p.User != "" && p.Kind != KindToken && p.Kind != KindCardToken
+}

@@ -29,10 +29,10 @@ func TestSchemaGroupsAreOneLevelDeep(t *testing.T) {
 			}
 		}
 	}
-	if groups != 8 {
-		t.Errorf("%d memberships, want the two of card.reveal, and three each of forward.reveal and forward.submit", groups)
+	if groups != 11 {
+		t.Errorf("%d memberships, want the two of card.reveal, and three each of forward.reveal, forward.submit and field.submit", groups)
 	}
-	if len(published.Actions) != 25 {
+	if len(published.Actions) != 32 {
 		t.Errorf("%d actions; does the engine know each of them?", len(published.Actions))
 	}
 	for _, operation := range policy.Operations() {
