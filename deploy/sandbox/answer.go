@@ -18,6 +18,9 @@ type answer struct {
 	header map[string]string // beside those of every answer
 }
 
+// ok reports whether what was asked for was done.
+func (a *answer) ok() bool { return a.status/100 == 2 }
+
 func success(body map[string]any) *answer { return &answer{status: http.StatusOK, body: body} }
 
 // optional lists, for FaultMissingField, the field that each kind of answer loses.
@@ -25,6 +28,8 @@ var optional = []string{
 	"encryptedCvc", "encryptedPin", "expirationMonth", "lastName", "timeBasedSecret", // Rain
 	"card_details", "card_security_code", "ephemeral_key", // Bridge
 	"account_number", "amount", "balances", // Payments
+	"paymentId", // Payroc
+	"cardId",    // GnosisCards
 }
 
 // deliver sends the answer as the fault has it. It waits no longer than the caller or, for a fault, until Shutdown.

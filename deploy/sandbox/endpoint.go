@@ -92,6 +92,13 @@ func bearer(h http.Header) (string, bool) {
 	return token, strings.EqualFold(scheme, "Bearer") && token != ""
 }
 
+// isBearer compares a request's token with a digest of the right one, in constant time.
+func isBearer(h http.Header, want [sha256.Size]byte) bool {
+	token, ok := bearer(h)
+	got := sha256.Sum256([]byte(token))
+	return ok && subtle.ConstantTimeCompare(got[:], want[:]) == 1
+}
+
 // oneOf returns the value of a parameter that has two names and is there exactly once and not empty.
 func oneOf(query url.Values, names ...string) (string, bool) {
 	var values []string

@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"fmt"
-	"net/http"
 	"time"
 )
 
@@ -53,7 +52,8 @@ var (
 	// FaultWrongIV answers another well-formed IV than the one used. Answers without sealed values stay as they are.
 	FaultWrongIV = Fault{kind: faultWrongIV}
 	// FaultMissingField leaves out encryptedCvc, encryptedPin, expirationMonth, lastName or timeBasedSecret (Rain), card_details,
-	// card_security_code or ephemeral_key (Bridge), account_number, amount or balances (Payments), whichever the answer has.
+	// card_security_code or ephemeral_key (Bridge), account_number, amount or balances (Payments), paymentId (Payroc) or cardId (GnosisCards),
+	// whichever the answer has.
 	FaultMissingField = Fault{kind: faultMissingField}
 	// FaultHugeBody puts 16 MiB of spaces before the last brace of a valid answer, without stating a length.
 	FaultHugeBody = Fault{kind: faultHugeBody}
@@ -72,7 +72,7 @@ var (
 	FaultNullPIN = Fault{kind: faultNullPIN}
 	// FaultEmptyBody answers the right status without a body, which the contract allows for a PIN that was set and for nothing else.
 	FaultEmptyBody = Fault{kind: faultEmptyBody}
-	// FaultPANInMember adds to an answer of status 200 the member "processor", which no contract has: {"trace":"authorized card <number>"}.
+	// FaultPANInMember adds to an answer that is no error the member "processor", which no contract has: {"trace":"authorized card <number>"}.
 	FaultPANInMember = Fault{kind: faultPANInMember}
 )
 
@@ -111,9 +111,12 @@ func (f Fault) refusal(c Card, failure func(status int, message string) *answer)
 // leak puts the card number where the fault has it. The answer's body is the caller's own.
 func (f Fault) leak(a *answer, c Card) {
 	switch {
-	case f.kind == faultPANInMember && a.status == http.StatusOK:
+	case f.kind == faultPANInMember && a.ok():
 		a.body["processor"] = map[string]any{"trace": "authorized card " + c.PAN}
 	case f.kind == faultPANInHeader:
-		a.header = map[string]string{f.header: c.PAN}
+		if a.header == nil {
+			a.header = make(map[string]string, 1)
+		}
+		a.header[f.header] = c.PAN
 	}
 }

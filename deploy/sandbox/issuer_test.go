@@ -35,6 +35,7 @@ type caller struct {
 	url    string
 	header []string // of each request: names and values in turn
 	client *http.Client
+	errors string // the type of errors, where they have one of their own
 }
 
 // listen starts an issuer, which ends with the test, and returns a caller that sends these header fields.
@@ -97,7 +98,11 @@ func (c *caller) call(method, path, body string, header ...string) (int, map[str
 		c.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if got := res.Header.Get("Content-Type"); got != "application/json; charset=utf-8" {
+	want := "application/json; charset=utf-8"
+	if res.StatusCode >= 400 && c.errors != "" {
+		want = c.errors
+	}
+	if got := res.Header.Get("Content-Type"); got != want {
 		c.t.Errorf("%s %s: content type %q", method, path, got)
 	}
 	var out map[string]any
@@ -110,7 +115,12 @@ func (c *caller) call(method, path, body string, header ...string) (int, map[str
 // get returns the answer to a GET and as much of its body as could be read.
 func (c *caller) get(path string, header ...string) (*http.Response, []byte, error) {
 	c.t.Helper()
-	res, err := c.client.Do(c.request("GET", path, "", header...))
+	return c.do(c.request("GET", path, "", header...))
+}
+
+// do returns the answer to a request and as much of its body as could be read.
+func (c *caller) do(req *http.Request) (*http.Response, []byte, error) {
+	res, err := c.client.Do(req)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,8 +132,14 @@ func (c *caller) get(path string, header ...string) (*http.Response, []byte, err
 // faulty holds an issuer to the faults that all issuers have, on one call that answers 200 and may be repeated. They are set for id.
 func faulty(t *testing.T, s server, c *caller, card sandbox.Card, id string, call sandbox.Call, path string, header ...string) {
 	t.Helper()
+	faultyCall(t, s, card, id, call, 200, func() (*http.Response, []byte, error) { return c.get(path, header...) })
+}
+
+// faultyCall is faulty with a call of any kind, which is answered with this status however often it is made.
+func faultyCall(t *testing.T, s server, card sandbox.Card, id string, call sandbox.Call, status int, ask func() (*http.Response, []byte, error)) {
+	t.Helper()
 	whole := func(res *http.Response, body []byte, err error) bool {
-		return res.StatusCode == 200 && err == nil && json.Valid(body)
+		return res.StatusCode == status && err == nil && json.Valid(body)
 	}
 	for name, v := range map[string]struct {
 		fault sandbox.Fault
@@ -133,13 +149,13 @@ func faulty(t *testing.T, s server, c *caller, card sandbox.Card, id string, cal
 			return res.StatusCode == 500 && json.Valid(body)
 		}},
 		"malformed": {sandbox.FaultMalformedJSON, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && err == nil && !json.Valid(body)
+			return res.StatusCode == status && err == nil && !json.Valid(body)
 		}},
 		"huge": {sandbox.FaultHugeBody, func(res *http.Response, body []byte, err error) bool {
 			return whole(res, body, err) && res.ContentLength < 0 && len(body) > 16<<20
 		}},
 		"truncated": {sandbox.FaultTruncatedBody, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && errors.Is(err, io.ErrUnexpectedEOF) && int64(len(body)) == res.ContentLength/2
+			return res.StatusCode == status && errors.Is(err, io.ErrUnexpectedEOF) && int64(len(body)) == res.ContentLength/2
 		}},
 		"content type": {sandbox.FaultWrongContentType, func(res *http.Response, body []byte, err error) bool {
 			return whole(res, body, err) && res.Header.Get("Content-Type") == "text/html; charset=utf-8"
@@ -160,7 +176,7 @@ func faulty(t *testing.T, s server, c *caller, card sandbox.Card, id string, cal
 			return whole(res, body, err) && res.Header.Get("Retry-After") == card.PAN
 		}},
 		"empty": {sandbox.FaultEmptyBody, func(res *http.Response, body []byte, err error) bool {
-			return res.StatusCode == 200 && len(body) == 0 && err == nil
+			return res.StatusCode == status && len(body) == 0 && err == nil
 		}},
 		"slow":            {sandbox.FaultSlow(time.Millisecond), whole},
 		"on another call": {sandbox.Fault500.On(sandbox.CallOther), whole},
@@ -170,7 +186,7 @@ func faulty(t *testing.T, s server, c *caller, card sandbox.Card, id string, cal
 		"none": {sandbox.Fault{}, whole},
 	} {
 		s.SetFault(id, v.fault)
-		if res, body, err := c.get(path, header...); !v.holds(res, body, err) {
+		if res, body, err := ask(); !v.holds(res, body, err) {
 			t.Errorf("%s: %v, %d bytes, %v", name, res, len(body), err)
 		}
 	}

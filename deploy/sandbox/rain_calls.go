@@ -88,17 +88,9 @@ func accepts(req *http.Request) bool {
 	return false
 }
 
-// session opens the session of a request; nil where the header SessionId is absent, there twice, or cannot be opened.
+// session opens the session of a request, nil where there is none.
 func (r *Rain) session(req request) *Session {
-	ids := req.Header.Values("SessionId")
-	if len(ids) != 1 {
-		return nil
-	}
-	s, err := unwrap(r.key, ids[0])
-	if err != nil {
-		return nil
-	}
-	return s
+	return sessionOf(r.key, req.Header)
 }
 
 func (r *Rain) badSession() *answer { return r.failure(400, "Invalid session id") }

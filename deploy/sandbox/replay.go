@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// replays remembers the first answer to each request that came with an Idempotency-Key. Answers other than 200 are not remembered: nothing
-// was done. It forgets nothing as long as the process lives. The zero value is ready to use; safe for concurrent use.
+// replays remembers the first answer to each request that came with an Idempotency-Key. Errors are not remembered: nothing was done.
+// It forgets nothing as long as the process lives. The zero value is ready to use; safe for concurrent use.
 type replays struct {
 	mu    sync.Mutex
 	first map[string]replay // by the key, and by whose it is where there are several callers
@@ -32,7 +32,7 @@ func (r *replays) once(key string, req request, do func() *answer) (a *answer, o
 	before, seen := r.first[key]
 	if !seen {
 		before = replay{request: digest, at: time.Now(), answer: do()}
-		if before.answer.status == 200 {
+		if before.answer.ok() {
 			if r.first == nil {
 				r.first = make(map[string]replay)
 			}

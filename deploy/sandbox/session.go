@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 )
 
@@ -127,6 +128,19 @@ func unwrap(key *rsa.PrivateKey, id string) (*Session, error) {
 		return nil, errSession
 	}
 	return newSession(id, secret)
+}
+
+// sessionOf opens the session that a request names; nil where the header SessionId is absent, there twice, or cannot be opened.
+func sessionOf(key *rsa.PrivateKey, h http.Header) *Session {
+	id, ok := one(h, "SessionId")
+	if !ok {
+		return nil
+	}
+	s, err := unwrap(key, id)
+	if err != nil {
+		return nil
+	}
+	return s
 }
 
 func newSession(id string, secret []byte) (*Session, error) {
