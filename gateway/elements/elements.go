@@ -97,7 +97,7 @@ func CardPage(a *App) (Page, error) {
 			{"pin-digits", strconv.Itoa(digits)},
 		},
 		style: "card.css", script: "card.js",
-		body: `<main id="cardstile"></main>`,
+		body: `<div id="cardstile"></div>`,
 	}
 	if css := ThemeCSS(a); len(css) > 0 {
 		d.theme = themePrefix + a.ID + ".css"

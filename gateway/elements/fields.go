@@ -83,7 +83,7 @@ const (
 const maxText = 100 // characters of a placeholder or a button
 
 var (
-	sessionForm = regexp.MustCompile(`\A[A-Za-z0-9._~+/=-]{1,1024}\z`)
+	sessionForm = regexp.MustCompile(`\A[A-Za-z0-9._~+/=-]{1,1000}\z`)
 	localeForm  = regexp.MustCompile(`\A[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]{1,8}){0,3}\z`)
 )
 
