@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -25,6 +26,7 @@ func cmdPartnerCredential() *cobra.Command {
 		Long: "Credential changes the file that the configuration names as `credentials`. A running gateway reads\nit again by itself.",
 	})
 	var file, note string
+	var scope []string
 	add := &cobra.Command{
 		Use: "add PARTNER", Short: "Make an API key, print it once, and store its digest", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,16 +38,19 @@ func cmdPartnerCredential() *cobra.Command {
 			if partner == nil {
 				return fmt.Errorf("%s: no partner has the id %q", file, args[0])
 			}
-			entry, secret, err := credential.Add(path, credential.NewAPIKey{Partner: partner.ID, Environment: partner.Environment, Note: note, Now: time.Now()})
+			entry, secret, err := credential.Add(path, credential.NewAPIKey{
+				Partner: partner.ID, Environment: partner.Environment, Scope: scope, Note: note, Now: time.Now(),
+			})
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "Credential %s of %s. The key is printed this once and stored nowhere:\n", entry.ID, entry.Partner)
+			fmt.Fprintf(cmd.ErrOrStderr(), "Credential %s of %s, good for %s. The key is printed this once and stored nowhere:\n", entry.ID, entry.Partner, scopeText(entry.Scope))
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), secret)
 			return err
 		},
 	}
 	add.Flags().StringVar(&note, "note", "", "what it is for, kept with its digest")
+	add.Flags().StringSliceVar(&scope, "scope", nil, "what it may be used for, in words with commas between them (default everything)")
 	list := &cobra.Command{
 		Use: "list", Short: "List the credentials", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,13 +63,14 @@ func cmdPartnerCredential() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tPARTNER\tKIND\tENVIRONMENT\tCREATED\tSTATE\tNOTE")
+			fmt.Fprintln(w, "ID\tPARTNER\tKIND\tENVIRONMENT\tCREATED\tSTATE\tSCOPE\tNOTE")
 			for _, e := range entries {
 				state := "active"
 				if e.Revoked != nil {
 					state = "revoked " + e.Revoked.Format(time.RFC3339)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", e.ID, e.Partner, e.Kind, e.Environment, e.Created.Format(time.RFC3339), state, e.Note)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n",
+					e.ID, e.Partner, e.Kind, e.Environment, e.Created.Format(time.RFC3339), state, scopeText(e.Scope), e.Note)
 			}
 			return w.Flush()
 		},
@@ -88,6 +94,14 @@ func cmdPartnerCredential() *cobra.Command {
 		cmd.AddCommand(c)
 	}
 	return cmd
+}
+
+// scopeText is a scope as operators read it.
+func scopeText(words []string) string {
+	if len(words) == 0 {
+		return "everything"
+	}
+	return strings.Join(words, ",")
 }
 
 // credentialsFile reads as much of a configuration as says where its credentials are and whose they can be. The file

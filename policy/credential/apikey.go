@@ -30,7 +30,8 @@ const (
 type APIKeys struct {
 	// Entries by the first eight bytes of the digest. A look-up's time tells
 	// of those at most, which help nobody to find a secret.
-	entries map[[8]byte][]apiKey
+	entries map[[8]byte][]*apiKey
+	ids     map[string]*apiKey // by Proof.ID
 	path    string
 	all     []Entry
 }
@@ -40,6 +41,7 @@ type apiKey struct {
 	id          string // Proof.ID
 	partner     string
 	environment string
+	scope       string
 	revoked     bool
 }
 
@@ -52,15 +54,16 @@ func LoadAPIKeys(path string) (*APIKeys, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := &APIKeys{entries: make(map[[8]byte][]apiKey, len(all)), path: path, all: all}
+	keys := &APIKeys{entries: make(map[[8]byte][]*apiKey, len(all)), ids: make(map[string]*apiKey, len(all)), path: path, all: all}
 	for i := range all {
-		key := apiKey{
+		key := &apiKey{
 			id:      idOf(policy.KindAPIKey, all[i].ID),
-			partner: all[i].Partner, environment: all[i].Environment, revoked: all[i].Revoked != nil,
+			partner: all[i].Partner, environment: all[i].Environment, scope: strings.Join(all[i].Scope, " "), revoked: all[i].Revoked != nil,
 		}
 		_, _ = hex.Decode(key.digest[:], []byte(all[i].Digest)) // checked by List
 		short := [8]byte(key.digest[:])
 		keys.entries[short] = append(keys.entries[short], key)
+		keys.ids[key.id] = key
 	}
 	return keys, nil
 }
@@ -85,7 +88,7 @@ func (k *APIKeys) Validate(partners *policy.Partners) error {
 	return errors.Join(problems...)
 }
 
-// Prove names the partner of an API key. Refused as "malformed", "unknown"
+// Prove names the partner of an API key, and its scope. Refused as "malformed", "unknown"
 // (revoked ones too) or "environment".
 func (k *APIKeys) Prove(_ context.Context, c policy.Credential) (policy.Proof, error) {
 	environment, ok := parseAPIKey(c)
@@ -103,7 +106,7 @@ func (k *APIKeys) Prove(_ context.Context, c policy.Credential) (policy.Proof, e
 		case key.environment != environment:
 			return policy.Proof{}, refuse(policy.KindAPIKey, policy.RefusedEnvironment, "the file says another one than the key")
 		}
-		return policy.Proof{Kind: policy.KindAPIKey, Partner: key.partner, Environment: key.environment, ID: key.id}, nil
+		return policy.Proof{Kind: policy.KindAPIKey, Partner: key.partner, Environment: key.environment, Scope: key.scope, ID: key.id}, nil
 	}
 	return policy.Proof{}, refuse(policy.KindAPIKey, policy.RefusedUnknown, "")
 }
@@ -142,6 +145,7 @@ func validEnvironment(environment string) bool {
 type NewAPIKey struct {
 	Partner     string
 	Environment string    // "test" or "production"
+	Scope       []string  // what it may be used for, in words; none: everything
 	Note        string    // for operators; at most 200 bytes of printable text
 	Now         time.Time // when it was made
 }
@@ -155,7 +159,7 @@ func Add(path string, key NewAPIKey) (entry Entry, secret string, err error) {
 	secret, digest := newAPIKey(key.Environment)
 	entry = Entry{
 		ID: hex.EncodeToString(id[:]), Partner: key.Partner, Kind: policy.KindAPIKey, Digest: digest,
-		Environment: key.Environment, Created: key.Now.UTC().Truncate(time.Second), Note: key.Note,
+		Environment: key.Environment, Created: key.Now.UTC().Truncate(time.Second), Scope: key.Scope, Note: key.Note,
 	}
 	if problem := entry.problem(); problem != "" {
 		return Entry{}, "", fmt.Errorf("add credential: %s", problem)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -263,10 +264,17 @@ func TestEntriesThatAreNotAdded(t *testing.T) {
 		"no time":      func(k *credential.NewAPIKey) { k.Now = time.Time{} },
 		"control note": func(k *credential.NewAPIKey) { k.Note = "a\x1b[31m" },
 		"long note":    func(k *credential.NewAPIKey) { k.Note = strings.Repeat("a", 201) },
+		"empty word":   func(k *credential.NewAPIKey) { k.Scope = []string{"payments", ""} },
+		"word twice":   func(k *credential.NewAPIKey) { k.Scope = []string{"payments", "payments"} },
+		"two words":    func(k *credential.NewAPIKey) { k.Scope = []string{"payments refunds"} },
+		"comma":        func(k *credential.NewAPIKey) { k.Scope = []string{"payments,refunds"} },
+		"quote":        func(k *credential.NewAPIKey) { k.Scope = []string{`a"b`} },
+		"non-ASCII":    func(k *credential.NewAPIKey) { k.Scope = []string{"café"} },
+		"long scope":   func(k *credential.NewAPIKey) { k.Scope = []string{strings.Repeat("a", 200), strings.Repeat("b", 56)} },
 	} {
 		key := good
 		change(&key)
-		if entry, secret, err := credential.Add(path, key); err == nil || secret != "" || entry != (credential.Entry{}) {
+		if entry, secret, err := credential.Add(path, key); err == nil || secret != "" || !reflect.DeepEqual(entry, credential.Entry{}) {
 			t.Errorf("%s: %+v, %v", name, entry, err)
 		}
 	}

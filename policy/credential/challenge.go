@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 	"unicode/utf8"
 
@@ -16,7 +17,7 @@ import (
 
 // A challenge is something of ours to sign. It is kept as an ephemeral token
 // is: in the store, sealed with its digest as associated data [7], fenced [9],
-// and taken once. There are three ways to find it again:
+// and taken once. There are four ways to find it again:
 //
 //   - By an id that the client holds (a cookie, a header): Mint, Take. An id is
 //     35 bytes in base64url without padding, 47 characters: the tag of the
@@ -24,6 +25,9 @@ import (
 //   - By the nonce in the message that was signed: Nonce, MintMessage,
 //     TakeMessage. A nonce is 32 letters and digits: the same tag in lower-case
 //     hexadecimal and 130 random bits. Its digest is over the purpose too.
+//   - By the nonce alone, of typed data (EIP-712), which comes back without what
+//     was signed: MintTyped, TakeNonce. It is a number of 256 bits in decimal:
+//     the same tag and 232 random bits. Its digest is over the purpose too.
 //   - By what it is for, where the client shows nothing of it, as with a
 //     statement that has no nonce [21]: MintFor, TakeFor. A second entry, at
 //     the digest of what it is for, has the id of the challenge that was asked
@@ -43,12 +47,14 @@ const challengeKind store.Kind = "challenge"
 const (
 	challengeIDLabel    = "cardstile challenge id v1"
 	challengeNonceLabel = "cardstile challenge nonce v1"
+	challengeTypedLabel = "cardstile challenge typed nonce v1"
 	challengeUseLabel   = "cardstile challenge use v1"
 	challengeLabel      = "cardstile challenge v1"
 	challengeLastLabel  = "cardstile challenge last v1"
 )
 
-// Purposes of a challenge.
+// Purposes of a challenge. Those of policy.MethodEIP712 are operations instead:
+// policy.CardReveal, policy.PINReveal or policy.PINSet, for one card.
 const (
 	PurposeLogin = "login" // a login begins with it
 	PurposeLink  = "link"  // an account is linked to a card
@@ -56,8 +62,8 @@ const (
 
 // ChallengeUse is what a challenge is good for.
 type ChallengeUse struct {
-	Purpose     string // PurposeLogin or PurposeLink
-	Method      string // policy.MethodSIWE (Wallets) or policy.MethodWebAuthn (Passkeys)
+	Purpose     string // PurposeLogin, PurposeLink, or an operation
+	Method      string // policy.MethodSIWE, policy.MethodEIP712 (Wallets) or policy.MethodWebAuthn (Passkeys)
 	Face        string // the face that minted it
 	Environment string // "test" or "production" [5]
 	Partner     string // "" where the face names none
@@ -70,8 +76,9 @@ type Challenge struct {
 	ChallengeUse
 	Account string // the address that is to be linked; "" where there is none
 
-	// Message is what is to be signed: the text of an ERC-4361 message, a
-	// statement, or the random bytes of NewPasskeyChallenge.
+	// Message is what is to be signed: the text of an ERC-4361 message, the
+	// JSON of a TypedData, a statement, or the random bytes of
+	// NewPasskeyChallenge.
 	Message string
 }
 
@@ -158,13 +165,16 @@ func (c *Challenge) check() error {
 	switch _, isAddress := policy.ParseAddress(c.Account); {
 	case !c.encodable() || !isAddress && c.Account != "":
 		return fmt.Errorf("challenge: a value is not UTF-8 or is longer than %d bytes, or the account is no address", challengeMaxTextBytes)
-	case c.Purpose != PurposeLogin && c.Purpose != PurposeLink, c.Method != policy.MethodSIWE && c.Method != policy.MethodWebAuthn,
-		c.Face == "", c.Environment != "test" && c.Environment != "production":
-		return errors.New("challenge: purpose, method, face and environment are required")
+	case !c.answerable(), c.Face == "", c.Environment != "test" && c.Environment != "production":
+		return errors.New("challenge: purpose, a method for it, face and environment are required")
 	case c.Purpose == PurposeLink && (c.User == "" || c.Card == ""):
 		return errors.New("challenge: an account is linked for a user and to a card")
 	case c.Message == "" || len(c.Message) > challengeMaxMessageBytes:
 		return fmt.Errorf("challenge: want a message of 1 to %d bytes", challengeMaxMessageBytes)
+	case c.Method == policy.MethodEIP712:
+		if _, err := parseTyped(c.Message); err != nil || c.User == "" || c.Card == "" {
+			return errors.New("challenge: an operation is authorized by typed data, by a user and for a card")
+		}
 	case c.Method == policy.MethodSIWE:
 		message, err := ParseSIWE(c.Message)
 		if err != nil {
@@ -175,6 +185,18 @@ func (c *Challenge) check() error {
 		}
 	}
 	return nil
+}
+
+// answerable reports whether there is such a purpose, and such a method for it.
+func (u *ChallengeUse) answerable() bool {
+	switch u.Method {
+	case policy.MethodSIWE, policy.MethodWebAuthn:
+		return u.Purpose == PurposeLogin || u.Purpose == PurposeLink
+	case policy.MethodEIP712:
+		operation := policy.Operation(u.Purpose)
+		return operation == policy.CardReveal || operation == policy.PINReveal || operation == policy.PINSet
+	}
+	return false
 }
 
 // ChallengesConfig configures Challenges. All but Now is required.
@@ -267,6 +289,48 @@ func (c *Challenges) TakeMessage(ctx context.Context, message string, use Challe
 		return nil, refuse(policy.KindChallenge, policy.RefusedBound, "the message is not the one that was issued")
 	}
 	return challenge, nil
+}
+
+// MintTyped keeps a challenge for ttl that a wallet answers for one operation on
+// one card, by signing that it authorizes it, and returns what is to be signed.
+// Its nonce, which it draws, is what the challenge is taken by.
+func (c *Challenges) MintTyped(
+	ctx context.Context, use ChallengeUse, domain TypedDomain, authorization string, ttl time.Duration,
+) (data TypedData, expires time.Time, err error) {
+	tag, mac := c.config.Digests.Primary()
+	var raw [32]byte
+	copy(raw[:], tag[:])
+	_, _ = rand.Read(raw[challengeTagBytes:]) // never fails: crypto/rand
+	data = TypedData{Domain: domain, Authorization: authorization, Nonce: new(big.Int).SetBytes(raw[:]).String()}
+	message, err := data.MarshalJSON()
+	if err != nil {
+		return TypedData{}, time.Time{}, fmt.Errorf("mint challenge: %w", err)
+	}
+	if use.Method != policy.MethodEIP712 {
+		return TypedData{}, time.Time{}, errors.New("mint challenge: typed data is for wallets that sign it")
+	}
+	expires, err = c.mint(ctx, typedDigest(mac, use.Purpose, raw), &Challenge{ChallengeUse: use, Message: string(message)}, ttl)
+	if err != nil {
+		return TypedData{}, time.Time{}, err
+	}
+	return data, expires, nil
+}
+
+// TakeNonce takes the challenge of typed data by its nonce. The use names user
+// and card: without them nothing is taken, and it is refused as "bound".
+func (c *Challenges) TakeNonce(ctx context.Context, nonce string, use ChallengeUse, attempt store.Attempt) (*Challenge, error) {
+	raw, ok := parseUint256(nonce)
+	if !ok {
+		return nil, refuse(policy.KindChallenge, policy.RefusedMalformed, "no number of 256 bits")
+	}
+	if use.Method != policy.MethodEIP712 || use.User == "" || use.Card == "" {
+		return nil, refuse(policy.KindChallenge, policy.RefusedBound, "it is taken for a user and a card")
+	}
+	mac, ok := c.config.Digests.ByTag([challengeTagBytes]byte(raw[:]))
+	if !ok {
+		return nil, refuse(policy.KindChallenge, policy.RefusedUnknown, "no digest key has its tag")
+	}
+	return c.take(ctx, typedDigest(mac, use.Purpose, raw), use, attempt)
 }
 
 // MintFor keeps a challenge for ttl that is found by what it is for, its User
@@ -413,6 +477,10 @@ func parseNonce(message string) (tag [challengeTagBytes]byte, nonce string, ok b
 
 func nonceDigest(mac policy.MAC, purpose, nonce string) store.Digest {
 	return store.Digest(mac.MAC(nil, appendText(appendText([]byte(challengeNonceLabel), purpose), nonce)))
+}
+
+func typedDigest(mac policy.MAC, purpose string, nonce [32]byte) store.Digest {
+	return store.Digest(mac.MAC(nil, append(appendText([]byte(challengeTypedLabel), purpose), nonce[:]...)))
 }
 
 func idDigest(mac policy.MAC, raw [challengeIDBytes]byte) store.Digest {

@@ -144,18 +144,25 @@ func clientType(name string) bool {
 	return name == "" || strings.EqualFold(name, jwtType) || name == "client-authentication+jwt"
 }
 
-// audience is the one audience, or "": a text, or a list of one (RFC 7519
-// section 4.1.3).
+// audience is the one audience, or "".
 func (c *clientClaims) audience() string {
-	var one string
-	if json.Unmarshal(c.Audience, &one) == nil {
-		return one
-	}
-	var list []string
-	if json.Unmarshal(c.Audience, &list) == nil && len(list) == 1 {
+	if list := audiences(c.Audience); len(list) == 1 {
 		return list[0]
 	}
 	return ""
+}
+
+// audiences reads a claim "aud": a text, or a list (RFC 7519 section 4.1.3).
+// What is neither is none.
+func audiences(claim jsontext.Value) (list []string) {
+	var one string
+	if json.Unmarshal(claim, &one) == nil {
+		return []string{one}
+	}
+	if json.Unmarshal(claim, &list) != nil {
+		return nil
+	}
+	return list
 }
 
 // current reports whether the assertion is good at a moment.

@@ -51,10 +51,12 @@ var kinds = map[policy.Kind]Traits{
 	policy.KindRefresh:     {SingleUse: true, Partner: true}, // refresh.go
 	policy.KindPublicKey:   {Partner: true},                  // account.go
 	policy.KindSignature:   {Partner: true},                  // signature.go, clientassertion.go
-	policy.KindJWT:         {Partner: true},                  // jwt.go; one with a scope names the user instead
+	policy.KindJWT:         {Partner: true},                  // jwt.go, bearer.go; ScopedJWTs and usertoken.go name the user instead
 	policy.KindChallenge:   {SingleUse: true},                // challenge.go; it proves nobody, what is signed over it does
 	policy.KindWallet:      {User: true},                     // wallet.go
 	policy.KindPasskey:     {User: true},                     // passkey.go
+	policy.KindFields:      {Partner: true},                  // fields.go
+	policy.KindCardToken:   {SingleUse: true, Partner: true}, // token.go
 }
 
 // Of returns the traits of a kind, and whether there is such a kind.

@@ -211,6 +211,8 @@ func TestKinds(t *testing.T) {
 		policy.KindChallenge:   {SingleUse: true},
 		policy.KindWallet:      {User: true},
 		policy.KindPasskey:     {User: true},
+		policy.KindFields:      {Partner: true},
+		policy.KindCardToken:   {SingleUse: true, Partner: true},
 	} {
 		if got, ok := credential.Of(kind); !ok || got != want {
 			t.Errorf("%s: %+v, %t", kind, got, ok)

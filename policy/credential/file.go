@@ -29,13 +29,15 @@ import (
 //	      "digest": "<64 hex digits>",
 //	      "environment": "test",
 //	      "created": "2026-11-23T12:00:00Z",
+//	      "scope": ["payments"],
 //	      "note": "staging backend",
 //	      "revoked": "2026-12-01T08:30:00Z"
 //	    }
 //	  ]
 //	}
 //
-// note and revoked may be left out. The file has no secret in it, and yet
+// scope, note and revoked may be left out; a key without scope may be used for
+// everything that its partner may do. The file has no secret in it, and yet
 // whoever can write it can make credentials: mode 0600.
 type Entry struct {
 	ID          string      `json:"id"`
@@ -44,6 +46,7 @@ type Entry struct {
 	Digest      string      `json:"digest"` // hex SHA-256 of the credential's text
 	Environment string      `json:"environment"`
 	Created     time.Time   `json:"created"`
+	Scope       []string    `json:"scope,omitempty"`
 	Note        string      `json:"note,omitempty"`
 	Revoked     *time.Time  `json:"revoked,omitempty"`
 }
@@ -52,6 +55,7 @@ const (
 	fileVersion       = 1
 	maxNoteBytes      = 200
 	maxEntryNameBytes = 64
+	maxScopeBytes     = 256 // with a space between the words
 )
 
 type fileForm struct {
@@ -76,6 +80,8 @@ func (e *Entry) problem() string {
 		return "the time of creation is missing"
 	case e.Revoked != nil && e.Revoked.IsZero():
 		return "the time of revocation is zero"
+	case !validScope(e.Scope):
+		return fmt.Sprintf("the scope must be different words of visible ASCII without quotes, commas and backslashes, of at most %d bytes", maxScopeBytes)
 	case len(e.Note) > maxNoteBytes || !printable(e.Note):
 		return fmt.Sprintf("the note must be at most %d bytes of printable text", maxNoteBytes)
 	}
@@ -93,6 +99,24 @@ func entryName(name string) bool {
 		}
 	}
 	return true
+}
+
+// validScope checks the words of a scope: RFC 6749 section 3.3, without the
+// comma, which separates them on our command line.
+func validScope(words []string) bool {
+	size := 0
+	for i, word := range words {
+		if word == "" || slices.Contains(words[:i], word) {
+			return false
+		}
+		for _, c := range []byte(word) {
+			if c <= ' ' || c > '~' || c == '"' || c == '\\' || c == ',' {
+				return false
+			}
+		}
+		size += len(word) + 1
+	}
+	return size <= maxScopeBytes+1
 }
 
 func printable(text string) bool {
@@ -153,7 +177,7 @@ func parseFile(name string, source []byte) ([]Entry, error) {
 // The keys that an object may have, by how deep it stands.
 var fileKeys = [][]string{
 	{"version", "credentials"},
-	{"id", "partner", "kind", "digest", "environment", "created", "note", "revoked"},
+	{"id", "partner", "kind", "digest", "environment", "created", "scope", "note", "revoked"},
 }
 
 // exactKeys refuses keys that encoding/json would take: unknown ones, ones of

@@ -53,7 +53,8 @@ const (
 )
 
 // jwtClaims is all that a token of ours says (RFC 7519 section 4.1, OpenID
-// Connect for sid and acr, RFC 9068 for scope).
+// Connect for sid and acr, RFC 9068 for scope). What sid names, a login or an
+// API key, and whether there is a scope, tells whose prover a token is for.
 type jwtClaims struct {
 	Issuer     string `json:"iss"`
 	Audience   string `json:"aud"`
@@ -74,33 +75,33 @@ type jwtIssuer struct {
 	primary          JWTKey
 	keys             map[string]JWTKey // by id
 	now              func() time.Time
-	verified         verifiedJWTs
+	verified         verifiedJWTs[jwtClaims]
 }
 
 // verifiedJWTs remembers what tokens say whose signatures were verified: a token
 // is shown with each request while it lasts, and verifying is dear. It is of one
 // set of keys, since each reload makes another issuer, and decides nothing that
 // time, account or login decide.
-type verifiedJWTs struct {
+type verifiedJWTs[C any] struct {
 	mu     sync.Mutex
-	claims map[[sha256.Size]byte]jwtClaims // by the digest of the whole token, signature included; guarded by mu
+	claims map[[sha256.Size]byte]C // by the digest of the whole token, signature included; guarded by mu
 }
 
 // maxVerified bounds it, to a few megabytes. Beyond it all is forgotten, and verified again.
 const maxVerified = 4096
 
-func (v *verifiedJWTs) get(digest [sha256.Size]byte) (claims jwtClaims, ok bool) {
+func (v *verifiedJWTs[C]) get(digest [sha256.Size]byte) (claims C, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	claims, ok = v.claims[digest]
 	return claims, ok
 }
 
-func (v *verifiedJWTs) put(digest [sha256.Size]byte, claims jwtClaims) {
+func (v *verifiedJWTs[C]) put(digest [sha256.Size]byte, claims C) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.claims == nil || len(v.claims) >= maxVerified {
-		v.claims = make(map[[sha256.Size]byte]jwtClaims)
+		v.claims = make(map[[sha256.Size]byte]C)
 	}
 	v.claims[digest] = claims
 }
@@ -198,14 +199,9 @@ func (i *jwtIssuer) verifySigned(c policy.Credential) (jwtClaims, error) {
 	if key == nil {
 		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedUnknown, "no key has its id")
 	}
-	// One algorithm per key [23]: go-jose does not look at a token of another.
-	signed, err := jose.ParseSignedCompact(c.Value(), []jose.SignatureAlgorithm{jose.SignatureAlgorithm(key.Algorithm())})
+	payload, err := signedPayload(c.Value(), key.Algorithm(), jwtVerifier{key})
 	if err != nil {
-		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedSignature, "the algorithm is not its key's")
-	}
-	payload, err := signed.Verify(jwtVerifier{key})
-	if err != nil {
-		return jwtClaims{}, refuse(policy.KindJWT, policy.RefusedSignature, jwtSigned)
+		return jwtClaims{}, err
 	}
 	var claims jwtClaims
 	if json.Unmarshal(payload, &claims, json.RejectUnknownMembers(true)) != nil {
@@ -213,6 +209,21 @@ func (i *jwtIssuer) verifySigned(c policy.Credential) (jwtClaims, error) {
 	}
 	i.verified.put(digest, claims)
 	return claims, nil
+}
+
+// signedPayload returns the payload of a token that a key signed with its one
+// algorithm [23]: go-jose does not look at a token of another. Refused as
+// "signature".
+func signedPayload(token, algorithm string, key any) ([]byte, error) {
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.SignatureAlgorithm(algorithm)})
+	if err != nil {
+		return nil, refuse(policy.KindJWT, policy.RefusedSignature, "the algorithm is not its key's")
+	}
+	payload, err := signed.Verify(key)
+	if err != nil {
+		return nil, refuse(policy.KindJWT, policy.RefusedSignature, jwtSigned)
+	}
+	return payload, nil
 }
 
 // jwtVerifier shows a key to go-jose.

@@ -1,12 +1,11 @@
 package credential
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -15,7 +14,7 @@ import (
 	"github.com/cardstile/cardstile/policy/store"
 )
 
-// An ephemeral token is 39 bytes in base64url without padding (RFC 4648 section
+// An ephemeral token, and one that stands for a held card, is 39 bytes in base64url without padding (RFC 4648 section
 // 5), 52 characters: the tag of the digest key that its digest is made with, a
 // hint at its partner, and 256 random bits. It means nothing by itself. The
 // store has, under the token's digest, the grant that it stands for, sealed
@@ -36,15 +35,19 @@ const (
 // hintLabel begins what a hint is the hash of; the partner's id follows.
 const hintLabel = "cardstile token hint v1"
 
-// grantLabel begins the associated data of a sealed grant; the digest follows.
-const grantLabel = "cardstile token grant v1"
+// tokenKinds are the kinds of credential that Tokens mints: where the store
+// keeps each, and the label that begins the associated data of a sealed grant,
+// which the digest follows.
+var tokenKinds = map[policy.Kind]tokenKind{
+	policy.KindToken:     {store: store.KindToken, label: "cardstile token grant v1"},
+	policy.KindCardToken: {store: store.KindCard, label: "cardstile card token grant v1", holds: true},
+}
 
-// A seed is kept as version(1) tag(3) salt(32).
-const (
-	seedVersion   = 1
-	seedSaltBytes = 32
-	seedBytes     = 1 + tokenTagBytes + seedSaltBytes
-)
+type tokenKind struct {
+	store store.Kind
+	label string
+	holds bool // its grants hold a card
+}
 
 // DigestRing is the keyed digests of several keys under one label: the primary
 // for what is minted, all of them for what is redeemed.
@@ -95,12 +98,17 @@ func (r digestRing[M]) ByTag(tag [3]byte) (mac policy.MAC, ok bool) {
 
 // TokensConfig configures Tokens.
 type TokensConfig struct {
-	Store   store.Tokens // required
-	Digests DigestRing   // keys of use digest, label "token". Required
-	Grants  SealRing     // keys of use storage, label "grant". Required
+	// Kind is policy.KindToken by default, whose grants hold nothing, or
+	// policy.KindCardToken, whose grants each hold a card. What is of one kind
+	// is unknown to the other.
+	Kind policy.Kind
 
-	// Seeds are the keys of Digests under the label "token seed". Without
-	// them there are no seeds [8].
+	Store   store.Tokens // required
+	Digests DigestRing   // keys of use digest, label "token", or "card token". Required
+	Grants  SealRing     // keys of use storage, label "grant", or "card grant". Required
+
+	// Seeds are the keys of Digests under the label "token seed", or "card
+	// token seed". Without them there are no seeds [8].
 	Seeds DigestRing
 
 	// Partners are the ids that hints are understood of. Tokens of others
@@ -110,14 +118,25 @@ type TokensConfig struct {
 	Now func() time.Time // time.Now by default
 }
 
-// Tokens mints ephemeral tokens and redeems each exactly once.
+// Tokens mints tokens of one kind and redeems each exactly once.
+//
+// Of policy.KindCardToken, what is held is sealed by the vault under the token
+// itself [11]. The store gives its value away once, and not again to the attempt
+// that had it: from the redemption on nobody can read the card, whichever copy
+// of the store they have.
 type Tokens struct {
 	config TokensConfig
+	kind   tokenKind
 	hints  map[[tokenHintBytes]byte]string // partner by hint
 }
 
 // NewTokens returns the prover.
 func NewTokens(config TokensConfig) (*Tokens, error) {
+	config.Kind = cmp.Or(config.Kind, policy.KindToken)
+	kind, ok := tokenKinds[config.Kind]
+	if !ok {
+		return nil, fmt.Errorf("token credentials: %q is not a kind of tokens", config.Kind)
+	}
 	if config.Store == nil || config.Digests == nil || config.Grants == nil {
 		return nil, errors.New("token credentials: store, digests and grants are required")
 	}
@@ -130,7 +149,7 @@ func NewTokens(config TokensConfig) (*Tokens, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	t := &Tokens{config: config, hints: make(map[[tokenHintBytes]byte]string, len(config.Partners))}
+	t := &Tokens{config: config, kind: kind, hints: make(map[[tokenHintBytes]byte]string, len(config.Partners))}
 	for _, id := range config.Partners {
 		t.hints[hintOf(id)] = id
 	}
@@ -145,7 +164,7 @@ func hintOf(partner string) [tokenHintBytes]byte {
 // Partner returns the id of the partner that a token says it belongs to, or "".
 // It is not proven: only for what may be done before the token is redeemed.
 func (t *Tokens) Partner(c policy.Credential) string {
-	raw, ok := parseToken(c)
+	raw, ok := t.parse(c)
 	if !ok {
 		return ""
 	}
@@ -162,11 +181,16 @@ type Minting struct {
 
 	// Seed, if there is one, makes the token one that Again can tell again.
 	Seed *Seed
+
+	// Held is called once, with the token's text, and returns what the grant is
+	// to hold: the card, sealed under that text. Its error passes through, and
+	// nothing is minted. Required of policy.KindCardToken, and of it alone.
+	Held func(token string) ([]byte, error)
 }
 
 // Mint makes a token that stands for the grant. It sets the grant's MintedAt.
 // expires is by our clock and a little early; what counts is the store's.
-// Errors of the store pass through.
+// Errors of the store and of Minting.Held pass through.
 //
 // A token of a seed is minted once. Minting it again, as is done after a
 // failure that left open whether it had been, returns its text and changes
@@ -175,24 +199,47 @@ type Minting struct {
 func (t *Tokens) Mint(ctx context.Context, grant policy.Grant, m Minting) (token string, expires time.Time, err error) {
 	now := t.config.Now()
 	grant.MintedAt = now.UnixMilli()
-	plain, err := grant.MarshalBinary()
-	if err != nil {
-		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
-	}
 	raw, mac, err := t.draw(grant.Partner, m.Seed)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 	}
+	text := textEncoding.EncodeToString(raw[:])
+	if grant.Held, err = t.held(text, m.Held); err != nil {
+		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
+	}
+	plain, err := grant.MarshalBinary()
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
+	}
 	digest := tokenDigest(mac, &raw, m.Keep, &grant.Nonce)
-	sealed, err := t.config.Grants.Seal(nil, grantData(digest), plain)
+	sealed, err := t.config.Grants.Seal(nil, t.grantData(digest), plain)
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("mint token: seal grant: %w", err)
 	}
-	err = t.config.Store.Mint(ctx, store.KindToken, digest, sealed, m.TTL)
+	err = t.config.Store.Mint(ctx, t.kind.store, digest, sealed, m.TTL)
 	if err != nil && (m.Seed == nil || !errors.Is(err, store.ErrExists)) {
 		return "", time.Time{}, fmt.Errorf("mint token: %w", err)
 	}
-	return textEncoding.EncodeToString(raw[:]), now.Add(m.TTL), nil
+	return text, now.Add(m.TTL), nil
+}
+
+// errHeld is about what a grant of the kind cannot be without, or not be with.
+var errHeld = errors.New("what is to be held is missing, empty, or of a kind that holds nothing")
+
+// held is what the grant of a token holds: something where its kind holds, and
+// nothing where it does not.
+func (t *Tokens) held(token string, hold func(string) ([]byte, error)) (string, error) {
+	if (hold != nil) != t.kind.holds {
+		return "", errHeld
+	}
+	if hold == nil {
+		return "", nil
+	}
+	held, err := hold(token)
+	if err == nil && len(held) == 0 {
+		err = errHeld
+	}
+	return string(held), err
 }
 
 // draw makes a token's bytes, of a seed or at random, and returns them with the
@@ -216,53 +263,8 @@ func (t *Tokens) draw(partner string, seed *Seed) (raw [tokenBytes]byte, mac pol
 	return raw, mac, nil
 }
 
-// Seed is what a replayed mint is recomputed from [8]: the tag of a digest key,
-// a random salt, and the context of the mint. Without that key it tells nothing
-// about its token.
-type Seed struct {
-	tag     [tokenTagBytes]byte
-	salt    [seedSaltBytes]byte
-	context []byte
-}
-
-var (
-	errNoSeeds = errors.New("no keys for seeds are configured")
-	errSeedKey = errors.New("no key has the seed's tag")
-	errSeed    = errors.New("not a seed")
-)
-
-// NewSeed draws the seed of one mint. The context is all that the mint's
-// repetition has in common with it and others have not: idempotency key and
-// digest of the body. It is copied.
-func (t *Tokens) NewSeed(context []byte) (Seed, error) {
-	if t.config.Seeds == nil {
-		return Seed{}, fmt.Errorf("new seed: %w", errNoSeeds)
-	}
-	seed := Seed{context: bytes.Clone(context)}
-	seed.tag, _ = t.config.Seeds.Primary()
-	_, _ = rand.Read(seed.salt[:]) // never fails: crypto/rand
-	return seed, nil
-}
-
-// AppendBinary appends the encoding, which the context is not a part of. The
-// error is always nil.
-func (s Seed) AppendBinary(dst []byte) ([]byte, error) {
-	dst = append(append(dst, seedVersion), s.tag[:]...)
-	return append(dst, s.salt[:]...), nil
-}
-
-// ParseSeed reads what AppendBinary wrote, and nothing else. With another
-// context it is the seed of another token.
-func ParseSeed(data, context []byte) (Seed, error) {
-	if len(data) != seedBytes || data[0] != seedVersion {
-		return Seed{}, fmt.Errorf("decode seed: %w", errSeed)
-	}
-	return Seed{
-		tag:     [tokenTagBytes]byte(data[1:]),
-		salt:    [seedSaltBytes]byte(data[1+tokenTagBytes:]),
-		context: bytes.Clone(context),
-	}, nil
-}
+// NewSeed draws the seed of one mint; see Seed for the context.
+func (t *Tokens) NewSeed(context []byte) (Seed, error) { return newSeed(t.config.Seeds, context) }
 
 // Again returns the text of the token that was minted of the seed for the
 // partner. It asks no store: a token that is spent or expired stays so, and one
@@ -276,24 +278,16 @@ func (t *Tokens) Again(partner string, seed Seed) (token string, err error) {
 	return textEncoding.EncodeToString(raw[:]), nil
 }
 
-// grow makes the token's bytes of a seed. Each part of what its secret is the
-// MAC of has its length in four bytes before it.
+// grow makes the token's bytes of a seed.
 func (t *Tokens) grow(partner string, seed Seed) (raw [tokenBytes]byte, err error) {
-	if t.config.Seeds == nil {
-		return raw, errNoSeeds
+	secret, err := seed.grow(t.config.Seeds, partner)
+	if err != nil {
+		return raw, err
 	}
-	mac, ok := t.config.Seeds.ByTag(seed.tag)
-	if !ok {
-		return raw, errSeedKey
-	}
-	message := make([]byte, 0, 3*4+len(seed.salt)+len(partner)+len(seed.context))
-	message = append(binary.BigEndian.AppendUint32(message, uint32(len(seed.salt))), seed.salt[:]...)
-	message = append(binary.BigEndian.AppendUint32(message, uint32(len(partner))), partner...)
-	message = append(binary.BigEndian.AppendUint32(message, uint32(len(seed.context))), seed.context...)
 	copy(raw[:], seed.tag[:])
 	hint := hintOf(partner)
 	copy(raw[tokenTagBytes:], hint[:])
-	copy(raw[tokenTagBytes+tokenHintBytes:], mac.MAC(nil, message))
+	copy(raw[tokenTagBytes+tokenHintBytes:], secret)
 	return raw, nil
 }
 
@@ -308,33 +302,33 @@ func (t *Tokens) grow(partner string, seed Seed) (raw [tokenBytes]byte, err erro
 //
 // Refused as "malformed", "unknown", "spent", "expired", "fenced" or "bound".
 func (t *Tokens) Redeem(ctx context.Context, c policy.Credential, r Redemption) (policy.Proof, error) {
-	raw, ok := parseToken(c)
+	raw, ok := t.parse(c)
 	if !ok {
-		return policy.Proof{}, refuse(policy.KindToken, policy.RefusedMalformed, "")
+		return policy.Proof{}, refuse(t.config.Kind, policy.RefusedMalformed, "")
 	}
 	mac, ok := t.config.Digests.ByTag([tokenTagBytes]byte(raw[:tokenTagBytes]))
 	if !ok {
-		return policy.Proof{}, refuse(policy.KindToken, policy.RefusedUnknown, "no digest key has its tag")
+		return policy.Proof{}, refuse(t.config.Kind, policy.RefusedUnknown, "no digest key has its tag")
 	}
 	digest := tokenDigest(mac, &raw, r.Keep, &r.Nonce)
-	sealed, err := t.config.Store.Redeem(ctx, store.KindToken, digest, r.Attempt)
+	sealed, err := t.config.Store.Redeem(ctx, t.kind.store, digest, r.Attempt)
 	if err != nil {
-		return policy.Proof{}, redeemError(policy.KindToken, err)
+		return policy.Proof{}, redeemError(t.config.Kind, err)
 	}
 	grant := new(policy.Grant)
-	plain, err := t.config.Grants.Open(nil, grantData(digest), sealed)
+	plain, err := t.config.Grants.Open(nil, t.grantData(digest), sealed)
 	if err == nil {
 		err = grant.UnmarshalBinary(plain)
 	}
 	if err != nil {
 		// A key that was retired too early, or somebody wrote to the store.
-		return policy.Proof{}, refuse(policy.KindToken, policy.RefusedUnknown, "the stored grant does not open")
+		return policy.Proof{}, refuse(t.config.Kind, policy.RefusedUnknown, "the stored grant does not open")
 	}
 	if subtle.ConstantTimeCompare(grant.Nonce[:], r.Nonce[:]) != 1 {
-		return policy.Proof{}, refuse(policy.KindToken, policy.RefusedBound, "the nonce is not the grant's")
+		return policy.Proof{}, refuse(t.config.Kind, policy.RefusedBound, "the nonce is not the grant's")
 	}
 	return policy.Proof{
-		Kind: policy.KindToken, Partner: grant.Partner, User: grant.User, Environment: grant.Environment, Grant: grant,
+		Kind: t.config.Kind, Partner: grant.Partner, User: grant.User, Environment: grant.Environment, Grant: grant,
 	}, nil
 }
 
@@ -365,11 +359,11 @@ func redeemError(kind policy.Kind, err error) error {
 	return fmt.Errorf("redeem %s: %w", kind, err)
 }
 
-// parseToken decodes a token's text. Each token has one text: no padding, no
+// parse decodes a token's text. Each token has one text: no padding, no
 // line breaks, no other alphabet, no stray bits.
-func parseToken(c policy.Credential) (raw [tokenBytes]byte, ok bool) {
+func (t *Tokens) parse(c policy.Credential) (raw [tokenBytes]byte, ok bool) {
 	text := c.Value()
-	if c.Kind != policy.KindToken || len(text) != tokenText {
+	if c.Kind != t.config.Kind || len(text) != tokenText {
 		return raw, false
 	}
 	var source [tokenText]byte
@@ -379,6 +373,6 @@ func parseToken(c policy.Credential) (raw [tokenBytes]byte, ok bool) {
 	return raw, err == nil && n == tokenBytes
 }
 
-func grantData(digest store.Digest) []byte {
-	return append(append(make([]byte, 0, len(grantLabel)+len(digest)), grantLabel...), digest[:]...)
+func (t *Tokens) grantData(digest store.Digest) []byte {
+	return append(append(make([]byte, 0, len(t.kind.label)+len(digest)), t.kind.label...), digest[:]...)
 }

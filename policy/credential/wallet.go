@@ -2,19 +2,19 @@ package credential
 
 import (
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
-	"golang.org/x/crypto/sha3"
 
 	"github.com/cardstile/cardstile/policy"
 )
 
 // A wallet signs a message by personal_sign: ECDSA on secp256k1 over the
-// Keccak-256 of the message with ERC-191's prefix, version 0x45. The signature
-// is "0x" and 130 hexadecimal digits, of either case: r, s and a recovery id of
+// Keccak-256 of the message with ERC-191's prefix, version 0x45; or typed data,
+// over its hash (EIP-712). The signature is "0x" and 130 hexadecimal digits, of either case: r, s and a recovery id of
 // 0, 1, 27 or 28. Nobody sends a public key: it is recovered, and its address
 // is compared.
 const (
@@ -77,6 +77,40 @@ func (w *Wallets) Prove(message, signature string, expected *Challenge) (policy.
 	return policy.Proof{Kind: policy.KindWallet, User: expected.User, Environment: expected.Environment}, nil
 }
 
+// ProveTyped proves the user of a challenge that was taken just now, by a
+// signature over its typed data: one of the signers, which are the user's (see
+// policy.User.Signers), made it. The proof names user and card as the challenge
+// does; its environment is the challenge's. For which operation the challenge
+// was, whoever took it has said.
+//
+// Refused as "malformed", "bound" (no challenge of typed data), "signature", or
+// "user" where somebody else signed.
+func (w *Wallets) ProveTyped(signature string, expected *Challenge, signers []policy.Address) (policy.Proof, error) {
+	raw, ok := parseWalletSignature(signature)
+	if !ok {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedMalformed, "the signature's form")
+	}
+	if expected == nil || expected.Method != policy.MethodEIP712 || expected.User == "" || expected.Card == "" {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedBound, "not a challenge of typed data")
+	}
+	data, err := parseTyped(expected.Message)
+	if err != nil {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedBound, "not a challenge of typed data")
+	}
+	hash, err := data.Hash()
+	if err != nil {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedBound, "not a challenge of typed data")
+	}
+	signer, ok := recoverAddress(hash[:], raw)
+	if !ok {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedSignature, "")
+	}
+	if !slices.Contains(signers, signer) {
+		return policy.Proof{}, refuse(policy.KindWallet, policy.RefusedUser, "signed by another wallet, or something else was signed")
+	}
+	return policy.Proof{Kind: policy.KindWallet, User: expected.User, Card: expected.Card, Environment: expected.Environment}, nil
+}
+
 func parseWalletSignature(text string) (raw [walletSignatureBytes]byte, ok bool) {
 	if len(text) != walletSignatureText || text[:2] != "0x" {
 		return raw, false
@@ -87,9 +121,8 @@ func parseWalletSignature(text string) (raw [walletSignatureBytes]byte, ok bool)
 
 // personalHash is what personal_sign signs of a message.
 func personalHash(message string) []byte {
-	hash := sha3.NewLegacyKeccak256()
-	hash.Write([]byte(walletPrefix + strconv.Itoa(len(message)) + message))
-	return hash.Sum(nil)
+	hash := keccak256(walletPrefix, strconv.Itoa(len(message)), message)
+	return hash[:]
 }
 
 // recoverAddress returns the address whose key made the signature. Where r or s
@@ -111,8 +144,6 @@ func recoverAddress(hash []byte, signature [walletSignatureBytes]byte) (address 
 	if err != nil { // r or s is zero or too large, or r is no point's
 		return policy.Address{}, false
 	}
-	digest := sha3.NewLegacyKeccak256()
-	digest.Write(key.SerializeUncompressed()[1:])
-	copy(address[:], digest.Sum(nil)[12:])
-	return address, true
+	digest := keccak256(string(key.SerializeUncompressed()[1:]))
+	return policy.Address(digest[12:]), true
 }

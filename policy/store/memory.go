@@ -156,19 +156,25 @@ func (m *Memory) redeem(ctx context.Context, kind Kind, d Digest, a Attempt) ([]
 		return nil, err
 	}
 	defer v.leave()
-	h, _ := v.live()
+	h, i := v.live()
 	if h == 0 {
 		return nil, ErrUnknown
 	}
 	r := v.shard.slab.record(h)
+	window := kind.replayWindow()
 	switch {
 	case r.state() == stateLive && r.expires() <= v.ms:
 		return nil, ErrExpired
+	case r.state() == stateLive && window == 0:
+		value := append([]byte{}, r.value()...)
+		v.shard.wheel.remove(&v.shard.slab, h)
+		v.shard.spend(h, i, r.expires()+SpentFor.Milliseconds())
+		return value, nil
 	case r.state() == stateLive:
 		copy(r.attempt(), a[:])
 		r.setState(stateReplay)
 		v.shard.wheel.remove(&v.shard.slab, h)
-		r.setDue(v.ms + ReplayWindow.Milliseconds())
+		r.setDue(v.ms + window.Milliseconds())
 		v.shard.wheel.add(&v.shard.slab, h)
 	case r.state() == stateReplay && v.ms < r.due() && string(r.attempt()) == string(a[:]):
 	default:

@@ -191,9 +191,14 @@ func (s *shard) expire(h handle, now int64) {
 		s.remove(h, i)
 		return
 	}
-	// The replay window is over, or the time that an answer is kept: the value goes, the digest stays.
+	s.spend(h, i, end) // the replay window is over, or the time that an answer is kept
+}
+
+// spend takes the value of the record h, which stands at place i of the index and in no slot of the wheel. The digest stays
+// until end (ms).
+func (s *shard) spend(h handle, i int, end int64) {
 	h = s.move(h, i, 0, 0)
-	r = s.slab.record(h)
+	r := s.slab.record(h)
 	clear(r.attempt())
 	r.setState(stateSpent)
 	r.setDue(end)

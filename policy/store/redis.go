@@ -290,7 +290,11 @@ func (r *Redis) redeem(ctx context.Context, kind Kind, d Digest, a Attempt) ([]b
 		return nil, err
 	}
 	key := r.key(familyToken, kind, &d)
-	reply, err := redeemScript.run(ctx, r.once, []string{key, key + ":replay"}, a[:], r.replay, r.spentFor)
+	replay := r.replay
+	if kind.replayWindow() == 0 {
+		replay = 0
+	}
+	reply, err := redeemScript.run(ctx, r.once, []string{key, key + ":replay"}, a[:], replay, r.spentFor)
 	if err != nil {
 		return nil, failed(ctx, opRedeem, err)
 	}

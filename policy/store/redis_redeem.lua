@@ -3,7 +3,7 @@
 -- It runs when memory is full too, since what is stored must stay redeemable.
 --
 -- KEYS[1] the record (see redis_mint.lua)   KEYS[2] its value, for the attempt that had it
--- ARGV    1 attempt(16)   2 replay window, ms   3 how long a spent record stays past its expiry, ms
+-- ARGV    1 attempt(16)   2 replay window, ms: 0 keeps no value   3 how long a spent record stays past its expiry, ms
 -- Returns the value, or 0 unknown, 1 fenced, 2 expired, 3 spent.
 local record = redis.call('GET', KEYS[1])
 if not record then
@@ -35,5 +35,7 @@ if left <= 0 then
 end
 local value = string.sub(record, 57)
 redis.call('SET', KEYS[1], 'S' .. tenure .. digits .. ARGV[1], 'PX', string.format('%.0f', left + ARGV[3]))
-redis.call('SET', KEYS[2], value, 'PX', ARGV[2])
+if ARGV[2] ~= '0' then
+  redis.call('SET', KEYS[2], value, 'PX', ARGV[2])
+end
 return value

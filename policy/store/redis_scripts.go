@@ -39,7 +39,7 @@ type script struct {
 
 var (
 	mintScript    = script{mintSource, "5aa433c49ec6c9668f4e6864070f43efff5afaf3"}
-	redeemScript  = script{redeemSource, "1396a21b98c2a64fe3b27f02e1d123bd99788fd7"}
+	redeemScript  = script{redeemSource, "3e832d831a3c557e40d245cb99ba48cced7dc50d"}
 	beginScript   = script{beginSource, "d042d9f5f0177d93824421805a7086d13cbcc030"}
 	finishScript  = script{finishSource, "74c5c3ae16fbd9786756addb8e093568a0a48df3"}
 	abandonScript = script{abandonSource, "ac759c36c9b2a518a4297721752b9834ccb3b6b6"}

@@ -34,12 +34,14 @@ type Kind string
 // Kinds that several packages name.
 const (
 	KindToken    Kind = "token"    // ephemeral tokens: Tokens
+	KindCard     Kind = "card"     // tokens that stand for a held card, whose value is gone with the redemption [11]: Tokens
 	KindEnvelope Kind = "envelope" // write envelopes that were seen [10]: Once
 	KindLogin    Kind = "login"    // login records of cookies [21]: Records
 )
 
 const (
-	// ReplayWindow is how long after a redemption the same attempt still gets the same answer.
+	// ReplayWindow is how long after a redemption the same attempt still gets the same answer, but for KindCard: there
+	// it is no time at all.
 	ReplayWindow = 10 * time.Second
 	// SpentFor is how long past its token's expiry a spent record stays [26]: a token is told to be spent, and its
 	// digest cannot be minted again, for all of its lifetime and this.
@@ -51,6 +53,14 @@ const (
 	// MaxTTL bounds every lifetime; a millisecond is the least. Beyond: ErrInvalid.
 	MaxTTL = 366 * 24 * time.Hour
 )
+
+// replayWindow is how long the value of a redeemed token is kept.
+func (k Kind) replayWindow() time.Duration {
+	if k == KindCard {
+		return 0
+	}
+	return ReplayWindow
+}
 
 // What a caller treats differently. Match them with errors.Is.
 var (
@@ -88,6 +98,9 @@ type Tokens interface {
 
 	// Redeem makes the token used up and returns its value: to the first attempt, and for ReplayWindow after that to
 	// the same attempt again, so that a command whose reply was lost can be repeated. The caller owns the value.
+	//
+	// A value of KindCard is given away once: the redemption takes it out of the store in the same step, and whoever asks
+	// again is told ErrSpent, the attempt that had it too. Where its reply was lost, the value is.
 	//
 	// Errors: ErrUnknown; ErrFenced, before anything else that the record says; ErrExpired, judged by the store's clock
 	// and for ExpiredFor, later ErrUnknown; ErrSpent for every other attempt, and for this one when its window is over,
