@@ -34,7 +34,7 @@ func failings(f face.Face) map[string]failing {
 func TestFailuresTellKindAndPlaceAlone(t *testing.T) {
 	places := []exchange.Place{{}, {In: "body", Name: "data"}, {In: "header", Name: "Sessionid"}, {In: "query"}}
 	for _, name := range face.Names() {
-		for at, fail := range failings(newFace(t, name, everything())) {
+		for at, fail := range failings(newFace(t, name, everythingOf(name))) {
 			for _, kind := range append(exchange.Kinds(), exchange.KindCount+7) {
 				var nowhere exchange.Response
 				fail(kind, exchange.Place{}, &nowhere)
@@ -68,7 +68,7 @@ func TestFailuresTellKindAndPlaceAlone(t *testing.T) {
 func TestEndpointsAreWhole(t *testing.T) {
 	bodies := []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	for _, name := range face.Names() {
-		endpoints := newFace(t, name, everything()).Endpoints()
+		endpoints := newFace(t, name, everythingOf(name)).Endpoints()
 		if len(endpoints) == 0 {
 			t.Errorf("%s has no endpoint", name)
 		}
@@ -113,7 +113,7 @@ func TestFacesShareAListener(t *testing.T) {
 		mux.HandleFunc(pattern, func(http.ResponseWriter, *http.Request) {})
 	}
 	for _, name := range face.Names() {
-		for _, e := range newFace(t, name, everything()).Endpoints() {
+		for _, e := range newFace(t, name, everythingOf(name)).Endpoints() {
 			if other := owners[e.Method+" "+e.Pattern]; other != "" {
 				t.Errorf("%s %s is of %s and of %s", e.Method, e.Pattern, other, name)
 			}

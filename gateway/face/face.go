@@ -199,6 +199,10 @@ var kinds = map[string]Kind{
 		New: newPaymentsGate, Credentials: []policy.Kind{policy.KindJWT, policy.KindPublicKey, policy.KindRefresh, policy.KindSignature}, Forwards: true,
 		SessionFormat: "rain",
 	},
+	"payroc": {
+		New: newPayroc, Credentials: []policy.Kind{policy.KindAPIKey, policy.KindJWT, policy.KindFields, policy.KindCardToken}, ClientLeg: vault.FormatClear,
+		Forwards: true, SessionFormat: vault.FormatClear,
+	},
 }
 
 // Takes reports whether callers of the face bring credentials of a kind.

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/face"
@@ -57,6 +58,15 @@ func everything() face.Config {
 	return face.Config{SessionKeys: clientKeys(), PINKeys: clientKeys(), PIN: face.PINSoftware, PINWithPAN: true, Clear: true, PublicKey: readPublicKey, JWKS: []byte(jwks), Forward: forwards()}
 }
 
+// everythingOf is the same for the face of a name: each face forwards calls of its own.
+func everythingOf(name string) face.Config {
+	c := everything()
+	if name == "payroc" {
+		c.HostedFields, c.Forward = hostedFields(), payrocForwards()
+	}
+	return c
+}
+
 func newFace(t testing.TB, name string, c face.Config) face.Face {
 	t.Helper()
 	kind, err := face.Lookup(name)
@@ -92,6 +102,9 @@ func newServer(f face.Face) *server {
 	return s
 }
 
+// received is when requests of these tests come.
+var received = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
 // parse reads a request from its bytes, with a real HTTP parser, and gives it to the endpoint that it names.
 func (s *server) parse(t testing.TB, raw string) (*face.Endpoint, *exchange.Call, error) {
 	t.Helper()
@@ -108,7 +121,7 @@ func (s *server) parse(t testing.TB, raw string) (*face.Endpoint, *exchange.Call
 	if s.endpoint == nil {
 		return nil, nil, nil
 	}
-	request := &exchange.Request{Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Body: body, Param: s.param}
+	request := &exchange.Request{Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery, Header: r.Header, Body: body, Param: s.param, Received: received}
 	if s.endpoint.Shape != nil {
 		request.Body = nil
 		if request.Clear, err = vault.ReadBody(bytes.NewReader(body), -1, s.endpoint.Shape); err != nil {
@@ -213,11 +226,11 @@ func describeAll(t *testing.T, f face.Face, requests []named) string {
 func TestEveryKindHasAnAnswer(t *testing.T) {
 	names := face.Names()
 	slices.Sort(names)
-	if !slices.Equal(names, []string{"bridge", "exa", "gnosispay", "paymentsgate"}) {
+	if !slices.Equal(names, []string{"bridge", "exa", "gnosispay", "paymentsgate", "payroc"}) {
 		t.Fatalf("faces are %v: a new one needs its rows here", names)
 	}
 	for _, name := range names {
-		f := newFace(t, name, everything())
+		f := newFace(t, name, everythingOf(name))
 		var b strings.Builder
 		for _, kind := range exchange.Kinds() {
 			if !face.Says(name, kind) {
@@ -225,7 +238,7 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 			}
 			var out exchange.Response
 			f.Fail(kind, exchange.Place{}, &out)
-			if out.Status < 400 || out.Status > 599 || out.ContentType != "application/json" || !json.Valid(out.Body) {
+			if out.Status < 400 || out.Status > 599 || out.ContentType != failureType(name) || !json.Valid(out.Body) {
 				t.Errorf("%s, %s: %d %s %s", name, kind, out.Status, out.ContentType, out.Body)
 			}
 			fmt.Fprintf(&b, "%-18s %d %s %s\n", kind, out.Status, out.ContentType, out.Body)
@@ -244,12 +257,20 @@ func TestEveryKindHasAnAnswer(t *testing.T) {
 	golden(t, "problem.failures.golden", b.String())
 }
 
+// failureType is the media type of a face's failures.
+func failureType(name string) string {
+	if name == "payroc" { // RFC 7807, by contract
+		return "application/problem+json"
+	}
+	return "application/json"
+}
+
 // TestRefusalsAreIdentical: what a refusal says depends on its kind alone, not on what was answered before in the same
 // memory, and nobody can change what the next caller reads.
 func TestRefusalsAreIdentical(t *testing.T) {
 	fail := map[string]func(exchange.Kind, *exchange.Response){"problem": face.FailProblem}
 	for _, name := range face.Names() {
-		f := newFace(t, name, everything())
+		f := newFace(t, name, everythingOf(name))
 		fail[name] = func(kind exchange.Kind, out *exchange.Response) { f.Fail(kind, exchange.Place{}, out) }
 	}
 	for name, fail := range fail {
@@ -272,7 +293,7 @@ func TestRefusalsAreIdentical(t *testing.T) {
 // TestUnknownKindIsOpaque: a kind that no table has is the opaque 500.
 func TestUnknownKindIsOpaque(t *testing.T) {
 	for _, name := range face.Names() {
-		f := newFace(t, name, everything())
+		f := newFace(t, name, everythingOf(name))
 		var internal, unknown exchange.Response
 		f.Fail(exchange.Internal, exchange.Place{}, &internal)
 		f.Fail(exchange.KindCount+1, exchange.Place{}, &unknown)
@@ -283,7 +304,7 @@ func TestUnknownKindIsOpaque(t *testing.T) {
 }
 
 func TestLookupNamesTheKnown(t *testing.T) {
-	if _, err := face.Lookup("gnosis"); err == nil || err.Error() != `unknown face "gnosis" (known: bridge, exa, gnosispay, paymentsgate)` {
+	if _, err := face.Lookup("gnosis"); err == nil || err.Error() != `unknown face "gnosis" (known: bridge, exa, gnosispay, paymentsgate, payroc)` {
 		t.Error(err)
 	}
 }

@@ -17,15 +17,22 @@ import (
 // forward is one call of the issuer's API that a route carries as it is, but for declared fields. It is what faces with
 // forward routes share; how their callers prove themselves is their own.
 type forward struct {
-	call    *exchange.ForwardCall
-	path    ForwardPath
-	submit  []string // the pointers of call.Submit, sorted
-	keys    Preambles
-	present credentials
+	call   *exchange.ForwardCall
+	path   ForwardPath
+	submit []string // the pointers of call.Submit, sorted
+	token  string   // the member of call.Token, as errors name it
+	keys   Preambles
+	manner
 }
 
-// credentials are what a request presents. It fails with an *exchange.Failure.
-type credentials func(*exchange.Request) ([]policy.Credential, error)
+// manner is how a face's callers make such calls. Its functions fail with an *exchange.Failure.
+type manner struct {
+	present func(*exchange.Request) ([]policy.Credential, error) // what a request presents
+	key     func(*exchange.Request) (string, error)              // its idempotency key, "" where it has none
+	scope   string                                               // what a credential that has a scope must have in it
+	late    bool                                                 // what is wrong is told to whoever is proven, and to nobody else
+	cards   bool                                                 // some have tokens of cards that are held
+}
 
 // Of one forwarded call, in bytes.
 const (
@@ -35,10 +42,10 @@ const (
 
 // withForwards appends an endpoint for each call that a route forwards. A call that is one of the face's own is refused; of
 // all others that a request could be, the mux finds the face's own first, whose paths are exact.
-func withForwards(own []Endpoint, c *Config, present credentials) ([]Endpoint, error) {
+func withForwards(own []Endpoint, c *Config, m manner) ([]Endpoint, error) {
 	all := own
 	for i := range c.Forward {
-		f, err := newForward(&c.Forward[i], c.SessionKeys, present)
+		f, err := newForward(&c.Forward[i], c.SessionKeys, m)
 		if err == nil && slices.ContainsFunc(own, f.is) {
 			err = errors.New("the face has this call itself")
 		}
@@ -50,20 +57,26 @@ func withForwards(own []Endpoint, c *Config, present credentials) ([]Endpoint, e
 	return all, nil
 }
 
-func newForward(call *exchange.ForwardCall, keys Preambles, present credentials) (*forward, error) {
+func newForward(call *exchange.ForwardCall, keys Preambles, m manner) (*forward, error) {
 	path, err := ParseForwardPath(call.Pattern)
 	if err != nil {
 		return nil, err
 	}
-	f := &forward{call: call, path: path, submit: slices.Sorted(maps.Keys(call.Submit)), keys: keys, present: present}
+	f := &forward{call: call, path: path, submit: slices.Sorted(maps.Keys(call.Submit)), token: dotted(call.Token), keys: keys, manner: m}
 	switch call.Without {
 	case exchange.WithoutMask, exchange.WithoutRefuse, exchange.WithoutClear:
 	default:
 		return nil, errors.New("what becomes of declared fields without a session is not said")
 	}
 	switch {
-	case call.Response == nil || call.Request == nil && len(call.Submit) > 0:
+	case call.Response == nil || call.Request == nil && (len(call.Submit) > 0 || call.Token != ""):
 		return nil, errors.New("fields of a body without a shape")
+	case call.Token != "" && !m.cards:
+		return nil, errors.New("a token of a card, on a route that holds none")
+	case call.Token != "" && len(call.Submit) > 0:
+		return nil, errors.New("a token of a card, beside fields of one")
+	case call.Token != "" && len(call.Fields) > 0 && call.Without == exchange.WithoutClear: // the session of a held card takes nothing
+		return nil, errors.New("a token of a card, and fields that leave in clear")
 	case keys == nil && (len(call.Submit) > 0 || len(call.Fields) > 0 && call.Without == exchange.WithoutRefuse):
 		return nil, errNoSessionKey
 	case declares(call, vault.FieldPIN): // its limits are those of a card, and a forward names none [14]
@@ -84,7 +97,7 @@ func declares(call *exchange.ForwardCall, field vault.Field) bool {
 
 func (f *forward) endpoint() Endpoint {
 	e := Endpoint{
-		Method: f.call.Method, Pattern: f.call.Pattern, Operations: forwardOperations(len(f.call.Fields) > 0, len(f.call.Submit) > 0),
+		Method: f.call.Method, Pattern: f.call.Pattern, Operations: forwardOperations(len(f.call.Fields) > 0, len(f.call.Submit) > 0 || f.call.Token != ""),
 		Shape: f.call.Request, Parse: f.parse, Render: renderForward,
 	}
 	if e.Shape != nil {
@@ -104,42 +117,60 @@ func forwardOperations(reveal, submit bool) []policy.Operation {
 	return all
 }
 
-// parse reads, in this order, who is calling, the body's type, path, query and idempotency key, the session, and the fields
-// that are submitted.
+// parse reads who is calling, and what is asked for.
 func (f *forward) parse(r *exchange.Request) (*exchange.Call, error) {
 	presented, err := f.present(r)
 	if err != nil {
 		return nil, err
 	}
-	c := &exchange.Call{Credentials: presented, Forward: &exchange.Forward{Call: f.call, Query: r.RawQuery}}
+	c := &exchange.Call{
+		Operations: forwardOperations(false, false), Credentials: presented, Scope: f.scope,
+		Forward: &exchange.Forward{Call: f.call, Query: r.RawQuery},
+	}
+	if err := f.read(r, c); err != nil {
+		if f.late {
+			return late(c, err)
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+// read reads, in this order, the body's type, the idempotency key, path and query, the session, and the fields that are submitted,
+// or the token of a card in their place.
+func (f *forward) read(r *exchange.Request, c *exchange.Call) error {
 	if len(r.Body) != 0 {
-		return nil, exchange.Fail(exchange.BadRequest, "body")
+		return exchange.Fail(exchange.BadRequest, "body")
 	}
 	if hasBody(r) {
 		if err := jsonBody(r); err != nil {
-			return nil, err
+			return err
 		}
 		c.Forward.Body = r.Clear
 	}
+	var err error
+	if c.IdempotencyKey, err = f.key(r); err != nil {
+		return err
+	}
 	if c.Forward.Path, err = f.target(r); err != nil {
-		return nil, err
+		return err
 	}
 	if !forwardQuery(r.RawQuery) {
-		return nil, exchange.Wrong("query", "", "query")
-	}
-	if c.IdempotencyKey, err = idempotencyKey(r); err != nil {
-		return nil, err
+		return exchange.Wrong("query", "", "query")
 	}
 	if err := f.session(r, c); err != nil {
-		return nil, err
+		return err
 	}
 	submitted, err := f.submitted(c)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if err := f.paid(c); err != nil {
+		return err
 	}
 	shown := len(f.call.Fields) > 0 && (c.Forward.Sealed || f.call.Without == exchange.WithoutClear)
-	c.Operations = forwardOperations(shown, submitted)
-	return c, nil
+	c.Operations = forwardOperations(shown, submitted || c.Forward.Paid)
+	return nil
 }
 
 // hasBody reports whether a body that the vault read holds anything.
@@ -180,6 +211,31 @@ func (f *forward) submitted(c *exchange.Call) (found bool, err error) {
 		return false, exchange.Fail(exchange.BadSession, "no_preamble")
 	}
 	return found, nil
+}
+
+// cardToken is the type of a token that stands for a card that is held, and is good once.
+const cardToken = "singleUseToken"
+
+// paid reads the token of a card that is held, where the body names one: it is a credential of its own.
+func (f *forward) paid(c *exchange.Call) error {
+	if f.call.Token == "" || c.Forward.Body == nil || !c.Forward.Body.Has(f.call.Token) {
+		return nil
+	}
+	kind, token, err := c.Forward.Body.Token(f.call.Token)
+	switch {
+	case err != nil || kind != cardToken: // a card in clear too
+		return exchange.Wrong("body", f.token+".type", "card_token_type")
+	case token == "":
+		return exchange.Wrong("body", f.token+".token", "card_token")
+	}
+	c.Credentials = append(c.Credentials, policy.NewCredential(policy.KindCardToken, token))
+	c.Forward.Paid = true
+	return nil
+}
+
+// dotted is a JSON pointer as people write it: paymentMethod.token.
+func dotted(pointer string) string {
+	return strings.NewReplacer("~1", "/", "~0", "~", "/", ".").Replace(strings.TrimPrefix(pointer, "/"))
 }
 
 // renderForward hands the issuer's answer on.

@@ -31,7 +31,7 @@ func newPaymentsGate(c Config) (Face, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.endpoints, err = withForwards(own, &p.config, p.bearer); err != nil {
+	if p.endpoints, err = withForwards(own, &p.config, manner{present: p.bearer, key: idempotencyKey}); err != nil {
 		return nil, err
 	}
 	return p, nil
