@@ -39,6 +39,8 @@ type builder struct {
 	holders     *holder.File
 	issuers     map[string]*gateway.Issuer
 	apiKeys     map[string]apiKeys // by issuer
+	apps        map[string]bool    // the ids of all apps that embed elements
+	jwksFiles   map[string][]byte  // what user_tokens.jwks name, by name
 	listeners   []gateway.Listener
 	routes      []gateway.Route
 	routeKeys   []signers // of each route
@@ -59,7 +61,7 @@ func loadPartial(file string) (*builder, error) {
 }
 
 func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
-	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}}
+	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}, apps: map[string]bool{}, jwksFiles: map[string][]byte{}}
 	var err error
 	if b.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
 		return b, err

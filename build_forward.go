@@ -37,7 +37,7 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 	call := exchange.ForwardCall{
 		Name: c.Method + " " + c.Path, Method: c.Method, Pattern: c.Path, Bind: c.Bind, Changes: c.Method != http.MethodGet,
 		Without: exchange.WithoutSession(c.WithoutSession),
-		Fields:  b.fields(at+".fields", c.Fields), Submit: b.fields(at+".submit", c.Submit),
+		Fields:  b.fields(at+".fields", c.Fields), Submit: b.fields(at+".submit", c.Submit), Token: c.CardToken,
 	}
 	body, known := forwardMethods[c.Method]
 	if !known {
@@ -70,8 +70,15 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 	if call.Response, err = vault.NewShape(vault.ShapeConfig{Clear: call.Fields, MaxBytes: b.config.Limits.AnswerBytes}); err != nil {
 		b.problem(at+".fields", "%v", err)
 	}
+	if c.CardToken != "" && !body {
+		b.problem(at+".card_token", "the method has no body")
+	}
 	if body {
-		if call.Request, err = vault.NewShape(vault.ShapeConfig{Sealed: call.Submit, MaxBytes: b.config.Limits.BodyBytes}); err != nil {
+		shape := vault.ShapeConfig{Sealed: call.Submit, MaxBytes: b.config.Limits.BodyBytes}
+		if c.CardToken != "" {
+			shape.Tokens = []string{c.CardToken}
+		}
+		if call.Request, err = vault.NewShape(shape); err != nil {
 			b.problem(at+".submit", "%v", err)
 		}
 	}

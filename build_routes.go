@@ -63,6 +63,10 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, signers, bool
 	b.routeClear(at, c, kind, &r)
 	b.routeModes(at, c, kind)
 	b.routeBrowsers(at, c)
+	pages := b.routePages(at, c, kind, &r)
+	if kind.Takes(policy.KindFields) {
+		r.Hosted = b.routeHosted(pages.fields)
+	}
 	forwards := b.routeForwards(at, c, kind)
 	for i, op := range c.Operations {
 		if !slices.Contains(policy.Operations(), policy.Operation(op)) {
@@ -76,9 +80,14 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, signers, bool
 	fc := face.Config{
 		PIN: r.PIN, PINWithPAN: c.PINWithPAN, Clear: r.ClientKeys != nil && r.ClientKeys.InClear(), Forward: forwards,
 		PublicKey: publicKeyDigest, JWKS: b.jwks(at, signing.jwt), Serves: serves(&r, c),
+		UserProofs: c.UserTokens != nil, Typed: c.TypedData != nil,
+		CardPage: pages.card, Apps: pages.apps, HostedFields: pages.fields,
 	}
 	if r.ClientKeys != nil && !fc.Clear {
-		fc.SessionKeys, fc.PINKeys = r.ClientKeys, r.ClientKeys
+		fc.SessionKeys, fc.PINKeys, fc.SessionSPKI = r.ClientKeys, r.ClientKeys, r.ClientKeys.PublicSPKI()
+	}
+	if r.UploadKeys != nil {
+		fc.UploadKeys = r.UploadKeys
 	}
 	if r.PIN == face.PINBlind && r.Issuer != nil {
 		fc.PINKeys = r.Issuer.SessionKey
@@ -165,6 +174,7 @@ func (b *builder) routeSessions(at string, c *RouteConfig, kind face.Kind, r *ga
 		if r.ClientKeys, err = vault.NewClientKeys(format, chain...); err != nil {
 			b.problem(at+".session_key", "%v", err)
 		}
+		b.routeUploads(at, c, kind, r, chain)
 	}
 	for i, name := range c.Legacy {
 		if !slices.Contains(format.Legacy(), name) {
@@ -178,12 +188,26 @@ func (b *builder) routeSigners(at string, c *RouteConfig, kind face.Kind, enviro
 	if kind.Takes(policy.KindCookie) && c.CookieKey == "" {
 		b.problem(at+".cookie_key", "required by face %s", c.Face)
 	}
-	if kind.Takes(policy.KindRefresh) && c.JWTKey == "" {
+	if (kind.Takes(policy.KindRefresh) || kind.Takes(policy.KindFields)) && c.JWTKey == "" {
 		b.problem(at+".jwt_key", "required by face %s", c.Face)
 	}
 	return signers{
 		cookie: b.keyChain(at, keys.UseCookie, environment, c.CookieKey, c.PreviousCookieKey),
 		jwt:    b.keyChain(at, keys.UseJWT, environment, c.JWTKey, c.PreviousJWTKey),
+	}
+}
+
+// routeUploads makes what opens the cards that users bring, under the same keys, in the format that they have.
+func (b *builder) routeUploads(at string, c *RouteConfig, kind face.Kind, r *gateway.Route, chain []*keys.Key) {
+	if kind.UploadFormat == "" || r.Issuer == nil || !r.Issuer.Adapter.Serves(policy.CardVerify) {
+		return
+	}
+	format, err := envelope.ByName(kind.UploadFormat)
+	if err != nil {
+		panic("internal error: " + err.Error()) // a table of ours
+	}
+	if r.UploadKeys, err = vault.NewClientKeys(format, chain...); err != nil {
+		b.problem(at+".session_key", "%v", err)
 	}
 }
 
@@ -222,12 +246,7 @@ func (b *builder) routeForwards(at string, c *RouteConfig, kind face.Kind) []exc
 
 // routeBrowsers checks which pages may call.
 func (b *builder) routeBrowsers(at string, c *RouteConfig) {
-	for i, origin := range c.Origins {
-		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" && !loopback(u.Hostname()) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
-			b.problem(fmt.Sprintf("%s.origins[%d]", at, i), "want an origin as browsers send it, as in https://app.example")
-		}
-	}
+	b.origins(at+".origins", c.Origins)
 	for i, text := range c.TokenURL {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) || u.Host == "" || u.User != nil || u.Fragment != "" {
@@ -251,6 +270,16 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 	}
 }
 
+// origins checks a list of origins as browsers send them.
+func (b *builder) origins(at string, all []string) {
+	for i, origin := range all {
+		u, err := url.Parse(origin)
+		if err != nil || u.Scheme != "https" && !loopback(u.Hostname()) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
+			b.problem(fmt.Sprintf("%s[%d]", at, i), "want an origin as browsers send it, as in https://app.example")
+		}
+	}
+}
+
 // serves says what a route offers of what its issuer can do.
 func serves(r *gateway.Route, c *RouteConfig) func(policy.Operation) bool {
 	offered, is := r.Operations, r.Issuer
@@ -260,7 +289,7 @@ func serves(r *gateway.Route, c *RouteConfig) func(policy.Operation) bool {
 		}
 		switch {
 		case op == policy.ChallengeMint || op == policy.SessionMint && c.CookieKey != "" || op == policy.CardLink:
-			return c.Domain != ""
+			return c.Domain != "" || c.TypedData != nil
 		case op == policy.CardProvision && c.Domain == "" && c.JWTKey == "":
 			return false // a scope of its own, which older configurations do not offer
 		case op.Mints() || op == policy.CardMode:

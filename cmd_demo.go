@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,10 +114,17 @@ func runDemo(ctx context.Context, o demoOptions) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	doc, err := d.describe()
+	if err != nil {
+		return err
+	}
+	page, err := d.page(doc)
+	if err != nil {
+		return err
+	}
 	var failed error
-	err = serve(ctx, d.path("config.yaml"), func(*process) error {
-		doc, err := d.describe()
-		if err != nil {
+	err = serve(ctx, d.path("config.yaml"), serving{beside: map[string]http.Handler{"public": page}, started: func(*process) error {
+		if err := d.announce(doc); err != nil {
 			return err
 		}
 		if !o.once {
@@ -135,7 +143,7 @@ func runDemo(ctx context.Context, o demoOptions) error {
 			failed = tryFlows(ctx, o.out, t)
 		}()
 		return nil
-	})
+	}})
 	if failed != nil {
 		return failed
 	}
@@ -180,6 +188,9 @@ Cardstile is running.  Partners https://localhost:%[3]d   public https://localho
 All that it uses lies in %[1]s. In another terminal:
 
   cd %[1]s
+
+# A browser shows it all: a card, its PIN, and fields to pay with. Its certificate is of ca.pem, which a browser does not know.
+  https://localhost:%[4]d/demo/
 
 # A partner's backend mints a token with its client certificate. It lives 60 s and opens a card once.
   TOKEN=$(curl -s --cacert ca.pem --cert partner.pem --key partner-key.pem -X POST https://localhost:%[3]d/api/v1/ephemeral-token | cut -d'"' -f6)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -26,15 +27,21 @@ func cmdServe() *cobra.Command {
 			"so does a change of any file that the configuration names. A bad configuration leaves the\n" +
 			"old one in force and says so.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), file, nil)
+			return serve(cmd.Context(), file, serving{})
 		},
 	}
 	configFlag(cmd, &file)
 	return cmd
 }
 
-// serve runs a configuration until a signal or ctx ends it. Once it answers, started is called.
-func serve(ctx context.Context, file string, started func(*process) error) error {
+// serving is what a command adds to a configuration that it serves.
+type serving struct {
+	beside  map[string]http.Handler // what stands on listeners beside their routes
+	started func(*process) error    // called once it answers
+}
+
+// serve runs a configuration until a signal or ctx ends it.
+func serve(ctx context.Context, file string, with serving) error {
 	if err := harden(); err != nil {
 		return err
 	}
@@ -48,7 +55,7 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 	}
 	gateway.WithholdStandardLog(log)
 	defer log.Sync() //nolint:errcheck // standard error has nothing to sync
-	p, err := newProcess(b, log)
+	p, err := newProcess(b, log, with.beside)
 	if err != nil {
 		return err
 	}
@@ -67,8 +74,8 @@ func serve(ctx context.Context, file string, started func(*process) error) error
 		log.Info("listening", zap.String("listener", name), zap.Stringer("address", p.gateway.Addr(name)))
 	}
 	log.Info("listening", zap.String("listener", "admin"), zap.Stringer("address", p.gateway.Addr("admin")))
-	if started != nil {
-		if err := started(p); err != nil {
+	if with.started != nil {
+		if err := with.started(p); err != nil {
 			return errors.Join(err, p.shutdown(ctx))
 		}
 	}

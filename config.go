@@ -214,6 +214,9 @@ type PartnerConfig struct {
 
 	// Accounts are its service accounts, for faces whose callers log in with a key pair: `paymentsgate`.
 	Accounts []AccountConfig `yaml:"accounts"`
+
+	// Terminals are its processing terminals, for face `payroc`: 1 to 50 letters, digits and `-`.
+	Terminals []string `yaml:"terminals"`
 }
 
 // AccountConfig is a partner's service account.
@@ -309,7 +312,7 @@ type RouteConfig struct {
 	// Listener is a name under `listeners`. Required.
 	Listener string `yaml:"listener"`
 
-	// Face is the API that is presented: `gnosispay`, `exa`, `bridge` or `paymentsgate`. Required.
+	// Face is the API that is presented: `gnosispay`, `exa`, `bridge`, `paymentsgate` or `payroc`. Required.
 	Face string `yaml:"face"`
 
 	// Issuer is a name under `issuers`. Required.
@@ -328,8 +331,8 @@ type RouteConfig struct {
 	// Partner is the partner of a face whose callers do not show which partner they belong to. Required for `exa`.
 	Partner string `yaml:"partner"`
 
-	// ClientLeg is `clear` for a face whose callers get card data in clear inside TLS, which `bridge` does: it must be said,
-	// or the route shows no card.
+	// ClientLeg is `clear` for a face whose callers get or send card data in clear inside TLS, which those of `bridge` and `payroc`
+	// do: it must be said, or the route shows and takes no card.
 	ClientLeg string `yaml:"client_leg"`
 
 	// Origins are the browser origins whose pages may call, exactly as browsers send them: `https://app.example`.
@@ -346,8 +349,8 @@ type RouteConfig struct {
 	// ChainID is the chain of wallets' messages (EIP-155). Default `10`.
 	ChainID int `yaml:"chain_id"`
 
-	// JWTKey is the id of the key, of use `jwt`, that signs access tokens. Required for `paymentsgate`; with it, `exa` accepts
-	// tokens of wallet extensions.
+	// JWTKey is the id of the key, of use `jwt`, that signs access tokens. Required for `paymentsgate` and `payroc`; with it, `exa`
+	// accepts tokens of wallet extensions.
 	JWTKey string `yaml:"jwt_key"`
 
 	// PreviousJWTKey is the id of a key whose tokens are accepted as well, during a rotation. It stays in the JWKS.
@@ -361,6 +364,19 @@ type RouteConfig struct {
 
 	// TokenURL lists what may stand as `aud` in the assertions of service accounts: the URL of `/auth/token` as they see it.
 	TokenURL []string `yaml:"token_url"`
+
+	// UserTokens are tokens that show who a user of `gnosispay` is, and that somebody else signs.
+	UserTokens *UserTokensConfig `yaml:"user_tokens"`
+
+	// TypedData is what wallets of `gnosispay` users sign for each action (EIP-712). It needs `user_tokens`.
+	TypedData *TypedDataConfig `yaml:"typed_data"`
+
+	// Apps are the pages of partners that embed elements of `gnosispay`: what shows a card and sets a PIN in a cardholder's
+	// browser.
+	Apps []AppConfig `yaml:"apps"`
+
+	// HostedFields is how the hosted fields of `payroc` are. Left out: the route has none.
+	HostedFields *HostedFieldsConfig `yaml:"hosted_fields"`
 
 	// Forward are the calls of the issuer's API that the route carries, for faces with forward routes. What is not listed is
 	// not there.
@@ -395,6 +411,91 @@ type RouteConfig struct {
 	Environment string `yaml:"environment"`
 }
 
+// UserTokensConfig is whose word on users a route takes.
+type UserTokensConfig struct {
+	// JWKS is a file with the public keys that tokens are signed with (RFC 7517): `ES256`, `RS256`, `PS256` or `EdDSA`. Required.
+	JWKS string `yaml:"jwks"`
+
+	// Issuer is their `iss`. Required.
+	Issuer string `yaml:"issuer"`
+
+	// Audience is their `aud`. Required.
+	Audience string `yaml:"audience"`
+}
+
+// TypedDataConfig is the domain of what wallets sign (EIP-712).
+type TypedDataConfig struct {
+	// Name is shown by wallets. Default `Cardstile`.
+	Name string `yaml:"name"`
+
+	// Version is the domain's. Default `1`.
+	Version string `yaml:"version"`
+
+	// ChainID is the chain's number (EIP-155). Default `100`.
+	ChainID int `yaml:"chain_id"`
+}
+
+// AppConfig is a page of a partner that embeds elements.
+type AppConfig struct {
+	// ID is the `appId`: 1 to 64 letters, digits, `.`, `_` and `-`. Required.
+	ID string `yaml:"id"`
+
+	// Partner is whose page it is: tokens of others are refused there. Required.
+	Partner string `yaml:"partner"`
+
+	// Origins are the origins of the pages that may embed, exactly as browsers have them. Required.
+	Origins []string `yaml:"origins"`
+
+	// Show is how long a card or a PIN stays on the screen: `5s` to `5m`. Default `1m`.
+	Show time.Duration `yaml:"show"`
+
+	// PINDigits is how many digits a PIN has that is set there: 4 to 12. Default `4`.
+	PINDigits int `yaml:"pin_digits"`
+
+	// Page is how its pages look.
+	Page PageConfig `yaml:"page"`
+}
+
+// PageConfig is how our pages look.
+type PageConfig struct {
+	// Theme sets the colours and measures of our pages, by name, as in `{accent: "#0b57d0", radius: 8px}`.
+	Theme map[string]string `yaml:"theme"`
+
+	// CSS is further style, by documented selector and property, as in `{.pse-card-value: {font-size: 20px}}`. Both are from a
+	// list.
+	CSS map[string]map[string]string `yaml:"css"`
+
+	// Locale is the language: `en`, `de`, `es`, `fr`, `it` or `pt`. Default: the browser's, else `en`.
+	Locale string `yaml:"locale"`
+}
+
+// HostedFieldsConfig is how hosted fields are.
+type HostedFieldsConfig struct {
+	// Libraries are the versions of the page's library that sessions may name, as in `1.7.0.261457`. Required.
+	Libraries []string `yaml:"libraries"`
+
+	// CVV is whether a card needs its security code: `mandatory`, `enabled` or `disabled`. Default `mandatory`.
+	CVV string `yaml:"cvv"`
+
+	// CardholderName is whether a card needs its holder's name.
+	CardholderName bool `yaml:"cardholder_name"`
+
+	// ExpiredCards takes cards that have expired.
+	ExpiredCards bool `yaml:"expired_cards"`
+
+	// Tokenization allows sessions of scenario `tokenization`.
+	Tokenization bool `yaml:"tokenization"`
+
+	// Script is the vendor's script, which field pages load in place of ours: its URL, which is HTTPS.
+	Script string `yaml:"script"`
+
+	// Integrity is its digest, as in `sha384-…` (Subresource Integrity). Required with `script`.
+	Integrity string `yaml:"integrity"`
+
+	// Page is how its pages look.
+	Page PageConfig `yaml:"page"`
+}
+
 // ForwardConfig is one call that a route carries to its issuer as it is, but for declared fields.
 type ForwardConfig struct {
 	// Method is `GET`, `POST`, `PUT`, `PATCH` or `DELETE`. All but `GET` are taken to change something.
@@ -415,6 +516,10 @@ type ForwardConfig struct {
 	// Submit are the members of the request that hold one, as `{"data","iv"}` under the caller's session. The issuer gets
 	// them as its leg has them.
 	Submit map[string]string `yaml:"submit"`
+
+	// CardToken is the member of the request that names a card of hosted fields, as `{"type":"singleUseToken","token"}`, by JSON
+	// pointer. The token is used up, and the card goes to the issuer in its place. For face `payroc`.
+	CardToken string `yaml:"card_token"`
 
 	// WithoutSession is what becomes of `fields` where the caller brought no session: `mask`, `refuse` (before anything is
 	// sent), or `clear`. Default `mask`.

@@ -35,6 +35,12 @@ const (
 	demoOrigin  = "https://app.example"
 	demoDomain  = "localhost"
 	demoAccount = "00000000-0000-4000-0000-000000000000"
+
+	demoTerminal = "1234001"
+	demoLibrary  = "1.7.0.261457"
+	demoApp      = "demo"
+	demoUsers    = "https://users.example" // who signs the tokens of users
+	demoAudience = "cardstile-demo"
 )
 
 // demo is a directory that holds a whole Cardstile: a PKI, keys, a configuration, and sandbox issuers with their cards.
@@ -44,6 +50,8 @@ type demo struct {
 	state    demoState
 	rain     *sandbox.Rain
 	payments *sandbox.Payments
+	payroc   *sandbox.Payroc
+	cards    *sandbox.GnosisCards
 	ports    [3]int // partners, public, admin
 }
 
@@ -52,7 +60,10 @@ type demoState struct {
 	Addresses   map[string]string `json:"addresses"` // of the sandbox issuers, by name
 	RainKey     string            `json:"rain_api_key"`
 	PaymentsKey string            `json:"payments_api_key"`
+	CheckoutKey string            `json:"payroc_issuer_api_key"`
+	UploadKey   string            `json:"cards_api_key"`
 	BridgeKey   string            `json:"bridge_api_key"` // of the partner, for face bridge
+	PayrocKey   string            `json:"payroc_api_key"` // likewise
 	Cards       []sandbox.Card    `json:"cards"`
 	Users       []sandbox.User    `json:"users"`
 	Wallet      string            `json:"wallet_key"`          // of the user of Exa, in hex
@@ -62,7 +73,7 @@ type demoState struct {
 
 // complete reports whether the directory remembers all that a demo of today has.
 func (s *demoState) complete() bool {
-	return len(s.Cards) == 2 && len(s.Users) == 1 && s.Wallet != "" && s.BridgeKey != "" && s.PaymentsKey != "" && s.CardAccount != ""
+	return len(s.Cards) == 2 && len(s.Users) == 1 && s.Wallet != "" && s.BridgeKey != "" && s.PayrocKey != "" && s.PaymentsKey != "" && s.CheckoutKey != "" && s.UploadKey != "" && s.CardAccount != ""
 }
 
 // demoFile is demo.json: what a newcomer, or a check from outside, needs to know.
@@ -77,7 +88,9 @@ type demoFile struct {
 	Partner          demoCaller   `json:"partner"`
 	Stranger         demoCaller   `json:"stranger"`
 	Card             demoCardDoc  `json:"card"`
+	GnosisPay        demoGnosis   `json:"gnosispay"`
 	PaymentsGate     demoPayments `json:"paymentsgate"`
+	Payroc           demoPayroc   `json:"payroc"`
 	Bridge           demoBridge   `json:"bridge"`
 	Exa              demoExa      `json:"exa"`
 }
@@ -102,6 +115,18 @@ type demoPayments struct {
 	PublicKey  string `json:"public_key"`  // base64 of the PEM file
 	PrivateKey string `json:"private_key"` // file
 	Deal       string `json:"deal"`        // whose credentials are the card's
+}
+
+type demoGnosis struct {
+	AppID     string `json:"app_id"`
+	UserToken string `json:"user_token"`
+	WalletKey string `json:"wallet_key"` // file: hex of the secp256k1 key that the user signs with
+}
+
+type demoPayroc struct {
+	APIKey     string `json:"api_key"`
+	TerminalID string `json:"processing_terminal_id"`
+	LibVersion string `json:"lib_version"`
 }
 
 type demoBridge struct {
@@ -265,7 +290,8 @@ func (d *demo) makeKeys() error {
 // demoKeys are the files of keys. That of the service account is its partner's, and of the issuer's kind: a plain RSA key.
 var demoKeys = map[string]keys.Use{
 	"session": keys.UseSession, "storage": keys.UseStorage, "digest": keys.UseDigest, "cookie": keys.UseCookie, "jwt": keys.UseJWT,
-	"audit": keys.UseAudit, "rain": keys.UseIssuer, "service-account": keys.UseIssuer,
+	"audit": keys.UseAudit, "rain": keys.UseIssuer, "service-account": keys.UseIssuer, "payroc": keys.UseIssuer, "cards": keys.UseIssuer,
+	"users": keys.UseJWT,
 }
 
 // makePeople makes up a card and its holder; a known directory keeps its own, unless pan asks for another number.
@@ -291,22 +317,33 @@ func (d *demo) makePeople(pan string) error {
 // newDemoState makes up everything that is not a card.
 func newDemoState(cards []sandbox.Card, holder sandbox.User) demoState {
 	return demoState{
-		Addresses: map[string]string{}, RainKey: rand.Text(), PaymentsKey: rand.Text(), Cards: cards, Users: []sandbox.User{holder},
+		Addresses: map[string]string{}, RainKey: rand.Text(), PaymentsKey: rand.Text(), CheckoutKey: rand.Text(), UploadKey: rand.Text(), Cards: cards, Users: []sandbox.User{holder},
 		Wallet: newWallet(), CardAccount: randomUUID(), Customer: randomUUID(),
 	}
 }
 
-// makeCredentials gives the partner an API key, whose digest is all that the gateway has of it.
+// makeCredentials gives the partner API keys, whose digests are all that the gateway has of them.
 func (d *demo) makeCredentials() error {
-	if d.state.BridgeKey != "" && !d.missing("credentials.json") {
+	if d.state.BridgeKey != "" && d.state.PayrocKey != "" && !d.missing("credentials.json") {
 		return nil
 	}
 	if err := os.Remove(d.path("credentials.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var err error
-	_, d.state.BridgeKey, err = credential.Add(d.path("credentials.json"), credential.NewAPIKey{Partner: demoPartner, Environment: "test", Note: "demo", Now: time.Now()})
-	return err
+	for _, key := range []struct {
+		into  *string
+		note  string
+		scope []string
+	}{{&d.state.BridgeKey, "demo", nil}, {&d.state.PayrocKey, "demo of payroc", []string{"hosted-fields", "payments"}}} {
+		var err error
+		_, *key.into, err = credential.Add(d.path("credentials.json"), credential.NewAPIKey{
+			Partner: demoPartner, Environment: "test", Note: key.note, Scope: key.scope, Now: time.Now(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readDemoState returns what a directory remembers; of a new one, nothing.
@@ -365,7 +402,15 @@ func (d *demo) writeConfig() error {
 	if err := d.write("sandbox.json", append(state, '\n')); err != nil { // first: by it a directory is known as a demo's
 		return err
 	}
+	users, err := d.usersKey()
+	if err != nil {
+		return err
+	}
 	for name, content := range map[string]string{
+		"users-jwks.json":     string(credential.JWKS(users)) + "\n",
+		"payroc-issuer-key":   d.state.CheckoutKey + "\n",
+		"cards-api-key":       d.state.UploadKey + "\n",
+		"payroc-api-key":      d.state.PayrocKey + "\n",
 		"rain-api-key":        d.state.RainKey + "\n",
 		"payments-api-key":    d.state.PaymentsKey + "\n",
 		"bridge-api-key":      d.state.BridgeKey + "\n",
@@ -373,7 +418,7 @@ func (d *demo) writeConfig() error {
 		"logins":              d.exaUser() + "\n",
 		"policies/demo.cedar": demoPolicies,
 		"holders.yaml":        fmt.Sprintf(demoHolders, d.state.Cards[0].ID, d.state.CardAccount, d.exaUser(), d.state.Customer, d.state.Users[0].ID),
-		"config.yaml":         fmt.Sprintf(demoConfig, d.ports[0], d.ports[1], d.ports[2], d.url("rain"), d.url("payments")),
+		"config.yaml":         fmt.Sprintf(demoConfig, d.ports[0], d.ports[1], d.ports[2], d.url("rain"), d.url("payments"), d.url("payroc"), d.url("cards")),
 	} {
 		if err := d.write(name, []byte(content)); err != nil {
 			return err
@@ -399,13 +444,17 @@ func (d *demo) write(name string, content []byte) error {
 	return os.Rename(f.Name(), target)
 }
 
-// describe writes demo.json, when everything answers.
+// describe is what demo.json says.
 func (d *demo) describe() (demoFile, error) {
 	cookie, err := d.cookie()
 	if err != nil {
 		return demoFile{}, err
 	}
 	provisioning, err := d.provisioningToken()
+	if err != nil {
+		return demoFile{}, err
+	}
+	user, err := d.userToken()
 	if err != nil {
 		return demoFile{}, err
 	}
@@ -418,9 +467,11 @@ func (d *demo) describe() (demoFile, error) {
 		PartnersURL: fmt.Sprintf("https://localhost:%d", d.ports[0]), PublicURL: fmt.Sprintf("https://localhost:%d", d.ports[1]),
 		AdminURL: fmt.Sprintf("http://127.0.0.1:%d", d.ports[2]),
 		CA:       "ca.pem", SessionPublicKey: "session-public.pem", AuditLog: "audit.jsonl", Origin: demoOrigin,
-		Partner:  demoCaller{demoPartner, "partner.pem", "partner-key.pem"},
-		Stranger: demoCaller{"", "stranger.pem", "stranger-key.pem"},
-		Card:     demoCardDoc{card.ID, card.PAN, card.CVC, card.ExpiryMonth, card.ExpiryYear, card.PIN},
+		Partner:   demoCaller{demoPartner, "partner.pem", "partner-key.pem"},
+		Stranger:  demoCaller{"", "stranger.pem", "stranger-key.pem"},
+		Card:      demoCardDoc{card.ID, card.PAN, card.CVC, card.ExpiryMonth, card.ExpiryYear, card.PIN},
+		GnosisPay: demoGnosis{AppID: demoApp, UserToken: user, WalletKey: "wallet-key.hex"},
+		Payroc:    demoPayroc{APIKey: d.state.PayrocKey, TerminalID: demoTerminal, LibVersion: demoLibrary},
 		PaymentsGate: demoPayments{
 			AccountID: demoAccount, PublicKey: base64.StdEncoding.EncodeToString(account), PrivateKey: "service-account-key.pem",
 			Deal: sandbox.DealWithCard(demoAccount),
@@ -430,11 +481,16 @@ func (d *demo) describe() (demoFile, error) {
 			Cookie: "credential_id=" + cookie, ProvisioningToken: provisioning, CredentialID: d.exaUser(), WalletKey: "wallet-key.hex",
 		},
 	}
+	return doc, nil
+}
+
+// announce writes demo.json, when everything answers.
+func (d *demo) announce(doc demoFile) error {
 	content, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
-		return doc, err
+		return err
 	}
-	return doc, d.write("demo.json", append(content, '\n'))
+	return d.write("demo.json", append(content, '\n'))
 }
 
 // cookie is the signed cookie of the demo's user.
@@ -468,7 +524,32 @@ func (d *demo) provisioningToken() (string, error) {
 	return token, err
 }
 
-// demoTokenTTL is the life of the demo's provisioning token, which is made anew at each start.
+// usersKey signs the tokens of users: somebody else's, whose JWKS the gateway has.
+func (d *demo) usersKey() (credential.JWTKey, error) {
+	key, err := keys.Load(keys.Config{ID: "users-demo", Use: keys.UseJWT, File: d.path("users-key.pem")})
+	if err != nil {
+		return nil, err
+	}
+	return key.JWT()
+}
+
+// userToken is what the demo's user shows beside a partner's token.
+func (d *demo) userToken() (string, error) {
+	key, err := d.usersKey()
+	if err != nil {
+		return "", err
+	}
+	tokens, err := credential.NewScopedJWTs(credential.ScopedConfig{
+		Issuer: demoUsers, Audience: demoAudience, Scope: "cards", Environment: "test", Keys: []credential.JWTKey{key},
+	})
+	if err != nil {
+		return "", err
+	}
+	token, _, err := tokens.Mint(d.exaUser(), demoTokenTTL)
+	return token, err
+}
+
+// demoTokenTTL is the life of the tokens in demo.json, which are made anew at each start.
 const demoTokenTTL = 24 * time.Hour
 
 // exaUser is the demo's user of Exa: the address of their wallet.

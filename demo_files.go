@@ -28,6 +28,7 @@ keys:
 partners:
   - id: gp-demo
     certificate: {subject: "CN=gp_f1a9b6c741c94510bb3b27f2e8379e29,C=US"}
+    terminals: ["1234001"]
     accounts:
       - {id: 00000000-0000-4000-0000-000000000000, public_keys: [service-account-public.pem], login: public_key, requests: optional}
 
@@ -44,6 +45,18 @@ issuers:
     url: %[5]s
     ca: ca.pem
     api_key_file: payments-api-key
+  payroc:
+    kind: payroc
+    url: %[6]s
+    ca: ca.pem
+    api_key_file: payroc-issuer-key
+    public_key: payroc-public.pem
+  cards:
+    kind: gnosispay
+    url: %[7]s
+    ca: ca.pem
+    api_key_file: cards-api-key
+    public_key: cards-public.pem
 
 # What a real deployment would think about twice is switched on by name.
 routes:
@@ -52,10 +65,21 @@ routes:
     face: gnosispay
     issuer: rain
     session_key: session-demo
-    operations: [card.reveal, pin.reveal, pin.set]
+    operations: [card.reveal, pin.reveal, pin.set, challenge.mint]
     unbound_tokens: allow
     pin: software
     legacy: [oaep-sha1]
+    user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
+    typed_data: {name: Cardstile demo}
+    apps:
+      - {id: demo, partner: gp-demo, origins: [https://app.example, "https://localhost:%[2]d"]}
+  - listener: public
+    face: gnosispay
+    issuer: cards
+    session_key: session-demo
+    operations: [card.verify]
+    legacy: [oaep-sha1]
+    user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
   - listener: public
     face: exa
     issuer: rain
@@ -86,6 +110,16 @@ routes:
       - {method: GET, path: "/deals/{id}/credentials", fields: {/account_number: account}}
       - {method: GET, path: /fx/calculation}
       - {method: GET, path: /banks/find}
+
+  - listener: public
+    face: payroc
+    issuer: payroc
+    jwt_key: jwt-demo
+    client_leg: clear
+    origins: [https://app.example, "https://localhost:%[2]d"]
+    hosted_fields: {libraries: [1.7.0.261457]}
+    forward:
+      - {method: POST, path: /v1/payments, card_token: /paymentMethod}
 
 policies: [policies/*.cedar]
 holders: holders.yaml
@@ -159,4 +193,28 @@ when { context.proofs.jwt };
 @id("accounts-see-credentials")
 permit (principal is Partner, action in Action::"forward.reveal", resource)
 when { context.proofs.jwt };
+
+@id("users-sign-for-card")
+permit (principal, action == Action::"challenge.mint", resource is Card)
+when { context.proofs.jwt && context has user };
+
+@id("users-bring-cards")
+permit (principal, action == Action::"card.verify", resource)
+when { context.proofs.jwt && context has user };
+
+@id("partners-exchange-keys")
+permit (principal is Partner, action == Action::"session.mint", resource)
+when { context.face == "payroc" && context.proofs.api_key };
+
+@id("partners-begin-hosted-fields")
+permit (principal is Partner, action == Action::"fields.mint", resource)
+when { context.proofs.jwt };
+
+@id("pages-submit-fields")
+permit (principal is Partner, action in [Action::"fields.read", Action::"field.submit", Action::"token.mint"], resource)
+when { context.proofs.fields };
+
+@id("partners-pay-with-held-cards")
+permit (principal is Partner, action in Action::"forward.submit", resource)
+when { context.proofs.jwt && context.proofs.card_token };
 `

@@ -30,7 +30,20 @@ func (d *demo) makeIssuers(secure *tls.Config) (map[string]demoIssuer, error) {
 	d.payments, err = sandbox.NewPayments(sandbox.PaymentsConfig{
 		APIKeys: map[string]string{d.state.PaymentsKey: demoAccount}, Cards: d.state.Cards, TLS: secure,
 	})
-	return map[string]demoIssuer{"rain": d.rain, "payments": d.payments}, err
+	if err != nil {
+		return nil, err
+	}
+	if key, err = d.rsaKey("payroc-key.pem"); err != nil {
+		return nil, err
+	}
+	if d.payroc, err = sandbox.NewPayroc(sandbox.PayrocConfig{APIKey: d.state.CheckoutKey, Key: key, Terminals: []string{demoTerminal}, TLS: secure}); err != nil {
+		return nil, err
+	}
+	if key, err = d.rsaKey("cards-key.pem"); err != nil {
+		return nil, err
+	}
+	d.cards, err = sandbox.NewGnosisCards(sandbox.GnosisCardsConfig{APIKeys: map[string]string{d.state.UploadKey: demoPartner}, Key: key, TLS: secure})
+	return map[string]demoIssuer{"rain": d.rain, "payments": d.payments, "payroc": d.payroc, "cards": d.cards}, err
 }
 
 // issuerTLS is the issuers' side of TLS.

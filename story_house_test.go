@@ -303,9 +303,6 @@ func (h *house) caller(g *gatewayProcess) *tester {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := h.forget(); err != nil {
-		h.t.Fatal(err)
-	}
 	doc.PartnersURL, doc.PublicURL, doc.AdminURL = g.url("partners"), g.url("public"), g.url("admin")
 	c, err := newTester(h.dir, doc)
 	if err != nil {

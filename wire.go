@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -42,7 +43,7 @@ type secrets struct {
 }
 
 // newProcess builds everything, and starts nothing but the audit log's writer.
-func newProcess(b *builder, log *zap.Logger) (*process, error) {
+func newProcess(b *builder, log *zap.Logger, beside map[string]http.Handler) (*process, error) {
 	p := &process{draining: b.config.Shutdown, log: log}
 	if err := p.loadSecrets(b); err != nil {
 		return nil, err
@@ -54,6 +55,7 @@ func newProcess(b *builder, log *zap.Logger) (*process, error) {
 	if p.services, err = p.newServices(b); err != nil {
 		return nil, err
 	}
+	p.services.Beside = beside
 	config, err := p.gatewayConfig(b)
 	if err != nil {
 		return nil, errors.Join(err, p.close())
@@ -177,7 +179,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {
 		return c, err
 	}
-	provers := provers{store: p.services.Store, digest: digest, storage: storage}
+	provers := provers{store: p.services.Store, vault: p.services.Vault, digest: digest, storage: storage, apiKeys: b.credentials, jwks: b.jwksFiles}
 	if len(b.accounts) > 0 {
 		if provers.accounts, err = credential.NewAccounts(b.accounts); err != nil {
 			return c, err

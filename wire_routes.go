@@ -7,6 +7,7 @@ import (
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault"
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
@@ -16,8 +17,11 @@ import (
 // provers are made of what all routes share.
 type provers struct {
 	store           store.Store
+	vault           *vault.Vault
 	digest, storage []*keys.Key
 	accounts        *credential.Accounts // nil where there are none
+	apiKeys         *credential.APIKeys  // likewise
+	jwks            map[string][]byte    // what user_tokens.jwks name, by name
 }
 
 // make gives a route what its face's callers prove themselves with, and what their logins give.
@@ -27,8 +31,13 @@ func (p *provers) make(r *gateway.Route, c *RouteConfig, signing signers) (err e
 			return err
 		}
 	}
-	if c.Domain != "" {
+	if c.Domain != "" || c.TypedData != nil {
 		if r.Challenges, err = p.challenges(r, c); err != nil {
+			return err
+		}
+	}
+	if c.UserTokens != nil {
+		if r.Users, err = p.users(r, c.UserTokens); err != nil {
 			return err
 		}
 	}
@@ -39,6 +48,9 @@ func (p *provers) make(r *gateway.Route, c *RouteConfig, signing signers) (err e
 	if r.Cookies != nil {
 		r.Scoped, err = newScoped(r.Environment, c, signers)
 		return err
+	}
+	if r.Hosted != nil {
+		return p.hosted(r, c, signers)
 	}
 	if p.accounts == nil {
 		return nil // nobody can log in
@@ -105,6 +117,14 @@ func (p *provers) challenges(r *gateway.Route, c *RouteConfig) (*gateway.Challen
 	}); err != nil {
 		return nil, err
 	}
+	if t := c.TypedData; t != nil {
+		made.Typed = credential.TypedDomain{
+			Name: cmp.Or(t.Name, "Cardstile"), Version: cmp.Or(t.Version, "1"), ChainID: uint64(cmp.Or(t.ChainID, defaultTypedChain)),
+		}
+	}
+	if c.Domain == "" {
+		return made, nil
+	}
 	origins := r.Origins
 	if len(origins) == 0 {
 		origins = []string{"https://" + c.Domain}
@@ -115,6 +135,66 @@ func (p *provers) challenges(r *gateway.Route, c *RouteConfig) (*gateway.Challen
 
 // defaultChain is the chain of wallets' messages: OP Mainnet (EIP-155), where Exa's accounts are.
 const defaultChain = 10
+
+// defaultTypedChain is the chain of typed data: Gnosis (EIP-155), where Gnosis Pay's accounts are.
+const defaultTypedChain = 100
+
+// users proves the users of a route by tokens that others sign.
+func (p *provers) users(r *gateway.Route, c *UserTokensConfig) (*credential.UserTokens, error) {
+	return credential.NewUserTokens(credential.UserTokensConfig{
+		JWKS: p.jwks[c.JWKS], Issuer: c.Issuer, Audience: c.Audience, Environment: r.Environment,
+	})
+}
+
+// hosted makes what a route of hosted fields keeps, and what its partners call with.
+func (p *provers) hosted(r *gateway.Route, c *RouteConfig, signers []credential.JWTKey) (err error) {
+	h := r.Hosted
+	h.Bearers, err = credential.NewBearers(credential.BearersConfig{
+		Issuer: jwtIssuer(c), Audience: cmp.Or(c.JWTAudience, jwtIssuer(c)), Environment: r.Environment, Keys: signers, APIKeys: p.apiKeys,
+	})
+	if err != nil || c.HostedFields == nil {
+		return err
+	}
+	if h.Sessions, err = p.fieldsSessions(); err != nil {
+		return err
+	}
+	if h.Cards, err = p.cardTokens(); err != nil {
+		return err
+	}
+	h.Holder, err = p.vault.NewHolder(p.storage...)
+	return err
+}
+
+func (p *provers) fieldsSessions() (*credential.FieldsSessions, error) {
+	c := credential.FieldsSessionsConfig{Records: p.store, Calls: p.store}
+	var err error
+	if c.Digests, err = ring("fields", p.digest); err != nil {
+		return nil, err
+	}
+	if c.Seeds, err = ring("fields seed", p.digest); err != nil {
+		return nil, err
+	}
+	if c.Seals, err = keys.NewSealRing("fields", p.storage...); err != nil {
+		return nil, err
+	}
+	return credential.NewFieldsSessions(c)
+}
+
+// cardTokens are those that stand for a card.
+func (p *provers) cardTokens() (*credential.Tokens, error) {
+	c := credential.TokensConfig{Kind: policy.KindCardToken, Store: p.store}
+	var err error
+	if c.Digests, err = ring("card token", p.digest); err != nil {
+		return nil, err
+	}
+	if c.Seeds, err = ring("card token seed", p.digest); err != nil {
+		return nil, err
+	}
+	if c.Grants, err = keys.NewSealRing("card grant", p.storage...); err != nil {
+		return nil, err
+	}
+	return credential.NewTokens(c)
+}
 
 // labelled are the keyed digests of several keys under one label.
 func labelled(label string, digest []*keys.Key) ([]policy.MAC, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
@@ -24,6 +25,8 @@ type Challenges struct {
 
 	Domain  string // of messages for wallets; their URI is https://<Domain>
 	ChainID uint64 // EIP-155
+
+	Typed credential.TypedDomain // of typed data for wallets
 }
 
 // use is what a challenge is for, as far as the route says it.
@@ -35,10 +38,13 @@ func (x *running) challengeUse(purpose, method, user, card string) credential.Ch
 }
 
 // mintChallenge begins a login: nobody is proven yet, and whether the user is known is not told.
-func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, _ proven, _ decided) (*exchange.Result, error) {
+func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, p proven, d decided) (*exchange.Result, error) {
 	cs := x.ep.route.Challenges
 	if cs == nil {
 		return nil, errNoSessions
+	}
+	if call.Challenge.Method == policy.MethodEIP712 {
+		return x.mintTyped(ctx, call, p, d)
 	}
 	c := credential.Challenge{ChallengeUse: x.challengeUse(credential.PurposeLogin, call.Challenge.Method, call.Challenge.User, "")}
 	text := exchange.ChallengeText{Method: c.Method, Account: c.User}
@@ -63,6 +69,32 @@ func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, _ prov
 	}
 	text.ID, text.Expires, err = cs.Issued.Mint(ctx, c, challengeTTL)
 	if err != nil {
+		return nil, err
+	}
+	x.g.metrics.credentials.WithLabelValues(mintedChallenge).Inc()
+	return &exchange.Result{Challenge: text}, nil
+}
+
+// authorizations are what a wallet shows its user.
+var authorizations = map[policy.Operation]string{
+	policy.CardReveal: "Show the number, security code and expiry of my card",
+	policy.PINReveal:  "Show the PIN of my card",
+	policy.PINSet:     "Change the PIN of my card",
+}
+
+// mintTyped asks the proven user's wallet to authorize one operation on one card [1].
+func (x *running) mintTyped(ctx context.Context, call *exchange.Call, p proven, d decided) (*exchange.Result, error) {
+	if p.user == "" || d.holding == nil {
+		return nil, &policy.Denied{Reason: policy.DeniedUnknownCard}
+	}
+	op, cs := call.Challenge.For, x.ep.route.Challenges
+	use := x.challengeUse(string(op), policy.MethodEIP712, p.user, d.holding.Card)
+	data, expires, err := cs.Issued.MintTyped(ctx, use, cs.Typed, authorizations[op], challengeTTL)
+	if err != nil {
+		return nil, err
+	}
+	text := exchange.ChallengeText{Method: policy.MethodEIP712, Expires: expires}
+	if text.Options, err = json.Marshal(data); err != nil {
 		return nil, err
 	}
 	x.g.metrics.credentials.WithLabelValues(mintedChallenge).Inc()
@@ -117,6 +149,9 @@ func (x *running) mintConsent(ctx context.Context, call *exchange.Call, p proven
 // none, by what it is for.
 func (x *running) take(ctx context.Context, call *exchange.Call, c policy.Credential, user *policy.User, attempt store.Attempt) (*credential.Challenge, error) {
 	cs := x.ep.route.Challenges
+	if call.Signed.Method == policy.MethodEIP712 {
+		return cs.Issued.TakeNonce(ctx, c.Value(), x.challengeUse(string(call.Operations[0]), policy.MethodEIP712, user.ID, call.Card), attempt)
+	}
 	if call.Has(policy.SessionMint) {
 		return cs.Issued.Take(ctx, c, x.challengeUse(credential.PurposeLogin, call.Signed.Method, user.ID, ""), attempt)
 	}
@@ -133,7 +168,14 @@ func (x *running) take(ctx context.Context, call *exchange.Call, c policy.Creden
 
 // judge judges what was signed for a challenge that was just taken. Where the caller sends no message, it is the challenge's.
 func (cs *Challenges) judge(call *exchange.Call, challenge *credential.Challenge, user *policy.User) (policy.Proof, error) {
-	if challenge.Method == policy.MethodSIWE {
+	switch challenge.Method {
+	case policy.MethodEIP712:
+		signers := user.Wallets
+		if own, ok := policy.ParseAddress(user.ID); ok {
+			signers = append(slices.Clip(signers), own)
+		}
+		return cs.Wallets.ProveTyped(call.Signed.Signature, challenge, signers)
+	case policy.MethodSIWE:
 		message := call.Signed.Message
 		if message == "" {
 			message = challenge.Message

@@ -25,7 +25,10 @@ type decided struct {
 	reveal  []policy.Field // declared fields of a forward's answer
 }
 
-var revealFields = []policy.Field{policy.FieldPAN, policy.FieldCVC}
+var (
+	revealFields = []policy.Field{policy.FieldPAN, policy.FieldCVC}
+	uploadFields = []policy.Field{policy.FieldPAN}
+)
 
 // fieldsOf are the fields that an operation of a call is about, each decided by itself.
 func fieldsOf(call *exchange.Call, op policy.Operation) []policy.Field {
@@ -35,7 +38,16 @@ func fieldsOf(call *exchange.Call, op policy.Operation) []policy.Field {
 	case policy.ForwardReveal:
 		return declared(call.Forward.Call.Fields)
 	case policy.ForwardSubmit:
+		if call.Forward.Paid {
+			return revealFields // of the card that is held
+		}
 		return declared(call.Forward.Call.Submit)
+	case policy.CardVerify:
+		return uploadFields
+	case policy.FieldSubmit:
+		if call.Submit.Field != 0 {
+			return []policy.Field{policy.Field(call.Submit.Field.String())}
+		}
 	}
 	return nil
 }
@@ -155,8 +167,8 @@ func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (deci
 	if who := cmp.Or(p.user, call.User); who != "" {
 		user, err := directory.User(ctx, who)
 		switch {
-		case errors.Is(err, holder.ErrNoUser) || err == nil && user.Issuer != x.ep.route.issuerName():
-			return d, x.noUser(call, p)
+		case errors.Is(err, holder.ErrNoUser) || err == nil && user.Issuer != x.ep.route.issuerName() && !call.Has(policy.CardVerify):
+			return d, x.noUser(call, p) // a card that is brought may be another issuer's than the user's own
 		case err != nil:
 			return d, fmt.Errorf("%w: %w", errDirectory, err)
 		}

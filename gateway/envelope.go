@@ -25,6 +25,9 @@ func (x *running) acceptEnvelopes(ctx context.Context, call *exchange.Call, p pr
 	if call.Has(policy.PINSet) {
 		return x.acceptOnce(ctx, append(call.SessionHash[:], call.PIN.IV...))
 	}
+	if call.Has(policy.CardVerify) {
+		return x.acceptOnce(ctx, append(call.SessionHash[:], call.Upload.IV...))
+	}
 	if !call.Has(policy.ForwardSubmit) {
 		return nil
 	}

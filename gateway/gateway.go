@@ -41,6 +41,10 @@ type Services struct {
 
 	// Addresses are where the listeners stand, by name. They are fixed for the life of a process.
 	Addresses map[string]string
+
+	// Beside is what stands on listeners, by name, beside their routes: the demo's page, below /demo/, and nothing else. It is no
+	// part of a configuration.
+	Beside map[string]http.Handler
 }
 
 // Admin is who may ask on the operators' listener.
@@ -114,11 +118,21 @@ type Route struct {
 	JWTs       *credential.JWTs
 	Families   *credential.Families
 
-	// Scoped proves users of faces that have tokens for one thing.
+	// Scoped proves users of faces that have tokens for one thing, Users those who show a token that others signed.
 	Scoped *credential.ScopedJWTs
+	Users  *credential.UserTokens
+
+	// UploadKeys open the preambles of cards that users bring.
+	UploadKeys *vault.ClientKeys
+
+	// Hosted is what hosted fields need; nil where the face has none.
+	Hosted *Hosted
 
 	// Challenges are what users sign.
 	Challenges *Challenges
+
+	// Files are what the route's pages load.
+	Files []File
 
 	// Origins are the browser origins that may call, exactly as browsers send them.
 	Origins []string

@@ -32,6 +32,7 @@ type idempotent struct {
 	owner   bool             // whether this exchange makes the call, and is to end it
 	effect  bool             // whether it may have had its effect
 	seed    *credential.Seed // of a mint
+	secret  []byte           // what the caller showed and nothing keeps: its key, and the session of its page
 	kept    *keptAnswer      // what a repetition is answered
 }
 
@@ -97,6 +98,7 @@ func (x *running) beginIdempotent(ctx context.Context, call *exchange.Call, p *p
 	}
 	i := &x.idempotent
 	i.scope = x.idempotencyScope(p.partner.ID, call.IdempotencyKey)
+	i.secret = appendSized(appendSized(nil, call.IdempotencyKey), fieldsOfPage(call).Value())
 	var err error
 	if i.body, err = x.bodyDigest(); err != nil {
 		return err
@@ -107,8 +109,8 @@ func (x *running) beginIdempotent(ctx context.Context, call *exchange.Call, p *p
 		return err
 	}
 	i.owner = begun.Owner
-	if call.Operations[0] == policy.TokenMint {
-		seed, err := x.st.config.Tokens.NewSeed(i.seedContext())
+	if from := x.seeded(call); from != nil {
+		seed, err := from.NewSeed(i.seedContext())
 		if err != nil {
 			return err
 		}
@@ -158,7 +160,8 @@ func (x *running) issuerKey(call *exchange.Call, p proven) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
 
-// bodyDigest is the keyed digest of the raw body.
+// bodyDigest is the keyed digest of the raw body, and of the page's session where one submits it: with the key alone, a card
+// number could be guessed from its digest, since there are not that many.
 func (x *running) bodyDigest() (digest store.Digest, err error) {
 	sum := sha256.Sum256(x.request.Body)
 	if x.request.Clear != nil {
@@ -166,7 +169,7 @@ func (x *running) bodyDigest() (digest store.Digest, err error) {
 			return digest, err
 		}
 	}
-	x.st.config.CardDigest.MAC(digest[:0], append([]byte("idempotency body\x00"), sum[:]...))
+	x.st.config.CardDigest.MAC(digest[:0], append(append([]byte("idempotency body\x00"), sum[:]...), x.idempotent.secret...))
 	return digest, nil
 }
 
@@ -175,13 +178,33 @@ func (i *idempotent) data() []byte {
 	return append(append([]byte("cardstile idempotent answer v1"), i.scope[:]...), i.body[:]...)
 }
 
-// seedContext is what a seeded token depends on beside its salt.
+// seedContext is what a seeded token depends on beside its salt. Who has the store and all of our keys lacks the secret.
 func (i *idempotent) seedContext() []byte {
-	return append(append([]byte{}, i.scope[:]...), i.body[:]...)
+	return append(append(append([]byte{}, i.scope[:]...), i.body[:]...), i.secret...)
+}
+
+// seeder makes tokens that are made again for a repetition [8].
+type seeder interface {
+	NewSeed(context []byte) (credential.Seed, error)
+	Again(partner string, seed credential.Seed) (token string, err error)
+}
+
+// seeded is what makes the token of a call, nil where it mints none.
+func (x *running) seeded(call *exchange.Call) seeder {
+	h := x.ep.route.Hosted
+	switch op := call.Operations[0]; {
+	case op == policy.FieldsMint && h != nil:
+		return h.Sessions
+	case op == policy.TokenMint && call.CardToken && h != nil:
+		return h.Cards
+	case op == policy.TokenMint && !call.CardToken:
+		return x.st.config.Tokens
+	}
+	return nil
 }
 
 // replay answers a call that was made before: of a mint the same token, spent or not; of all else the same words.
-func (x *running) replay(p proven) (*exchange.Result, error) {
+func (x *running) replay(call *exchange.Call, p proven) (*exchange.Result, error) {
 	x.event.Reason = "replayed"
 	x.g.metrics.replayed.WithLabelValues(x.ep.route.Name, x.ep.names[0]).Inc()
 	kept := x.idempotent.kept
@@ -192,7 +215,7 @@ func (x *running) replay(p proven) (*exchange.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	token, err := x.st.config.Tokens.Again(p.partner.ID, seed)
+	token, err := x.seeded(call).Again(p.partner.ID, seed)
 	if err != nil {
 		return nil, err
 	}

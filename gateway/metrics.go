@@ -55,6 +55,7 @@ type metrics struct {
 	shed              *prometheus.CounterVec
 	limited           *prometheus.CounterVec
 	preflights        *prometheus.CounterVec
+	violations        *prometheus.CounterVec
 	egressBlocked     *prometheus.CounterVec
 	inFlight          *prometheus.GaugeVec
 	expiry            *prometheus.GaugeVec
@@ -82,7 +83,7 @@ func newMetrics() *metrics {
 		minted:            prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_minted_total", Help: "Single-use tokens minted."}),
 		redeemed:          prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_redeemed_total", Help: "Single-use tokens used up."}),
 		refused:           counter("cardstile_tokens_refused_total", "Single-use tokens refused.", "reason"),
-		credentials:       counter("cardstile_credentials_minted_total", "Credentials minted beside single-use tokens: sessions (access tokens, logins) and challenges.", "kind"),
+		credentials:       counter("cardstile_credentials_minted_total", "Credentials minted beside single-use tokens: sessions (access tokens, logins), sessions of hosted fields, and challenges.", "kind"),
 		taken:             counter("cardstile_credentials_taken_total", "Refresh tokens and challenges that were presented, by whether they were used up or why not.", "kind", "result"),
 		replayed:          counter("cardstile_idempotent_replays_total", "Calls that were answered with what their first one was answered.", "face", "operation"),
 		issuerDuration:    histogram("cardstile_issuer_duration_seconds", "Round trips to issuers.", slow, "issuer", "call", "result"),
@@ -90,6 +91,7 @@ func newMetrics() *metrics {
 		shed:              counter("cardstile_shed_total", "Exchanges turned away because of load; nothing was spent.", "limit"),
 		limited:           counter("cardstile_limited_total", "Exchanges beyond a rate limit.", "limit"),
 		preflights:        counter("cardstile_preflights_total", "CORS preflights, by whether the page's origin may call.", "face", "result"),
+		violations:        counter("cardstile_page_violations_total", "What browsers reported of our pages: attempts that their content security policy stopped.", "directive"),
 		egressBlocked:     counter("cardstile_egress_blocked_total", "Answers of issuers that held a card number where none was declared. Nothing of them was released.", "issuer"),
 		inFlight:          gauge("cardstile_in_flight", "Exchanges in flight, as each limit counts them.", "limit"),
 		expiry:            gauge("cardstile_certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix seconds.", "listener", "kind"),
@@ -108,13 +110,14 @@ func newMetrics() *metrics {
 	} {
 		m.refused.WithLabelValues(reason) // from zero, so that the first one shows as an increase
 	}
-	for _, kind := range []string{mintedSession, mintedChallenge} {
+	for _, kind := range []string{mintedSession, mintedFields, mintedChallenge} {
 		m.credentials.WithLabelValues(kind)
 	}
 	for _, kind := range []policy.Kind{policy.KindRefresh, policy.KindChallenge} {
 		m.taken.WithLabelValues(string(kind), "taken")
 		m.taken.WithLabelValues(string(kind), policy.RefusedSpent)
 	}
+	m.violations.WithLabelValues("script-src-elem")
 	m.reloads.WithLabelValues("ok")
 	m.reloads.WithLabelValues("failed")
 	m.lastReload.SetToCurrentTime()
@@ -126,7 +129,7 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.replayed,
-		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
+		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cardstile_ready", Help: "1 while answers can be released."}, g.readiness),
 	}
 }
@@ -141,6 +144,7 @@ func (x *running) stage(which int) {
 // What is minted beside tokens, as labels.
 const (
 	mintedSession   = "session"
+	mintedFields    = "fields"
 	mintedChallenge = "challenge"
 )
 

@@ -15,6 +15,9 @@ import (
 
 // mints is what each of them does.
 var mints = map[policy.Operation]func(*running, context.Context, *exchange.Call, proven, decided) (*exchange.Result, error){
+	policy.FieldsMint:     (*running).mintFields,
+	policy.FieldsRead:     (*running).readFields,
+	policy.FieldSubmit:    (*running).submitField,
 	policy.TokenMint:      (*running).mintToken,
 	policy.ChallengeMint:  (*running).mintChallenge,
 	policy.SessionMint:    (*running).mintSession,
@@ -27,6 +30,9 @@ var mints = map[policy.Operation]func(*running, context.Context, *exchange.Call,
 func (x *running) mintToken(ctx context.Context, call *exchange.Call, p proven, d decided) (*exchange.Result, error) {
 	if p.partner == nil {
 		return nil, exchange.Fail(exchange.Unauthorized, "no_partner")
+	}
+	if call.CardToken {
+		return x.mintCardToken(ctx, call, p)
 	}
 	grant := policy.Grant{
 		Partner: p.partner.ID, Certificate: x.event.Certificate, User: p.user,
@@ -55,11 +61,13 @@ const LoginTTL = 24 * time.Hour
 
 // mintSession logs in: a service account gets an access token and a refresh token, a user a cookie.
 func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
-	who := cmp.Or(p.account, p.user)
+	who := cmp.Or(p.account, p.user, p.partnerID())
 	if err := x.limit(ctx, "login", limitDigest(x.st.config.CardDigest, "login", x.ep.route.Name+"\x00"+who), x.st.limits.Login); err != nil {
 		return nil, err
 	}
 	switch rt := x.ep.route; {
+	case rt.Hosted != nil:
+		return x.mintBearer(p)
 	case rt.Families != nil && p.account != "":
 		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak, credential.LoginKey(p.account, p.proofs))
 		if err != nil {
@@ -72,6 +80,21 @@ func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _
 		}
 		x.g.metrics.credentials.WithLabelValues(mintedSession).Inc()
 		return &exchange.Result{Token: rt.Cookies.Sign(p.user), Expires: x.request.Received.Add(LoginTTL), Account: p.user}, nil
+	}
+	return nil, errNoSessions
+}
+
+// mintBearer makes an access token of the API key that was shown.
+func (x *running) mintBearer(p proven) (*exchange.Result, error) {
+	for i := range p.proofs {
+		if proof := &p.proofs[i]; proof.Kind == policy.KindAPIKey {
+			token, _, err := x.ep.route.Hosted.Bearers.Mint(*proof)
+			if err != nil {
+				return nil, err
+			}
+			x.g.metrics.credentials.WithLabelValues(mintedSession).Inc()
+			return &exchange.Result{Token: token, Expires: x.request.Received.Add(x.ep.route.Hosted.Bearers.TTL()), Scope: proof.Scope}, nil
+		}
 	}
 	return nil, errNoSessions
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
@@ -82,6 +83,12 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	if err := x.proveAccount(call, &p); err != nil {
 		return proven{}, err
 	}
+	if err := x.inScope(call, &p); err != nil {
+		return proven{}, err
+	}
+	if call.Late != nil {
+		return proven{}, call.Late
+	}
 	if err := x.limitCredentials(ctx, &p); err != nil {
 		return proven{}, err
 	}
@@ -103,6 +110,20 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 		}
 	}
 	return p, nil
+}
+
+// inScope holds a credential to what it may be used for, and a page of ours to its partner: a token that says it is another one's
+// is not spent [22].
+func (x *running) inScope(call *exchange.Call, p *proven) error {
+	for i := range p.proofs {
+		if scope := p.proofs[i].Scope; call.Scope != "" && scope != "" && !slices.Contains(strings.Fields(scope), call.Scope) {
+			return exchange.Fail(exchange.Forbidden, "scope")
+		}
+	}
+	if expected := x.expected(call, p); call.Partner != "" && expected != "" && expected != call.Partner {
+		return exchange.Fail(exchange.Unauthorized, "partner_of_another_app")
+	}
+	return nil
 }
 
 func singleUse(kind policy.Kind) bool {
@@ -144,12 +165,41 @@ func (x *running) proveReusable(ctx context.Context, call *exchange.Call, c poli
 		return rt.JWTs.Prove(ctx, c)
 	case c.Kind == policy.KindJWT && rt.Scoped != nil:
 		return rt.Scoped.Prove(ctx, c)
+	case c.Kind == policy.KindJWT && rt.Hosted != nil:
+		return rt.Hosted.Bearers.Prove(ctx, c)
+	case c.Kind == policy.KindJWT && rt.Users != nil:
+		return x.proveUser(ctx, c, p)
+	case c.Kind == policy.KindFields && rt.Hosted != nil:
+		proof, session, err := rt.Hosted.Sessions.Prove(ctx, c)
+		x.fields = session
+		return proof, err
 	case c.Kind == policy.KindPublicKey && rt.Accounts != nil:
 		return provePublicKey(rt.Accounts, call.Account, c)
 	case c.Kind == policy.KindSignature && rt.Accounts != nil:
 		return x.proveSignature(ctx, call, c, p)
 	}
 	return policy.Proof{}, errNoProver(c.Kind)
+}
+
+// proveUser proves a user by a token that others signed, who do not know our partners: whose user it is, the directory says [2].
+func (x *running) proveUser(ctx context.Context, c policy.Credential, p *proven) (policy.Proof, error) {
+	proof, err := x.ep.route.Users.Prove(ctx, c)
+	if err != nil {
+		return policy.Proof{}, err
+	}
+	user, err := x.st.config.Holders.User(ctx, proof.User)
+	switch {
+	case errors.Is(err, holder.ErrNoUser):
+		return policy.Proof{}, &policy.Refused{Kind: c.Kind, Reason: policy.RefusedUser, Detail: "the directory does not know the user"}
+	case err != nil:
+		return policy.Proof{}, fmt.Errorf("%w: %w", errDirectory, err)
+	}
+	partner := x.st.config.Partners.ByID(user.Partner)
+	if partner == nil || p.partner != nil && p.partner.ID != partner.ID {
+		return policy.Proof{}, &policy.Refused{Kind: c.Kind, Reason: policy.RefusedPartner}
+	}
+	p.partner = partner
+	return proof, nil
 }
 
 // provePublicKey proves a service account by its public key's fingerprint, which the face hands over in hex.
@@ -315,7 +365,9 @@ func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.C
 	rand.Read(attempt[:])
 	switch rt := x.ep.route; {
 	case c.Kind == policy.KindToken:
-		return x.redeem(ctx, c, credential.Redemption{Attempt: attempt, Nonce: call.Nonce, Keep: rt.KeepOnWrongProof}, p)
+		return x.redeem(ctx, c, credential.Redemption{Attempt: attempt, Nonce: call.Nonce, Keep: rt.KeepOnWrongProof}, call.Partner, p)
+	case c.Kind == policy.KindCardToken && rt.Hosted != nil:
+		return x.redeemCard(ctx, c, attempt, p)
 	case c.Kind == policy.KindRefresh && rt.Families != nil:
 		return x.redeemRefresh(ctx, c, attempt, p)
 	case c.Kind == policy.KindChallenge && rt.Challenges != nil:
@@ -324,13 +376,16 @@ func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.C
 	return errNoProver(c.Kind)
 }
 
-// redeem uses a token up.
-func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.Redemption, p *proven) error {
+// redeem uses a token up. Where a page of ours asks, app is the partner whose page it is.
+func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.Redemption, app string, p *proven) error {
 	proof, err := x.st.config.Tokens.Redeem(ctx, c, r)
 	if err == nil {
 		x.g.metrics.redeemed.Inc()
 		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
 		err = x.belongs(proof.Grant, p)
+	}
+	if err == nil && app != "" && app != p.partner.ID {
+		err = &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner, Detail: "the page is another partner's"}
 	}
 	var refused *policy.Refused
 	if errors.As(err, &refused) {

@@ -119,6 +119,10 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		}
 	}
 	for name, l := range st.listeners {
+		g.serveFiles(st, l)
+		if beside := g.services.Beside[name]; beside != nil {
+			l.mux.Handle("/demo/", beside)
+		}
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), func(key string) bool { return key == name+" /" }) {
 			l.mux.HandleFunc("/", g.noRoute)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -26,8 +27,10 @@ type running struct {
 
 	held       held
 	slot       *vault.Slot
-	session    *vault.Session // closed when the exchange is done: its answer may be in it
-	verdict    func(error)    // tells the issuer's circuit breaker what became of the place it gave
+	fields     credential.FieldsSession // of the page that calls
+	card       vault.Held               // that a redeemed token stands for
+	session    *vault.Session           // closed when the exchange is done: its answer may be in it
+	verdict    func(error)              // tells the issuer's circuit breaker what became of the place it gave
 	idempotent idempotent
 	rate       rateHeaders
 	accepted   bool        // whether some credential proved something
@@ -120,7 +123,7 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	}
 	x.stage(stageDecide)
 	if x.idempotent.replays() {
-		result, err := x.replay(proven)
+		result, err := x.replay(call, proven)
 		return call, result, err
 	}
 	if err := x.acceptEnvelopes(ctx, call, proven); err != nil {
@@ -182,6 +185,9 @@ func touchesPIN(call *exchange.Call) bool {
 // open makes the session of the exchange, or none where nothing sealed or in clear crosses.
 func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d decided) (*vault.Session, error) {
 	rt := x.ep.route
+	if x.card.Present() {
+		return x.g.services.Vault.Open(ctx, vault.Opening{Binding: d.binding, Held: x.card, Issuer: rt.Issuer.SessionKey})
+	}
 	if !call.Preamble.Present() {
 		return x.openClear(ctx, call, d)
 	}
@@ -191,8 +197,12 @@ func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d dec
 	if left := x.g.penalties.left(offender(p, d), x.request.Received); left > 0 {
 		return nil, x.limited("failed_opens", left)
 	}
+	client := rt.ClientKeys
+	if call.Has(policy.CardVerify) {
+		client = rt.UploadKeys
+	}
 	session, err := x.g.services.Vault.Open(ctx, vault.Opening{
-		Binding: d.binding, Client: rt.ClientKeys, Preamble: call.Preamble, Issuer: rt.Issuer.SessionKey, Slot: x.slot,
+		Binding: d.binding, Client: client, Preamble: call.Preamble, Issuer: rt.Issuer.SessionKey, Slot: x.slot,
 	})
 	if errors.Is(err, vault.ErrOpen) {
 		if limited := x.countFailedOpen(ctx, offender(p, d)); limited != nil {
@@ -237,7 +247,7 @@ func (x *running) perform(ctx context.Context, call *exchange.Call, p proven, d 
 	if asksIssuer(call.Operations) {
 		c := issuer.Call{
 			Operations: call.Operations, PAN: d.pan, CVC: d.cvc, Session: x.session, PIN: call.PIN, Status: call.Status,
-			Forward: call.Forward, Reveal: d.reveal, IdempotencyKey: x.issuerKey(call, p),
+			Upload: call.Upload, Forward: call.Forward, Reveal: d.reveal, IdempotencyKey: x.issuerKey(call, p),
 		}
 		if d.holding != nil {
 			c.Reference, c.Card = d.holding.Card, d.holding.IssuerCard

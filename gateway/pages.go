@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/face"
+)
+
+// This file is what listeners serve to browsers beside exchanges: the files that our pages load, and what browsers report of
+// pages that did what their policy forbids. Both are public, and neither is recorded.
+
+// File is a file that a page of ours loads. Routes of one listener may bring the same.
+type File struct {
+	Path      string // whole
+	Headers   []exchange.HeaderField
+	Body      []byte
+	Immutable bool // the path has the content's digest in it
+}
+
+// reportsPath is where browsers report (CSP level 3, section 5), and maxReport what a report may have, in bytes.
+const (
+	reportsPath = "/elements/csp-report"
+	maxReport   = 16 << 10
+)
+
+// serveFiles puts the files of a listener's routes on it.
+func (g *Gateway) serveFiles(st *state, l *listenerState) {
+	seen := map[string]bool{}
+	for i := range st.config.Routes {
+		r := &st.config.Routes[i]
+		if r.Listener != l.Name {
+			continue
+		}
+		for _, f := range r.Files {
+			if !seen[f.Path] {
+				seen[f.Path] = true
+				l.mux.HandleFunc("GET "+f.Path, f.serve)
+			}
+		}
+		if len(r.Files) > 0 && !seen[reportsPath] {
+			seen[reportsPath] = true
+			l.mux.HandleFunc("POST "+reportsPath, g.report)
+		}
+	}
+}
+
+func (f *File) serve(w http.ResponseWriter, _ *http.Request) {
+	writeResponse(w, newID(), &exchange.Response{Status: http.StatusOK, Header: f.Headers, Body: f.Body, Immutable: f.Immutable})
+}
+
+// report counts a violation by its directive. What else a report says is its sender's word, and may quote anything.
+func (g *Gateway) report(w http.ResponseWriter, r *http.Request) {
+	var out exchange.Response
+	body, err := readBody(r, nil, maxReport)
+	directives, ok := reported(body)
+	switch {
+	case err != nil:
+		face.FailProblem(exchange.TooLarge, &out)
+	case !ok:
+		face.FailProblem(exchange.BadRequest, &out)
+	default:
+		out.Status = http.StatusNoContent
+		for _, directive := range directives {
+			g.metrics.violations.WithLabelValues(directive).Inc()
+		}
+	}
+	writeResponse(w, newID(), &out)
+}
+
+// maxReports is how many reports of one request are counted: browsers send what gathered in a minute.
+const maxReports = 32
+
+// reported reads a report of either form: {"csp-report":{"violated-directive"}}, or a list of
+// {"type":"csp-violation","body":{"effectiveDirective"}} (Reporting API).
+func reported(body []byte) (directives []string, ok bool) {
+	var old struct {
+		Report *struct {
+			Effective string `json:"effective-directive"`
+			Violated  string `json:"violated-directive"`
+		} `json:"csp-report"`
+	}
+	if json.Unmarshal(body, &old) == nil && old.Report != nil {
+		directive := old.Report.Effective
+		if directive == "" {
+			directive, _, _ = strings.Cut(old.Report.Violated, " ")
+		}
+		return []string{knownDirective(directive)}, true
+	}
+	var list []struct {
+		Type string `json:"type"`
+		Body struct {
+			Effective string `json:"effectiveDirective"`
+		} `json:"body"`
+	}
+	if json.Unmarshal(body, &list) != nil || len(list) > maxReports {
+		return nil, false
+	}
+	for i := range list {
+		if list[i].Type == "csp-violation" {
+			directives = append(directives, knownDirective(list[i].Body.Effective))
+		}
+	}
+	return directives, true
+}
+
+// cspDirectives are those of our pages' policies, as labels.
+var cspDirectives = []string{
+	"base-uri", "connect-src", "default-src", "font-src", "form-action", "frame-ancestors", "frame-src", "img-src", "manifest-src",
+	"media-src", "object-src", "require-trusted-types-for", "script-src", "script-src-attr", "script-src-elem", "style-src",
+	"style-src-attr", "style-src-elem", "trusted-types", "worker-src",
+}
+
+func knownDirective(name string) string {
+	if slices.Contains(cspDirectives, name) {
+		return name
+	}
+	return "other"
+}
