@@ -35,7 +35,7 @@ type GnosisCards struct {
 	cards  []UploadedCard // oldest first, under issuer.mu
 }
 
-// UploadedCard is a card that was taken: what proves that it arrived, and nothing that could be paid with.
+// UploadedCard is a card that was taken, and what proves that it arrived. A digest hides a number from nobody who tries them all.
 type UploadedCard struct {
 	ID    string
 	Owner string // whom the API key speaks for

@@ -38,7 +38,7 @@ type Payroc struct {
 	payments  []Payment // oldest first, under issuer.mu
 }
 
-// Payment is a payment that was taken: what proves that a card arrived, and nothing that could be paid with.
+// Payment is a payment that was taken, and what proves which card arrived. Digests hide a number or a code from nobody who tries them all.
 type Payment struct {
 	ID       string
 	Terminal string

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cardstile/cardstile/deploy/sandbox"
@@ -31,11 +32,12 @@ const (
 	accountID = "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"
 )
 
-// carrier carries a forward's requests to a server and has the vault read the answers, as the gateway does.
+// carrier carries requests to a server, with a Bearer token, and has the vault read the answers of a shape, as the gateway does.
 type carrier struct {
 	base   *url.URL
 	client *http.Client
 
+	mu    sync.Mutex // of those whose requests come side by side
 	seen  []issuer.Request
 	sent  []string      // bodies
 	clear []*vault.Body // of answers
@@ -50,6 +52,7 @@ func (u *carrier) RoundTrip(ctx context.Context, req *issuer.Request, res *issue
 			return err
 		}
 	}
+	body.Write(req.Body)
 	u.sent = append(u.sent, body.String())
 	target := u.base.String() + req.Path
 	if req.Query != "" {
@@ -60,7 +63,7 @@ func (u *carrier) RoundTrip(ctx context.Context, req *issuer.Request, res *issue
 		return err
 	}
 	r.Header.Set("Authorization", "Bearer "+apiKey)
-	if req.Message != nil {
+	if req.Message != nil || req.Body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for _, h := range req.Header {
@@ -76,6 +79,12 @@ func (u *carrier) RoundTrip(ctx context.Context, req *issuer.Request, res *issue
 }
 
 func (u *carrier) read(from io.Reader, req *issuer.Request, res *issuer.Response) (err error) {
+	if req.Shape == nil {
+		if res.Body, err = io.ReadAll(from); err != nil {
+			return fmt.Errorf("%w: %w", issuer.ErrLost, err)
+		}
+		return nil
+	}
 	res.Clear, err = vault.ReadBody(from, -1, req.Shape)
 	u.clear = append(u.clear, res.Clear)
 	switch {
@@ -99,7 +108,13 @@ type said struct {
 
 func (s *said) RoundTrip(_ context.Context, req *issuer.Request, res *issuer.Response) error {
 	defer req.Message.Destroy()
-	s.seen = append(s.seen, *req)
+	var body bytes.Buffer
+	if req.Message != nil {
+		if _, err := req.Message.WriteTo(&body); err != nil {
+			return err
+		}
+	}
+	s.seen, s.sent = append(s.seen, *req), append(s.sent, body.String())
 	res.Status, res.ContentType = s.status, s.kind
 	return s.read(strings.NewReader(s.body), req, res)
 }
