@@ -106,7 +106,7 @@ func (f *FieldPages) Page(q url.Values) (Page, error) {
 		return Page{}, &ErrQuery{p.wrong}
 	}
 	d := document{
-		title: "Card field", scheme: f.fields.Theme[colorScheme], locale: f.locale(language),
+		title: "Card field", scheme: f.scheme(), locale: f.locale(language),
 		meta: []Header{
 			{"field", field},
 			{"session", session},
@@ -144,6 +144,14 @@ func (f *FieldPages) locale(asked string) string {
 		return language
 	}
 	return f.fields.Locale
+}
+
+// scheme is light unless the theme says otherwise: a field stands in a form whose page cannot be asked, and few are dark.
+func (f *FieldPages) scheme() string {
+	if s := f.fields.Theme[colorScheme]; s != "" {
+		return s
+	}
+	return "light"
 }
 
 // query reads parameters and remembers the first that is wrong.

@@ -111,13 +111,16 @@ class Line {
 export function reveal(ctx: Context, source: Source): View {
   const stop = new AbortController();
   const note = h("p", { class: "cs-status", role: "status" });
-  const say = (text: string): void => note.replaceChildren(text);
+  const say = (text: string): void => {
+    note.classList.remove("cs-unseen");
+    note.replaceChildren(text);
+  };
   const lines = source.fields.map((field, i) => new Line(ctx, field, `cs-label-${i}`, say));
-  const left = h("span", { class: "cs-left", role: "timer" });
+  const left = h("p", { class: "cs-left", role: "timer" });
   const bar = h("span", { class: "cs-bar", "aria-hidden": "true" }, h("span"));
   const button = h("button", { type: "button", class: "cs-button" });
   const box = h("div", { id: source.id, class: "cs-card" }, ...lines.map((line) => line.root));
-  const root = ctx.styles.apply("container", h("main", { class: "pse-container", "aria-label": ctx.text(source.title) }, box, bar, h("div", { class: "cs-foot" }, left, button), note));
+  const root = ctx.styles.apply("container", h("main", { class: "pse-container", "aria-label": ctx.text(source.title) }, box, bar, h("div", { class: "cs-foot" }, h("div", {}, left, note), button)));
 
   let countdown: Countdown | undefined;
   let revealed: Revealed | undefined;
@@ -146,6 +149,7 @@ export function reveal(ctx: Context, source: Source): View {
     revealed = values;
     lines.forEach((line, i) => line.show(values.values[i]));
     say(ctx.text("shown_for", { seconds: ctx.showSeconds }));
+    note.classList.add("cs-unseen"); // whoever sees, sees the countdown
     offer("hide");
     countdown = new Countdown(
       ctx.showSeconds,
