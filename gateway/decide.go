@@ -87,6 +87,9 @@ func (x *running) decide(ctx context.Context, call *exchange.Call, p proven) (de
 		return decided{}, err
 	}
 	for _, op := range call.Operations {
+		if op == policy.ForwardSubmit && call.Forward.Paid && x.idempotent.replays() {
+			continue // it was decided when the token that proves it was used up: nothing is submitted now
+		}
 		r.Operation, r.Fields = op, fieldsOf(call, op)
 		permit, err := x.st.config.Engine.Decide(&r)
 		if err != nil {

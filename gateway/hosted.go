@@ -235,7 +235,7 @@ func (x *running) redeemCard(ctx context.Context, c policy.Credential, attempt s
 	if err != nil {
 		return err
 	}
-	x.card = h.Holder.Held(c.Value(), []byte(proof.Grant.Held))
+	x.card, x.paid = h.Holder.Held(c.Value(), []byte(proof.Grant.Held)), c.Value()
 	p.add(proof)
 	return nil
 }

@@ -20,7 +20,8 @@ import (
 )
 
 // This file makes a call with an idempotency key once. What is kept of it is sealed, and bound to caller, place, key and body:
-// of a mint the seed that the token is made of again [8], of everything else the answer as it was written.
+// of a mint the seed that the token is made of again [8], of everything else the answer as it was written. The answer to a payment
+// with a held card is sealed under the token that was used up, which a repetition shows again.
 
 const kindIdempotent store.Kind = "idempotent"
 
@@ -46,13 +47,20 @@ type keptAnswer struct {
 	expires     int64
 	seed        []byte
 	contentType string
+	held        bool // the body is sealed under the token that the call used up
 	body        []byte
 }
 
-const keptVersion = 1
+const (
+	keptVersion     = 1
+	keptHeldVersion = 2
+)
 
 func (k *keptAnswer) encode() []byte {
 	b := []byte{keptVersion}
+	if k.held {
+		b[0] = keptHeldVersion
+	}
 	b = binary.BigEndian.AppendUint16(b, uint16(k.status))
 	b = binary.BigEndian.AppendUint64(b, uint64(k.expires))
 	b = appendSized(b, string(k.seed))
@@ -63,10 +71,10 @@ func (k *keptAnswer) encode() []byte {
 var errKept = errors.New("a kept answer is not one of ours")
 
 func decodeKept(b []byte) (*keptAnswer, error) {
-	if len(b) < 1+2+8 || b[0] != keptVersion {
+	if len(b) < 1+2+8 || b[0] != keptVersion && b[0] != keptHeldVersion {
 		return nil, errKept
 	}
-	k := &keptAnswer{status: int(binary.BigEndian.Uint16(b[1:])), expires: int64(binary.BigEndian.Uint64(b[3:]))}
+	k := &keptAnswer{held: b[0] == keptHeldVersion, status: int(binary.BigEndian.Uint16(b[1:])), expires: int64(binary.BigEndian.Uint64(b[3:]))}
 	b = b[11:]
 	for _, into := range []func([]byte){func(v []byte) { k.seed = v }, func(v []byte) { k.contentType = string(v) }} {
 		if len(b) < 2 {
@@ -222,8 +230,25 @@ func (x *running) replay(call *exchange.Call, p proven) (*exchange.Result, error
 	return &exchange.Result{Token: token, Expires: time.UnixMilli(kept.expires)}, nil
 }
 
+// renderKept gives the answer again that a call was given.
+func (x *running) renderKept(call *exchange.Call, kept *keptAnswer, out *exchange.Response) (err error) {
+	out.Status, out.ContentType = kept.status, kept.contentType
+	if !kept.held {
+		out.Body = append(out.Body[:0], kept.body...)
+		return nil
+	}
+	for _, c := range call.Credentials {
+		if c.Kind == policy.KindCardToken {
+			out.Clear, err = x.ep.route.Hosted.Holder.Kept(c.Value(), x.idempotent.data(), kept.body)
+			return err
+		}
+	}
+	return errKept
+}
+
 // keep ends a call that was made: what comes of it is the answer to its repetitions. A refusal that came after the call may
-// have had its effect is one too; where it is open what became of it, the next one is passed on, and the issuer judges [28].
+// have had its effect is one too; where it is open what became of it, the next one is passed on, and the issuer judges [28]. Not so
+// a payment with a held card, which cannot be sent again: that it is open stays its answer.
 func (x *running) keep(ctx context.Context, result *exchange.Result, out *exchange.Response, f *exchange.Failure) {
 	i := &x.idempotent
 	if !i.owner {
@@ -234,7 +259,8 @@ func (x *running) keep(ctx context.Context, result *exchange.Result, out *exchan
 	defer cancel()
 	var err error
 	switch {
-	case f != nil && (!i.effect || reopens(f.Kind)) || out.Clear != nil: // what may hold card data is not kept [11]
+	case f != nil && (!i.effect || reopens(f.Kind) && !x.card.Present()), out.Clear != nil && !x.card.Present():
+		// What may hold card data is not kept [11].
 		err = x.g.services.Store.Abandon(ctx, kindIdempotent, i.scope, i.attempt)
 	default:
 		err = x.finish(ctx, result, out)
@@ -247,6 +273,13 @@ func (x *running) keep(ctx context.Context, result *exchange.Result, out *exchan
 func (x *running) finish(ctx context.Context, result *exchange.Result, out *exchange.Response) error {
 	i := &x.idempotent
 	kept := keptAnswer{status: out.Status, contentType: out.ContentType, body: out.Body}
+	if out.Clear != nil {
+		var err error
+		if kept.body, err = x.ep.route.Hosted.Holder.Keep(x.paid, i.data(), out.Clear); err != nil {
+			return errors.Join(err, x.g.services.Store.Abandon(ctx, kindIdempotent, i.scope, i.attempt))
+		}
+		kept.held = true
+	}
 	if i.seed != nil && result != nil {
 		seed, err := i.seed.AppendBinary(nil)
 		if err != nil {

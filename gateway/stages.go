@@ -29,6 +29,7 @@ type running struct {
 	slot       *vault.Slot
 	fields     credential.FieldsSession // of the page that calls
 	card       vault.Held               // that a redeemed token stands for
+	paid       string                   // that token
 	session    *vault.Session           // closed when the exchange is done: its answer may be in it
 	verdict    func(error)              // tells the issuer's circuit breaker what became of the place it gave
 	idempotent idempotent
@@ -69,8 +70,7 @@ func (x *running) exchange(ctx context.Context, out *exchange.Response) {
 // render composes the answer, in memory. What belongs into it in clear is put in by the vault.
 func (x *running) render(call *exchange.Call, result *exchange.Result, out *exchange.Response) error {
 	if kept := x.idempotent.kept; kept != nil && result == nil {
-		out.Status, out.ContentType, out.Body = kept.status, kept.contentType, append(out.Body[:0], kept.body...)
-		return nil
+		return x.renderKept(call, kept, out)
 	}
 	out.Status = x.ep.Status
 	x.ep.Render(call, result, out)

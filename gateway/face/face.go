@@ -186,15 +186,15 @@ type Kind struct {
 	// Forwards says that the face has forward routes.
 	Forwards bool
 
-	// SessionFormat is the envelope of its session preambles.
-	SessionFormat string
+	// SessionFormat is the envelope of its session preambles, UploadFormat that of cards that users bring; "" where they bring none.
+	SessionFormat, UploadFormat string
 }
 
 // kinds is the closed set of faces.
 var kinds = map[string]Kind{
 	"bridge":    {New: newBridge, Credentials: []policy.Kind{policy.KindAPIKey, policy.KindToken}, ClientLeg: vault.FormatClear, SessionFormat: vault.FormatClear},
 	"exa":       {New: newExa, Credentials: []policy.Kind{policy.KindCookie}, SessionFormat: "rain"},
-	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken}, SessionFormat: "rain"},
+	"gnosispay": {New: newGnosisPay, Credentials: []policy.Kind{policy.KindToken, policy.KindJWT}, SessionFormat: "rain", UploadFormat: "gnosis"},
 	"paymentsgate": {
 		New: newPaymentsGate, Credentials: []policy.Kind{policy.KindJWT, policy.KindPublicKey, policy.KindRefresh, policy.KindSignature}, Forwards: true,
 		SessionFormat: "rain",

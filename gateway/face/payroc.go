@@ -44,6 +44,9 @@ func newPayroc(c Config) (Face, error) {
 	for i := range p.endpoints {
 		if e := &p.endpoints[i]; e.Operations[0] == policy.Forward {
 			e.Fail = payrocAnswersOf(payrocResource(e.Pattern)).failPayroc
+			if e.Method == http.MethodPost || e.Method == http.MethodPatch {
+				e.Idempotency = payrocIdempotency
+			}
 		}
 	}
 	return p, nil
