@@ -27,6 +27,7 @@ func TestGrantRoundTrip(t *testing.T) {
 			Face: text.Draw(t, "face"), Audience: text.Draw(t, "audience"), MintedAt: rapid.Int64Min(1).Draw(t, "time"),
 		}
 		copy(g.Certificate[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "certificate"))
+		g.Held = string(rapid.SliceOfN(rapid.Byte(), 0, 2048).Draw(t, "held"))
 		copy(g.SessionHash[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "session"))
 		data, err := g.MarshalBinary()
 		if err != nil {
@@ -51,6 +52,7 @@ func TestGrantsThatHaveNoEncoding(t *testing.T) {
 		"no time":      func(g *policy.Grant) { g.MintedAt = 0 },
 		"before 1970":  func(g *policy.Grant) { g.MintedAt = -1 },
 		"long card":    func(g *policy.Grant) { g.Card = strings.Repeat("x", 1025) },
+		"long held":    func(g *policy.Grant) { g.Held = strings.Repeat("x", 2049) },
 		"not UTF-8":    func(g *policy.Grant) { g.User = "\xff" },
 		"the zero one": func(g *policy.Grant) { *g = policy.Grant{} },
 	} {
@@ -61,6 +63,37 @@ func TestGrantsThatHaveNoEncoding(t *testing.T) {
 				t.Errorf("encoded as %x, %v", data, err)
 			}
 		})
+	}
+}
+
+// TestHeldHasOneEncoding: nothing is held in one way, which is without the flag.
+func TestHeldHasOneEncoding(t *testing.T) {
+	g := fullGrant()
+	without, err := g.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Held = "\xff"
+	with, err := g.MarshalBinary()
+	if err != nil || with[1] != without[1]|8 || !bytes.Equal(with[2:], append(bytes.Clone(without[2:]), 0, 1, 0xff)) {
+		t.Fatalf("%x, %v", with, err)
+	}
+	flagged := append(bytes.Clone(without), 0, 0)
+	flagged[1] |= 8
+	for name, data := range map[string][]byte{
+		"nothing, flagged":     flagged,
+		"flagged, no length":   flagged[:len(without)],
+		"half a length":        flagged[:len(without)+1],
+		"unflagged":            append(bytes.Clone(without), 0, 1, 0xff),
+		"shorter than it says": append(bytes.Clone(flagged[:len(without)]), 0, 2, 0xff),
+		"longer than it says":  append(bytes.Clone(with), 0xff),
+		"too long":             append(append(bytes.Clone(flagged[:len(without)]), 8, 1), bytes.Repeat([]byte{1}, 2049)...),
+		"an unknown flag":      append([]byte{with[0], with[1] | 16}, with[2:]...),
+	} {
+		var back policy.Grant
+		if err := back.UnmarshalBinary(data); err == nil || back != (policy.Grant{}) {
+			t.Errorf("%s: %+v, %v", name, back, err)
+		}
 	}
 }
 
@@ -80,7 +113,9 @@ func TestGrantBound(t *testing.T) {
 // a grant, so nothing that differs in the store can mean the same.
 func FuzzGrant(f *testing.F) {
 	full := fullGrant()
-	for _, g := range []policy.Grant{full, {Partner: "p", MintedAt: 1}} {
+	held := full
+	held.Held = "\xff\x00held"
+	for _, g := range []policy.Grant{full, held, {Partner: "p", MintedAt: 1}} {
 		data, err := g.MarshalBinary()
 		if err != nil {
 			f.Fatal(err)

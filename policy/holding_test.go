@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"slices"
 	"strings"
 	"testing"
 
@@ -138,4 +139,25 @@ func FuzzPasskeyKey(f *testing.F) {
 			t.Fatalf("%x is not how its key is written", der)
 		}
 	})
+}
+
+func TestSigners(t *testing.T) {
+	const text = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
+	own, _ := policy.ParseAddress(text)
+	other := policy.Address{1}
+	for name, test := range map[string]struct {
+		user policy.User
+		want []policy.Address
+	}{
+		"nothing":                {policy.User{ID: "ada"}, nil},
+		"wallets":                {policy.User{ID: "ada", Wallets: []policy.Address{other}}, []policy.Address{other}},
+		"an id":                  {policy.User{ID: text}, []policy.Address{own}},
+		"an id, in another case": {policy.User{ID: strings.ToLower(text), Wallets: []policy.Address{other}}, []policy.Address{other, own}},
+		"an id that is listed":   {policy.User{ID: text, Wallets: []policy.Address{own, other}}, []policy.Address{own, other}},
+		"an account is nobody":   {policy.User{ID: "ada", Account: text}, nil},
+	} {
+		if got := test.user.Signers(); !slices.Equal(got, test.want) {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
 }

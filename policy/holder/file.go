@@ -34,6 +34,8 @@ import (
 //	    issuer: rain
 //	    issuer_user: u-1             # left out: the same id
 //	    account: 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed   # left out: the user's id, where that is an address
+//	    wallets:                     # whose signatures are the user's, beside an id that is an address; left out: none
+//	      - 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359
 //	    passkeys:                    # left out: none
 //	      - id: zp-EDtllmVgM0UD7x7syMGM_UPYQQa_3Mwiuccqoor0
 //	        public_key: MCowBQYDK2VwAyEAROBt3TMcNqjcZnurUryuY0hskWql4znmrOuqhJNL+DI=
@@ -41,8 +43,8 @@ import (
 // A user that a card names must be listed, with a partner and the issuer of
 // that card: otherwise no exchange could ever be theirs.
 //
-// An account's mixed-case letters are its checksum (ERC-55); all upper or all
-// lower case has none. A passkey's id is its credential id in base64url without
+// An address's mixed-case letters are its checksum (ERC-55); all upper or all
+// lower case has none. A wallet belongs to one user. A passkey's id is its credential id in base64url without
 // padding, as browsers give it, and belongs to one user. Its public key is the
 // SubjectPublicKeyInfo in base64, on one line: what getPublicKey returns of an
 // AuthenticatorAttestationResponse (WebAuthn Level 3, section 5.2.1.1).
@@ -153,6 +155,7 @@ type (
 		IssuerUser text `yaml:"issuer_user"`
 		Account    text `yaml:"account"`
 
+		Wallets  []text        `yaml:"wallets"`
 		Passkeys []passkeyForm `yaml:"passkeys"`
 
 		line int
@@ -284,7 +287,7 @@ func yamlProblems(name string, err error) error {
 // reader checks the form and fills the directory.
 type reader struct {
 	*File
-	lines    map[string]int // "card "+id, "user "+id, "passkey "+id → where it stands
+	lines    map[string]int // "card "+id, "user "+id, "wallet "+address, "signer "+address, "passkey "+id → where it stands
 	problems []problem
 }
 
@@ -370,7 +373,7 @@ func (r *reader) user(form *userForm) {
 	r.require("issuer_user", form.IssuerUser, form.line)
 	r.users[form.ID.string] = &policy.User{
 		ID: form.ID.string, Partner: form.Partner.string, Issuer: form.Issuer.string, IssuerUser: form.IssuerUser.string,
-		Account: r.account(form), Passkeys: r.passkeys(form),
+		Account: r.account(form), Wallets: r.wallets(form), Passkeys: r.passkeys(form),
 	}
 }
 
@@ -383,16 +386,58 @@ func (r *reader) account(form *userForm) string {
 		}
 		return ""
 	}
-	address, ok := policy.ParseAddress(t.string)
+	address, ok := r.address("account", t, form.line)
 	if !ok {
-		r.problem(t.line, "account must be 0x and 40 hexadecimal digits")
 		return ""
 	}
-	digits, checked := t.string[2:], address.String()
-	if t.string != checked && digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) {
-		r.problem(t.line, "account has a wrong checksum in its upper and lower case letters (ERC-55)")
+	return address.String()
+}
+
+// address reads an address, and checks its checksum where it has one.
+func (r *reader) address(what string, t text, line int) (policy.Address, bool) {
+	line = max(t.line, line)
+	address, ok := policy.ParseAddress(t.string)
+	if !ok {
+		r.problem(line, "%s must be 0x and 40 hexadecimal digits", what)
+		return policy.Address{}, false
 	}
-	return checked
+	digits := t.string[2:]
+	if t.string != address.String() && digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) {
+		r.problem(line, "%s has a wrong checksum in its upper and lower case letters (ERC-55)", what)
+	}
+	return address, true
+}
+
+// maxWallets bounds a user's wallets.
+const maxWallets = 32
+
+// wallets are the user's, each of which signs for one user: where an id is an
+// address, that wallet is this user's, and may be listed as well.
+func (r *reader) wallets(form *userForm) []policy.Address {
+	own, signs := policy.ParseAddress(form.ID.string)
+	if signs {
+		r.lines["signer "+own.String()] = form.ID.line
+		if first, taken := r.lines["wallet "+own.String()]; taken {
+			r.problem(form.ID.line, "the id is a wallet of another user, on line %d", first)
+		}
+	}
+	if len(form.Wallets) > maxWallets {
+		r.problem(form.line, "more than %d wallets", maxWallets)
+		return nil
+	}
+	var wallets []policy.Address
+	for _, t := range form.Wallets {
+		address, ok := r.address("a wallet", t, form.line)
+		line := max(t.line, form.line)
+		if !ok || !r.first("wallet", text{address.String(), line}) {
+			continue
+		}
+		if first, taken := r.lines["signer "+address.String()]; taken && !(signs && address == own) {
+			r.problem(line, "wallet %q is the id of another user, on line %d", address, first)
+		}
+		wallets = append(wallets, address)
+	}
+	return wallets
 }
 
 // Bounds of passkeys. Credential ids have at most 1023 bytes (WebAuthn Level 3,

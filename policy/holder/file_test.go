@@ -87,6 +87,38 @@ users:
   - {id: 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359, partner: p, issuer: rain, account: "0x5AAEB6053F3E94C9B9A09F33669435E7EF1BEAED"}
 `
 
+// wallet is another of ERC-55's addresses.
+const wallet = "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb"
+
+// TestUsersWallets: in whatever case they are written, and each user's own.
+func TestUsersWallets(t *testing.T) {
+	f, err := holder.LoadFile(write(t, `cards:
+  - {id: c, issuer: rain, partners: [p], users: [ada], environment: test}
+users:
+  - {id: ada, partner: p, issuer: rain, wallets: [0xd1220a0cf47c7b9be7a2e6ba89f429762e7b9adb, "0xDBF03B407C01E7CD3CBEA99509D93F8DDDC8C6FB"]}
+  - {id: 0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359, partner: p, issuer: rain, wallets: [0xfb6916095ca1df60bb79ce92ce3ea74c37c5d359]}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string][]string{
+		"ada": {wallet, "0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB"},
+		"0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359": {"0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"},
+	} {
+		user, err := f.User(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, address := range user.Signers() {
+			got = append(got, address.String())
+		}
+		if !slices.Equal(got, want) || len(user.Wallets) != len(want) {
+			t.Errorf("%s: %q, want %q", id, got, want)
+		}
+	}
+}
+
 func TestUsersWhoSign(t *testing.T) {
 	f, err := holder.LoadFile(write(t, passkeys))
 	if err != nil {
@@ -115,7 +147,7 @@ func TestUsersWhoSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if user, err := f.User(t.Context(), "ada"); err != nil || user.Account != "" || user.Passkeys != nil {
+	if user, err := f.User(t.Context(), "ada"); err != nil || user.Account != "" || user.Passkeys != nil || user.Wallets != nil {
 		t.Errorf("%+v, %v", user, err)
 	}
 }
@@ -209,6 +241,15 @@ func TestFilesThatDoNotLoad(t *testing.T) {
 		"account":            {user + "account: 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe}", []string{":4: account must be 0x and 40"}},
 		"no account":         {user + "account: ''}", []string{":4: account must be 0x and 40"}},
 		"account's checksum": {user + "account: 0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed}", []string{":4: account has a wrong checksum"}},
+		"wallet":             {user + "wallets: [u]}", []string{":4: a wallet must be 0x and 40 hexadecimal digits"}},
+		"wallet of nothing":  {user + "wallets: ['']}", []string{":4: a wallet must be 0x and 40 hexadecimal digits"}},
+		"wallet's line":      {user + "wallets: [\n" + wallet + ",\n0x0]}", []string{":6: a wallet must be 0x"}},
+		"wallet's checksum":  {user + "wallets: [0x5AAeb6053F3E94C9b9A09f33669435E7Ef1BeAed]}", []string{":4: a wallet has a wrong checksum"}},
+		"wallet twice":       {user + "wallets: [" + wallet + ",\n" + strings.ToLower(wallet) + "]}", []string{`:5: wallet "` + wallet + `" is listed already, on line 4`}},
+		"wallet of two":      {user + "wallets: [" + wallet + "]}\n  - {id: v, partner: p, issuer: rain, wallets: [" + wallet + "]}", []string{`:5: wallet "` + wallet + `" is listed already, on line 4`}},
+		"wallet, then an id": {user + "wallets: [" + wallet + "]}\n  - {id: " + strings.ToLower(wallet) + ", partner: p, issuer: rain}", []string{":5: the id is a wallet of another user, on line 4"}},
+		"id, then a wallet":  {user + "}\n  - {id: " + wallet + ", partner: p, issuer: rain}\n  - {id: v, partner: p, issuer: rain, wallets: [" + wallet + "]}", []string{`:6: wallet "` + wallet + `" is the id of another user, on line 5`}},
+		"too many wallets":   {user + "wallets: [" + strings.Repeat("x,", 33) + "]}", []string{":4: more than 32 wallets"}},
 		"passkey of nothing": {user + "passkeys: [{}]}", []string{":4: id of a passkey is missing"}},
 		"passkey, no key":    {user + "passkeys: [{id: AA}]}", []string{":4: public_key of a passkey is missing"}},
 		"passkey, more":      {user + "passkeys: [{id: AA, name: x" + key + "}]}", []string{":4: field name not found"}},
@@ -252,6 +293,7 @@ func TestFilesThatDoNotLoad(t *testing.T) {
 func FuzzFile(f *testing.F) {
 	f.Add(good)
 	f.Add(passkeys)
+	f.Add(strings.Replace(passkeys, "    passkeys:", "    wallets: ["+wallet+"]\n    passkeys:", 1))
 	f.Add("cards:\n  - &a {id: c, issuer: rain, partners: [p], environment: test}\n  - {<<: *a, id: d}\n")
 	f.Add("cards: [{id: c, issuer: i, partners: [p], users: [u], environment: test}]\nusers: [{id: u, partner: p, issuer: i}]")
 	f.Fuzz(func(t *testing.T, text string) {
@@ -285,6 +327,12 @@ func FuzzFile(f *testing.F) {
 					t.Fatalf("passkey %q of %q and %q: %v", passkey.ID, id, owner, err)
 				}
 				owners[passkey.ID] = id
+			}
+			for _, address := range user.Wallets {
+				if owner, taken := owners[address.String()]; taken {
+					t.Fatalf("wallet %s of %q and %q", address, id, owner)
+				}
+				owners[address.String()] = id
 			}
 			if id == "" || user.ID != id || user.Partner == "" || user.IssuerUser == "" {
 				t.Fatalf("%q: %+v", id, user)
