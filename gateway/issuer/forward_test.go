@@ -597,6 +597,7 @@ func FuzzForwardAnswer(f *testing.F) {
 	f.Add(200, "text/html", `<p>`+testPAN)
 	f.Add(204, "", "")
 	f.Add(302, "application/json", "{}")
+	f.Add(401, "application/json", "{}")
 	f.Add(200, "application/"+testPAN+"+json", "{}")
 	f.Fuzz(func(t *testing.T, status int, kind, body string) {
 		up := &said{status: status, kind: kind, body: body}
@@ -605,6 +606,7 @@ func FuzzForwardAnswer(f *testing.F) {
 		res, err := forward(t).Do(t.Context(), up, call)
 		if err != nil {
 			known := slices.ContainsFunc([]error{issuer.ErrAnswer, issuer.ErrTooLarge, issuer.ErrGuard}, func(e error) bool { return errors.Is(err, e) })
+			known = known || status == http.StatusUnauthorized && errors.Is(err, issuer.ErrRefused)
 			if res != nil || !known || len(body) > 20 && strings.Contains(err.Error(), body) {
 				t.Fatalf("%v, %v", res, err)
 			}
