@@ -59,6 +59,7 @@ var failures = []struct {
 	{issuer.ErrTooLarge, exchange.IssuerFailed, "issuer_too_large"},
 	{issuer.ErrNoCard, exchange.NotFound, "issuer_no_card"},
 	{issuer.ErrSet, exchange.AlreadySet, "issuer_already_set"},
+	{issuer.ErrBadCard, exchange.BadCard, "issuer_bad_card"},
 	{issuer.ErrRefused, exchange.IssuerFailed, "issuer_refused"},
 	{issuer.ErrFailed, exchange.IssuerFailed, "issuer_failed"},
 	{issuer.ErrAnswer, exchange.IssuerFailed, "issuer_answer"},
