@@ -182,6 +182,77 @@ func TestReplayWindowEnds(t *testing.T) {
 	})
 }
 
+// What a held card's token is worth is gone with its redemption, for the attempt that had it as well [11]. All else is
+// as with every token.
+func TestHeldCardIsGivenAwayOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, s subject) {
+		d, other, late := digest(), digest(), digest()
+		must(t, s.Mint(t.Context(), store.KindCard, late, []byte("late"), s.short))
+		for _, value := range []string{"v", ""} {
+			must(t, s.Mint(t.Context(), store.KindCard, d, []byte(value), time.Hour))
+			must(t, s.Mint(t.Context(), store.KindToken, d, []byte("another kind's"), time.Hour))
+			got, err := s.Redeem(t.Context(), store.KindCard, d, attempt(1))
+			if err != nil || string(got) != value {
+				t.Fatalf("%q, %v", got, err)
+			}
+			for n := byte(1); n <= 2; n++ {
+				got, err := s.Redeem(t.Context(), store.KindCard, d, attempt(n))
+				wantError(t, "redeemed again", err, store.ErrSpent)
+				if got != nil {
+					t.Errorf("a value came with it: %q", got)
+				}
+			}
+			wantError(t, "mint over it", s.Mint(t.Context(), store.KindCard, d, nil, time.Hour), store.ErrExists)
+			for range 2 { // the other kind has its window
+				if got, err := s.Redeem(t.Context(), store.KindToken, d, attempt(1)); err != nil || string(got) != "another kind's" {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+			d = digest()
+		}
+		_, err := s.Redeem(t.Context(), store.KindCard, other, attempt(1))
+		wantError(t, "never minted", err, store.ErrUnknown)
+		s.pass(s.short)
+		_, err = s.Redeem(t.Context(), store.KindCard, late, attempt(1))
+		wantError(t, "expired", err, store.ErrExpired)
+	})
+}
+
+// Of many who ask for a held card at once, under one attempt too, one has it.
+func TestRacersForAHeldCardHaveOneWinner(t *testing.T) {
+	onEach(t, func(t *testing.T, s subject) {
+		for name, number := range map[string]func(i int) store.Attempt{
+			"one attempt": func(int) store.Attempt { return attempt(1) }, "many": numbered,
+		} {
+			d := digest()
+			must(t, s.Mint(t.Context(), store.KindCard, d, []byte("v"), time.Hour))
+			if won := race(t, 200, store.ErrSpent, func(i int) error {
+				_, err := s.Redeem(t.Context(), store.KindCard, d, number(i))
+				return err
+			}); won != 1 {
+				t.Errorf("%s: %d winners", name, won)
+			}
+		}
+	})
+}
+
+// A spent record of a held card stays as every one does [26].
+func TestSpentHeldCardStays(t *testing.T) {
+	onEach(t, func(t *testing.T, s subject) {
+		d := digest()
+		must(t, s.Mint(t.Context(), store.KindCard, d, []byte("v"), s.short))
+		_, err := s.Redeem(t.Context(), store.KindCard, d, attempt(1))
+		must(t, err)
+		s.pass(s.short)
+		_, err = s.Redeem(t.Context(), store.KindCard, d, attempt(1))
+		wantError(t, "when it would have expired", err, store.ErrSpent)
+		s.pass(s.spentFor)
+		_, err = s.Redeem(t.Context(), store.KindCard, d, attempt(1))
+		wantError(t, "long spent", err, store.ErrUnknown)
+		must(t, s.Mint(t.Context(), store.KindCard, d, []byte("w"), time.Hour))
+	})
+}
+
 func TestExpiry(t *testing.T) {
 	onEach(t, func(t *testing.T, s subject) {
 		d := digest()

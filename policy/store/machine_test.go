@@ -21,6 +21,7 @@ type mintedToken struct {
 	value    string
 	ttl      int64
 	at       span
+	once     bool          // its value is given away once
 	attempt  store.Attempt // zero: nobody redeemed it
 	redeemed span
 }
@@ -35,7 +36,7 @@ func (k *mintedToken) answer(s subject, a store.Attempt, now, m, r int64) error 
 		return store.ErrExpired
 	case k.attempt == store.Attempt{}:
 		return store.ErrUnknown
-	case a == k.attempt && now < r+s.replay.Milliseconds():
+	case a == k.attempt && !k.once && now < r+s.replay.Milliseconds():
 		return nil
 	case now < expires+s.spentFor.Milliseconds():
 		return store.ErrSpent
@@ -88,6 +89,14 @@ func (m *machine) digest(id int) (d store.Digest) {
 	return d
 }
 
+// kind has every other token be one of a held card.
+func (m *machine) kind(id int) store.Kind {
+	if id%2 == 0 {
+		return store.KindCard
+	}
+	return store.KindToken
+}
+
 func (m *machine) during(f func()) span {
 	from := m.now()
 	f()
@@ -103,7 +112,7 @@ func (m *machine) Mint(t *rapid.T) {
 	id, ttl := m.id(t), m.ttl(t)
 	value := rapid.StringN(0, 40, 300).Draw(t, "value")
 	var err error
-	at := m.during(func() { err = m.Store.Mint(t.Context(), store.KindToken, m.digest(id), []byte(value), ttl) })
+	at := m.during(func() { err = m.Store.Mint(t.Context(), m.kind(id), m.digest(id), []byte(value), ttl) })
 	may := []error{nil}
 	if k := m.tokens[id]; k != nil {
 		may = k.answers(m.subject, store.Attempt{}, at)
@@ -118,7 +127,7 @@ func (m *machine) Mint(t *rapid.T) {
 		t.Fatalf("mint at %v: %v, want one of %v: %+v", at, err, may, m.tokens[id])
 	}
 	if err == nil {
-		m.tokens[id] = &mintedToken{value: value, ttl: ttl.Milliseconds(), at: at}
+		m.tokens[id] = &mintedToken{value: value, ttl: ttl.Milliseconds(), at: at, once: m.kind(id) == store.KindCard}
 	}
 }
 
@@ -127,7 +136,7 @@ func (m *machine) Redeem(t *rapid.T) {
 	a := attempt(byte(rapid.IntRange(1, 3).Draw(t, "attempt")))
 	var value []byte
 	var err error
-	at := m.during(func() { value, err = m.Store.Redeem(t.Context(), store.KindToken, m.digest(id), a) })
+	at := m.during(func() { value, err = m.Store.Redeem(t.Context(), m.kind(id), m.digest(id), a) })
 	k := m.tokens[id]
 	if k == nil {
 		if err != store.ErrUnknown {
@@ -272,6 +281,7 @@ func TestModelCanTell(t *testing.T) {
 	s := subject{replay: store.ReplayWindow, spentFor: store.SpentFor, expiredFor: store.ExpiredFor}
 	live := &mintedToken{ttl: 1000}
 	spent := &mintedToken{ttl: 1000, attempt: attempt(1)}
+	card := &mintedToken{ttl: 1000, attempt: attempt(1), once: true}
 	for i, c := range []struct {
 		k    *mintedToken
 		a    store.Attempt
@@ -285,6 +295,8 @@ func TestModelCanTell(t *testing.T) {
 		{spent, attempt(2), 9_999, store.ErrSpent},
 		{spent, attempt(1), 10_000, store.ErrSpent},
 		{spent, attempt(1), 1000 + store.SpentFor.Milliseconds(), store.ErrUnknown},
+		{card, attempt(1), 1, store.ErrSpent},
+		{card, attempt(1), 1000 + store.SpentFor.Milliseconds(), store.ErrUnknown},
 	} {
 		if got := c.k.answer(s, c.a, c.now, 0, 0); !errors.Is(got, c.want) {
 			t.Error(fmt.Errorf("case %d: %w, want %w", i, got, c.want))

@@ -150,6 +150,22 @@ func TestMemoryOverwritesWhatItFrees(t *testing.T) {
 	}
 }
 
+// A held card is overwritten by its redemption.
+func TestMemoryOverwritesAHeldCard(t *testing.T) {
+	m, _ := newMemory(t, store.MemoryConfig{})
+	canary := []byte("canary-7f3a")
+	d := digest()
+	must(t, m.Mint(t.Context(), store.KindCard, d, canary, time.Hour))
+	if n := m.Count(canary); n != 1 {
+		t.Fatalf("it stands there %d times: this test finds nothing", n)
+	}
+	_, err := m.Redeem(t.Context(), store.KindCard, d, attempt(1))
+	must(t, err)
+	if n := m.Count(canary); n != 0 {
+		t.Errorf("it still stands there %d times", n)
+	}
+}
+
 // What expires is freed by whatever is called next, a little each time; nobody has to ask for it.
 func TestMemoryFreesWhatExpired(t *testing.T) {
 	m, ticks := newMemory(t, store.MemoryConfig{})

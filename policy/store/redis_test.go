@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -123,6 +124,28 @@ func TestRedisKeepsNothingLongerThanItNeeds(t *testing.T) {
 		}
 		if strings.Contains(value, "canary") {
 			t.Errorf("key %q still has the value of a spent token", key)
+		}
+	}
+}
+
+// A held card leaves no second copy for its attempt, and its own is gone at once.
+func TestRedisKeepsNoHeldCard(t *testing.T) {
+	s := testredis.Start(t)
+	r := newRedis(t, store.RedisConfig{Addresses: []string{s.Addr}})
+	d := digest()
+	must(t, r.Mint(t.Context(), store.KindCard, d, []byte("canary"), time.Hour))
+	if dump := fmt.Sprint(s.Dump()); strings.Count(dump, "canary") != 1 {
+		t.Fatalf("this test finds nothing: %q", dump)
+	}
+	_, err := r.Redeem(t.Context(), store.KindCard, d, attempt(1))
+	must(t, err)
+	dump := s.Dump()
+	if len(dump) != 1 {
+		t.Errorf("%d keys: %q", len(dump), dump)
+	}
+	for key, value := range dump {
+		if strings.Contains(value, "canary") {
+			t.Errorf("key %q has it still", key)
 		}
 	}
 }
