@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 //go:embed dist
@@ -29,12 +30,7 @@ const HostedFieldsLibrary = "hosted-fields.js"
 
 // Assets returns all files, sorted by path.
 func Assets() []Asset {
-	m := manifest()
-	all := make([]Asset, 0, len(m))
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		all = append(all, m[name])
-	}
-	return all
+	return slices.SortedFunc(maps.Values(manifest()), func(a, b Asset) int { return strings.Compare(a.Path, b.Path) })
 }
 
 // Lookup returns an asset by its name without the digest, as in "hosted-fields.js". It panics for a name that is none.

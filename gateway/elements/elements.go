@@ -72,8 +72,8 @@ func (a *App) Check() error {
 	if err := checkLocale(a.Locale); err != nil {
 		return err
 	}
-	g := loadGrammar()
-	return g.check(a.Theme, a.CSS, g.Selectors)
+	g := allowed()
+	return g.check(a.Theme, a.CSS, g.selectors)
 }
 
 // CardPage returns the page of GET /?appId=: the frame in which an app of this partner shows its cards.
@@ -109,8 +109,8 @@ func CardPage(a *App) (Page, error) {
 // may change under its name. It is empty for an App that sets nothing, whose page does not ask for it. The App has been
 // checked; one that has not gives a style sheet without what is wrong.
 func ThemeCSS(a *App) []byte {
-	g := loadGrammar()
-	return g.sheet(a.Theme, a.CSS, g.Selectors)
+	g := allowed()
+	return g.sheet(a.Theme, a.CSS, g.selectors)
 }
 
 const themePrefix = assetPrefix + "themes/"
@@ -129,16 +129,16 @@ func Locales() []string { return []string{"de", "en", "es", "fr", "it", "pt"} }
 
 // ThemeNames are the variables that a theme may set, sorted. Those that begin with "dark-" hold where the cardholder's
 // device is in dark mode; color-scheme is light, dark or "light dark", which is the default.
-func ThemeNames() []string { return sortedKeys(loadGrammar().Theme) }
+func ThemeNames() []string { return sortedKeys(allowed().theme) }
 
 // Selectors are the elements of the card page that partners may style.
-func Selectors() []string { return slices.Clone(loadGrammar().Selectors) }
+func Selectors() []string { return slices.Clone(allowed().selectors) }
 
 // FieldSelectors are the elements of hosted fields' pages that an operator may style.
-func FieldSelectors() []string { return slices.Clone(loadGrammar().FieldSelectors) }
+func FieldSelectors() []string { return slices.Clone(allowed().fieldSelectors) }
 
 // Properties are what may be set on such elements, sorted.
-func Properties() []string { return sortedKeys(loadGrammar().Properties) }
+func Properties() []string { return sortedKeys(allowed().properties) }
 
 func isAppID(id string) bool {
 	if len(id) < 1 || len(id) > 64 || strings.Trim(id, ".") == "" {

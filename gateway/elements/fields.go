@@ -44,11 +44,11 @@ func NewFields(f Fields) (*FieldPages, error) {
 	if err := checkVendor(f.Script, f.Integrity); err != nil {
 		return nil, err
 	}
-	g := loadGrammar()
-	if err := g.check(f.Theme, f.CSS, g.FieldSelectors); err != nil {
+	g := allowed()
+	if err := g.check(f.Theme, f.CSS, g.fieldSelectors); err != nil {
 		return nil, err
 	}
-	return &FieldPages{fields: f, theme: g.sheet(f.Theme, f.CSS, g.FieldSelectors)}, nil
+	return &FieldPages{fields: f, theme: g.sheet(f.Theme, f.CSS, g.fieldSelectors)}, nil
 }
 
 // ThemeCSS returns what is served at [FieldsThemePath]. It is empty where nothing is set, and then no page asks for it.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // styleJSON is the one allow-list: of what an operator configures, which is checked here, and of what a page passes to
@@ -16,14 +17,10 @@ import (
 //go:embed src/style.json
 var styleJSON []byte
 
-// grammar says what may be styled, and how. A pattern is a regular expression, in lower case and matched in either,
-// where <kind> stands for the kind of that name. It is matched with the whole value.
+// grammar says what may be styled, and how: names with the patterns of their values.
 type grammar struct {
-	Kinds          map[string]string
-	Properties     map[string]string // name to pattern
-	Theme          map[string]string // name to pattern
-	Selectors      []string
-	FieldSelectors []string
+	properties, theme         map[string]*regexp.Regexp
+	selectors, fieldSelectors []string
 }
 
 const (
@@ -32,22 +29,45 @@ const (
 	maxStyleValue = 200 // characters
 )
 
+// allowed is style.json, compiled when it is first needed: a gateway without pages needs none of it.
+var allowed = sync.OnceValue(loadGrammar)
+
+// loadGrammar reads style.json. Its patterns are regular expressions, in lower case and matched in either, where <kind>
+// stands for the kind of that name. A pattern is matched with the whole value.
 func loadGrammar() *grammar {
-	var g grammar
-	if err := json.Unmarshal(styleJSON, &g); err != nil {
+	var file struct {
+		Kinds, Properties, Theme  map[string]string
+		Selectors, FieldSelectors []string
+	}
+	if err := json.Unmarshal(styleJSON, &file); err != nil {
 		panic("elements: internal error: style.json: " + err.Error())
 	}
-	return &g
+	var expand func(pattern string) string
+	expand = func(pattern string) string {
+		return placeholder.ReplaceAllStringFunc(pattern, func(kind string) string {
+			return "(?:" + expand(file.Kinds[kind[1:len(kind)-1]]) + ")"
+		})
+	}
+	compile := func(patterns map[string]string) map[string]*regexp.Regexp {
+		compiled := make(map[string]*regexp.Regexp, len(patterns))
+		for name, pattern := range patterns {
+			compiled[name] = regexp.MustCompile(`\A(?i:` + expand(pattern) + `)\z`)
+		}
+		return compiled
+	}
+	return &grammar{compile(file.Properties), compile(file.Theme), file.Selectors, file.FieldSelectors}
 }
+
+var placeholder = regexp.MustCompile(`<[a-z]+>`)
 
 // check returns the first thing that is not allowed, in the order of names. It says where, and not what was written there.
 func (g *grammar) check(theme map[string]string, css map[string]map[string]string, selectors []string) error {
 	for _, name := range sortedKeys(theme) {
-		pattern, ok := g.Theme[name]
+		pattern, ok := g.theme[name]
 		if !ok {
-			return fmt.Errorf("theme: there is no %q; there is %s", name, strings.Join(sortedKeys(g.Theme), ", "))
+			return fmt.Errorf("theme: there is no %q; there is %s", name, strings.Join(sortedKeys(g.theme), ", "))
 		}
-		if !g.allows(pattern, theme[name]) {
+		if !allows(pattern, theme[name]) {
 			return fmt.Errorf("theme: %s: its value is not allowed", name)
 		}
 	}
@@ -56,11 +76,11 @@ func (g *grammar) check(theme map[string]string, css map[string]map[string]strin
 			return fmt.Errorf("css: there is no %q; there is %s", selector, strings.Join(selectors, ", "))
 		}
 		for _, name := range sortedKeys(css[selector]) {
-			pattern, ok := g.Properties[name]
+			pattern, ok := g.properties[name]
 			if !ok {
 				return fmt.Errorf("css: %s: %q is not a property that may be set", selector, name)
 			}
-			if !g.allows(pattern, css[selector][name]) {
+			if !allows(pattern, css[selector][name]) {
 				return fmt.Errorf("css: %s: %s: its value is not allowed", selector, name)
 			}
 		}
@@ -69,29 +89,18 @@ func (g *grammar) check(theme map[string]string, css map[string]map[string]strin
 }
 
 // allows reports whether the whole value is what the pattern says. It fails closed: values that are long, or not of
-// ASCII, are not looked at.
-func (g *grammar) allows(pattern, value string) bool {
-	if value == "" || len(value) > maxStyleValue || strings.IndexFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) >= 0 {
-		return false
-	}
-	return regexp.MustCompile(`\A(?i:` + g.expand(pattern) + `)\z`).MatchString(value)
+// ASCII (which folding case could make ASCII), are not looked at, and what has no pattern is not allowed.
+func allows(pattern *regexp.Regexp, value string) bool {
+	return pattern != nil && len(value) <= maxStyleValue && strings.IndexFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) < 0 && pattern.MatchString(value)
 }
-
-func (g *grammar) expand(pattern string) string {
-	return placeholder.ReplaceAllStringFunc(pattern, func(kind string) string {
-		return "(?:" + g.expand(g.Kinds[kind[1:len(kind)-1]]) + ")"
-	})
-}
-
-var placeholder = regexp.MustCompile(`<[a-z]+>`)
 
 // sheet writes a style sheet of what is allowed. Themes win over the default's rules for dark mode by being more
 // specific, since the default's stand in another file.
 func (g *grammar) sheet(theme map[string]string, css map[string]map[string]string, selectors []string) []byte {
 	var light, dark, rules strings.Builder
 	for _, name := range sortedKeys(theme) {
-		switch pattern, ok := g.Theme[name]; {
-		case !ok || name == colorScheme || !g.allows(pattern, theme[name]):
+		switch {
+		case name == colorScheme || !allows(g.theme[name], theme[name]):
 		case strings.HasPrefix(name, darkPrefix):
 			fmt.Fprintf(&dark, "--cs-%s:%s;", strings.TrimPrefix(name, darkPrefix), theme[name])
 		default:
@@ -108,7 +117,7 @@ func (g *grammar) sheet(theme map[string]string, css map[string]map[string]strin
 	for _, selector := range selectors { // in the order of the table, not of the configuration
 		var body strings.Builder
 		for _, name := range sortedKeys(css[selector]) {
-			if pattern, ok := g.Properties[name]; ok && g.allows(pattern, css[selector][name]) {
+			if allows(g.properties[name], css[selector][name]) {
 				fmt.Fprintf(&body, "%s:%s;", name, css[selector][name])
 			}
 		}

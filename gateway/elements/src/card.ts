@@ -29,7 +29,7 @@ const channel = new Channel(app, meta("origins").split(" "), {
       pinDigits: Number(meta("pin-digits")),
     });
     open = { view, access };
-    document.title = view.root.getAttribute("aria-label") ?? document.title;
+    document.title = view.title;
     document.getElementById("cardstile")?.replaceChildren(view.root);
   },
   badInit() {

@@ -19,6 +19,7 @@ export interface Context {
 /** View is an element on the page. Close wipes what it shows, and ends what it does. */
 export interface View {
   readonly root: HTMLElement;
+  readonly title: string; // of the document
   readonly leave: () => void; // wipe, since nobody looks any more; the view goes on when somebody does
   readonly close: () => void;
 }

@@ -120,7 +120,8 @@ export function reveal(ctx: Context, source: Source): View {
   const bar = h("span", { class: "cs-bar", "aria-hidden": "true" }, h("span"));
   const button = h("button", { type: "button", class: "cs-button" });
   const box = h("div", { id: source.id, class: "cs-card" }, ...lines.map((line) => line.root));
-  const root = ctx.styles.apply("container", h("main", { class: "pse-container", "aria-label": ctx.text(source.title) }, box, bar, h("div", { class: "cs-foot" }, h("div", {}, left, note), button)));
+  const heading = h("h1", { class: "cs-unseen" }, ctx.text(source.title));
+  const root = ctx.styles.apply("container", h("main", { class: "pse-container" }, heading, box, bar, h("div", { class: "cs-foot" }, h("div", {}, left, note), button)));
 
   let countdown: Countdown | undefined;
   let revealed: Revealed | undefined;
@@ -198,6 +199,7 @@ export function reveal(ctx: Context, source: Source): View {
   void load();
   return {
     root,
+    title: ctx.text(source.title),
     leave: () => {
       if (revealed !== undefined) {
         hide();

@@ -24,7 +24,7 @@ export function setCardPin(ctx: Context): View {
   );
   const box = h("div", { class: "pse-set-pin-container" }, form);
   const note = h("p", { class: "cs-status", role: "status" });
-  const root = styles.apply("container", h("main", { class: "pse-container", "aria-label": text("set_pin_title") }, box, note));
+  const root = styles.apply("container", h("main", { class: "pse-container" }, h("h1", { class: "cs-unseen" }, text("set_pin_title")), box, note));
   let sending = false;
 
   const clear = (): void => {
@@ -92,6 +92,7 @@ export function setCardPin(ctx: Context): View {
   });
   return {
     root,
+    title: text("set_pin_title"),
     leave: clear,
     close: () => {
       stop.abort();

@@ -1,3 +1,4 @@
+import { member } from "./session.ts";
 import grammar from "./style.json";
 
 // style.json is the allow-list of the gateway too: what an operator cannot configure, an app's page cannot pass either.
@@ -20,12 +21,15 @@ export class Styles {
 
   /** apply sets what is given for a part, by the object model alone: there is no text for anything to break out of. */
   apply<E extends HTMLElement>(part: Part, element: E): E {
-    const style = own(this.given, part);
+    const style = member(this.given, part);
     if (typeof style === "object" && style !== null) {
       for (const [name, value] of Object.entries(style)) {
+        if (typeof value !== "string" && typeof value !== "number") {
+          continue;
+        }
         const property = name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);
         const text = typeof value === "number" && value !== 0 && !unitless.includes(property) ? `${value}px` : `${value}`;
-        if ((typeof value === "string" || typeof value === "number") && allows(property, text)) {
+        if (allows(property, text)) {
           element.style.setProperty(property, text);
         }
       }
@@ -35,14 +39,10 @@ export class Styles {
 }
 
 function allows(property: string, value: string): boolean {
-  const pattern = own(properties, property);
+  const pattern = member(properties, property);
   return typeof pattern === "string" && value.length <= maxValue && /^[ -~]+$/.test(value) && new RegExp(`^(?:${expand(pattern)})$`, "i").test(value);
 }
 
 function expand(pattern: string): string {
   return pattern.replace(/<([a-z]+)>/g, (_, kind: string) => `(?:${expand(kinds[kind] ?? "")})`);
-}
-
-function own(value: unknown, name: string): unknown {
-  return typeof value === "object" && value !== null && Object.prototype.hasOwnProperty.call(value, name) ? (value as Record<string, unknown>)[name] : undefined;
 }
