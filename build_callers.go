@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
 	"github.com/cardstile/cardstile/gateway"
@@ -72,6 +73,7 @@ func (b *builder) listener(name string) *gateway.Listener {
 
 func (b *builder) loadPartners() {
 	var list []policy.Partner
+	terminals := map[string]bool{}
 	for i, c := range b.config.Partners {
 		at := fmt.Sprintf("partners[%d]", i)
 		p := policy.Partner{
@@ -91,6 +93,14 @@ func (b *builder) loadPartners() {
 				b.problem(at+".issuers."+name, "no issuer has this name (known: %s)", known(b.config.Issuers))
 			}
 		}
+		for j, terminal := range c.Terminals {
+			if key := fmt.Sprintf("%s.terminals[%d]", at, j); !terminalID.MatchString(terminal) {
+				b.problem(key, "want 1 to 50 letters, digits and '-'")
+			} else if terminals[terminal] {
+				b.problem(key, "another partner has it, or it stands there twice")
+			}
+			terminals[terminal] = true
+		}
 		if c.Disabled {
 			b.notice("partners: %s is disabled", c.ID)
 		}
@@ -102,6 +112,9 @@ func (b *builder) loadPartners() {
 		b.partners = nil
 	}
 }
+
+// terminalID is the form of a processing terminal's id. Source: Payroc, POST …/hosted-fields-sessions.
+var terminalID = regexp.MustCompile(`^[0-9A-Za-z-]{1,50}$`)
 
 // partnerIDs are the configured ids, those of partners with problems too.
 func (b *builder) partnerIDs() []string {

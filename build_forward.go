@@ -37,7 +37,7 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 	call := exchange.ForwardCall{
 		Name: c.Method + " " + c.Path, Method: c.Method, Pattern: c.Path, Bind: c.Bind, Changes: c.Method != http.MethodGet,
 		Without: exchange.WithoutSession(c.WithoutSession),
-		Fields:  b.fields(at+".fields", c.Fields), Submit: b.fields(at+".submit", c.Submit), Token: c.CardToken,
+		Fields:  b.fields(at+".fields", c.Fields), Submit: b.fields(at+".submit", c.Submit), Token: c.CardToken, Terminal: c.Terminal,
 	}
 	body, known := forwardMethods[c.Method]
 	if !known {
@@ -73,10 +73,22 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 	if c.CardToken != "" && !body {
 		b.problem(at+".card_token", "the method has no body")
 	}
+	if c.Terminal != "" && !body {
+		b.problem(at+".terminal", "the method has no body")
+	}
+	for key, pointer := range map[string]string{"card_token": c.CardToken, "terminal": c.Terminal} {
+		if _, err := vault.NewShape(vault.ShapeConfig{Public: []string{pointer}}); pointer != "" && err != nil {
+			b.problem(at+"."+key, "want a member of the body, by JSON pointer (RFC 6901), as in /paymentMethod")
+			body = false // told
+		}
+	}
 	if body {
 		shape := vault.ShapeConfig{Sealed: call.Submit, MaxBytes: b.config.Limits.BodyBytes}
 		if c.CardToken != "" {
 			shape.Tokens = []string{c.CardToken}
+		}
+		if c.Terminal != "" {
+			shape.Public = []string{c.Terminal}
 		}
 		if call.Request, err = vault.NewShape(shape); err != nil {
 			b.problem(at+".submit", "%v", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -77,9 +78,12 @@ func (b *builder) routeApps(at string, c *RouteConfig, kind face.Kind, r *gatewa
 		b.problem(at+".apps", "face %s has no elements", c.Face)
 		return nil, nil
 	}
+	if c.PIN == string(face.PINBlind) {
+		b.problem(at+".pin", "elements seal PINs for our key: want software, or nothing")
+	}
 	made, partners := map[string]elements.Page{}, map[string]string{}
 	for i := range c.Apps {
-		app, key := &c.Apps[i], fmt.Sprintf("%s.apps[%d]", at, i)
+		app, key, before := &c.Apps[i], fmt.Sprintf("%s.apps[%d]", at, i), len(b.problems)
 		if _, twice := made[app.ID]; twice || b.apps[app.ID] {
 			b.problem(key+".id", "%q is taken", app.ID)
 		}
@@ -87,6 +91,9 @@ func (b *builder) routeApps(at string, c *RouteConfig, kind face.Kind, r *gatewa
 		b.origins(key+".origins", app.Origins)
 		if !slices.Contains(b.partnerIDs(), app.Partner) {
 			b.problem(key+".partner", "no partner has this id")
+		}
+		if len(b.problems) > before {
+			continue
 		}
 		e := elements.App{
 			ID: app.ID, Origins: app.Origins, Theme: app.Page.Theme, CSS: app.Page.CSS, Locale: app.Page.Locale, Show: app.Show, PINDigits: app.PINDigits,
@@ -180,6 +187,9 @@ func (b *builder) routeFields(at string, c *RouteConfig, kind face.Kind, r *gate
 	default:
 		b.problem(at+".cvv", "want mandatory, enabled or disabled")
 	}
+	if len(c.Origins) == 0 {
+		return nil
+	}
 	made, err := elements.NewFields(elements.Fields{
 		Script: h.Script, Integrity: h.Integrity, Origins: c.Origins, Theme: h.Page.Theme, CSS: h.Page.CSS, Locale: h.Page.Locale,
 	})
@@ -194,6 +204,9 @@ func (b *builder) routeFields(at string, c *RouteConfig, kind face.Kind, r *gate
 		Libraries: h.Libraries, CVV: cvv, Name: h.CardholderName, Expired: h.ExpiredCards, Tokenize: h.Tokenization,
 		Page: func(query url.Values, out *exchange.Response) error {
 			page, err := made.Page(query)
+			if wrong, ok := errors.AsType[*elements.ErrQuery](err); ok {
+				return exchange.Wrong("query", wrong.Parameter, "query")
+			}
 			if err == nil {
 				writePage(&page, out)
 			}

@@ -241,7 +241,16 @@ func (b *builder) routeForwards(at string, c *RouteConfig, kind face.Kind) []exc
 		b.problem(at+".forward", "face %s forwards nothing", c.Face)
 		return nil
 	}
-	return b.forwards(at, c)
+	calls := b.forwards(at, c)
+	if kind.Takes(policy.KindFields) {
+		return calls
+	}
+	for i := range calls {
+		if calls[i].Token != "" || calls[i].Terminal != "" {
+			b.problem(fmt.Sprintf("%s.forward[%d]", at, i), "face %s has no card_token and no terminal", c.Face)
+		}
+	}
+	return calls
 }
 
 // routeBrowsers checks which pages may call.

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/cardstile/cardstile/gateway"
 )
 
 // demoOptions are the flags of `demo`.
@@ -123,7 +124,7 @@ func runDemo(ctx context.Context, o demoOptions) error {
 		return err
 	}
 	var failed error
-	err = serve(ctx, d.path("config.yaml"), serving{beside: map[string]http.Handler{"public": page}, started: func(*process) error {
+	err = serve(ctx, d.path("config.yaml"), serving{beside: gateway.Beside{"public": page}, started: func(*process) error {
 		if err := d.announce(doc); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -36,8 +35,8 @@ func cmdServe() *cobra.Command {
 
 // serving is what a command adds to a configuration that it serves.
 type serving struct {
-	beside  map[string]http.Handler // what stands on listeners beside their routes
-	started func(*process) error    // called once it answers
+	beside  gateway.Beside
+	started func(*process) error // called once it answers
 }
 
 // serve runs a configuration until a signal or ctx ends it.

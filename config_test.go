@@ -18,6 +18,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/vault/keys"
 )
 
 // mistake is a good configuration with one thing wrong.
@@ -121,7 +123,7 @@ var mistakes = []mistake{
 	{"route without cookie key", "    cookie_key: cookie-demo\n", "", nil},
 	{"route cookie key of another use", "cookie_key: cookie-demo", "cookie_key: session-demo", nil},
 	{"route partner missing", "    partner: gp-demo\n", "", nil},
-	{"route partner unknown", "partner: gp-demo", "partner: gp", nil},
+	{"route partner unknown", "    partner: gp-demo", "    partner: gp", nil},
 	{"route legacy not named", "    unbound_tokens: allow\n    pin: software\n    legacy: [oaep-sha1]\n", "    unbound_tokens: allow\n    pin: software\n", nil},
 	{"route legacy unknown", "pin_with_pan: true\n    legacy: [oaep-sha1]", "pin_with_pan: true\n    legacy: [oaep-sha1, md5]", nil},
 	{"route pin unknown", "unbound_tokens: allow\n    pin: software", "unbound_tokens: allow\n    pin: hsm", nil},
@@ -147,13 +149,48 @@ var mistakes = []mistake{
 	{"issuer with sessions in clear", "kind: rain\n", "kind: rain\n    leg: clear\n", nil},
 	{"issuer in clear with a key", "    leg: clear\n", "    leg: clear\n    public_key: rain-public.pem\n", nil},
 	{"route's clients in clear at another face", "    face: exa\n", "    face: exa\n    client_leg: clear\n", nil},
-	{"route's clients in another way", "client_leg: clear", "client_leg: plain", nil},
-	{"route session key without sessions", "client_leg: clear", "client_leg: clear, session_key: session-demo", nil},
-	{"route origin with a path", "origins: [https://app.example, ", "origins: [https://app.example/, ", nil},
-	{"route origin over http", "origins: [https://app.example, ", "origins: [http://app.example, ", nil},
+	{"route's clients in another way", "rain, client_leg: clear", "rain, client_leg: plain", nil},
+	{"route session key without sessions", "rain, client_leg: clear", "rain, client_leg: clear, session_key: session-demo", nil},
+	{"route origin with a path", "localhost\n    origins: [https://app.example, ", "localhost\n    origins: [https://app.example/, ", nil},
+	{"route origin over http", "localhost\n    origins: [https://app.example, ", "localhost\n    origins: [http://app.example, ", nil},
 	{"route domain is a URL", "domain: localhost", "domain: https://localhost", nil},
 	{"route chain without domain", "domain: localhost", "chain_id: 10", nil},
-	{"route wrong proof unknown", "client_leg: clear", "client_leg: clear, wrong_proof: ignore", nil},
+	{"route wrong proof unknown", "rain, client_leg: clear", "rain, client_leg: clear, wrong_proof: ignore", nil},
+	{"partner terminal with a slash", `terminals: ["1234001"]`, `terminals: ["1234/1"]`, nil},
+	{"partner terminals of two", `terminals: ["1234001"]`, `terminals: ["1234001", "1234001"]`, nil},
+	{"user tokens without keys", `typed_data: {name: Cardstile demo}`, `typed_data: {name: Cardstile demo, chain_id: -1}`, nil},
+	{"user tokens of a set that is none", `user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
+    typed`, `user_tokens: {jwks: holders.yaml, issuer: "https://users.example", audience: cardstile-demo}
+    typed`, nil},
+	{"user tokens without issuer", `user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
+    typed`, `user_tokens: {jwks: users-jwks.json, audience: cardstile-demo}
+    typed`, nil},
+	{"typed data without users", `    user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
+    typed`, `    typed`, nil},
+	{"user tokens at another face", "    face: exa\n", "    face: exa\n    user_tokens: {jwks: users-jwks.json, issuer: i, audience: a}\n", nil},
+	{"app of nobody", "{id: demo, partner: gp-demo, ", "{id: demo, partner: gp, ", nil},
+	{"app twice", "    apps:\n", "    apps:\n      - {id: demo, partner: gp-demo, origins: [https://app.example]}\n", nil},
+	{"app with an id that is a path", "{id: demo, ", "{id: ../demo, ", nil},
+	{"app without origins", "partner: gp-demo, origins: [https://app.example, https://localhost]}", "partner: gp-demo}", nil},
+	{"app of an origin with a path", `partner: gp-demo, origins: [https://app.example, `, "partner: gp-demo, origins: [https://app.example/, ", nil},
+	{"app with a theme that loads", "{id: demo, ", "{id: demo, page: {theme: {accent: 'url(https://x.example)'}}, ", nil},
+	{"app with style that hides", "{id: demo, ", "{id: demo, page: {css: {.pse-card-value: {position: fixed}}}, ", nil},
+	{"app in a language of nobody here", "{id: demo, ", "{id: demo, page: {locale: tlh}, ", nil},
+	{"app that shows for an hour", "{id: demo, ", "{id: demo, show: 1h, ", nil},
+	{"apps and blind PINs", "    unbound_tokens: allow\n    pin: software\n", "    unbound_tokens: allow\n    pin: blind\n", nil},
+	{"apps at another face", "    face: exa\n", "    face: exa\n    apps: [{id: other, partner: gp-demo, origins: [https://app.example]}]\n", nil},
+	{"hosted fields at another face", "    face: exa\n", "    face: exa\n    hosted_fields: {libraries: [1.0]}\n", nil},
+	{"hosted fields without leg", "    client_leg: clear\n    origins", "    origins", nil},
+	{"hosted fields without pages", "    client_leg: clear\n    origins: [https://app.example, https://localhost]\n", "    client_leg: clear\n", nil},
+	{"hosted fields without versions", "hosted_fields: {libraries: [1.7.0.261457]}", "hosted_fields: {}", nil},
+	{"hosted fields of a version that is none", "hosted_fields: {libraries: [1.7.0.261457]}", `hosted_fields: {libraries: ["1 7"]}`, nil},
+	{"hosted fields with a code now and then", "hosted_fields: {libraries: [1.7.0.261457]}", "hosted_fields: {libraries: [1.7.0.261457], cvv: perhaps}", nil},
+	{"hosted fields of a script without digest", "hosted_fields: {libraries: [1.7.0.261457]}", "hosted_fields: {libraries: [1.7.0.261457], script: https://cdn.example/x.js}", nil},
+	{"hosted fields without JWT key", "    jwt_key: jwt-demo\n    client_leg", "    client_leg", nil},
+	{"card token that is no pointer", "card_token: /paymentMethod, ", "card_token: paymentMethod, ", nil},
+	{"card token at another face", "{method: POST, path: /deals/payin}", "{method: POST, path: /deals/payin, card_token: /card}", nil},
+	{"terminal without a body", "{method: POST, path: /v1/payments, card_token: /paymentMethod, ", "{method: GET, path: /v1/payments, ", nil},
+	{"fields of an issuer that shows none", "terminal: /processingTerminalId}", "terminal: /processingTerminalId, fields: {/card/number: pan}}", nil},
 	{"route without JWT key", "    jwt_key: jwt-demo\n    legacy", "    legacy", nil},
 	{"route JWT key of another use", "    jwt_key: jwt-demo\n    legacy", "    jwt_key: cookie-demo\n    legacy", nil},
 	{"route that cannot forward", "    pin_with_pan: true\n", "    pin_with_pan: true\n    forward: [{method: GET, path: /wallet}]\n", nil},
@@ -448,7 +485,7 @@ func makeExampleFiles(t *testing.T, dir string) {
 	}
 	for name, content := range map[string]string{
 		"admin-token": "token\n", "redis-password": "password\n", "passphrase": "a long passphrase\n", "rain-key": "key\n", "example-pay-rain-key": "key\n",
-		"payments-key": "key\n", "example-pay-payments-key": "key\n",
+		"payments-key": "key\n", "example-pay-payments-key": "key\n", "cards-key": "key\n", "payroc-key": "key\n",
 		"rain-public.pem": shortPublicKey, "credentials.json": `{"version":1,"credentials":[]}`,
 		"holders.yaml": "cards:\n  - {id: c, issuer: rain, partners: [example-pay], users: [ada], environment: test}\nusers:\n  - {id: ada, partner: example-pay, issuer: rain}\n",
 	} {
@@ -462,7 +499,10 @@ func makeExampleFiles(t *testing.T, dir string) {
 	if err := os.WriteFile(at("policies/demo.cedar"), []byte(demoPolicies), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, shared := range map[string]string{"session-2025.pem": "session-key.pem", "example-pay-account.pem": "service-account-public.pem"} {
+	for name, shared := range map[string]string{
+		"session-2025.pem": "session-key.pem", "example-pay-account.pem": "service-account-public.pem",
+		"cards-public.pem": "service-account-public.pem", "payroc-public.pem": "service-account-public.pem",
+	} {
 		if err := os.WriteFile(at(name), sharedKeys(t)[shared], 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -473,6 +513,17 @@ func makeExampleFiles(t *testing.T, dir string) {
 		}
 	}
 	if err := errors.Join(generateKey("cookie", 0, at("cookie-2025.pem"), "", ""), generateKey("jwt", 0, at("jwt-2025.pem"), "", ""), generateKey("session", 0, at("session-2026.age"), "", at("passphrase"))); err != nil {
+		t.Fatal(err)
+	}
+	users, err := keys.Load(keys.Config{ID: "users", Use: keys.UseJWT, File: at("jwt-2025.pem")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := users.JWT()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at("users-jwks.json"), credential.JWKS(signer), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -491,7 +542,7 @@ func TestNoValueIsQuoted(t *testing.T) {
 	dir := t.TempDir()
 	makeExampleFiles(t, dir)
 	file := filepath.Join(dir, "config.yaml")
-	names := regexp.MustCompile(`(^|\.)(id|use|kind|subject|face|environment|holders|credentials|logins_file|policies\[\d+\]|certificate|ca|client_ca|public_keys?(\[\d+\])?)$`)
+	names := regexp.MustCompile(`(^|\.)(id|use|kind|subject|face|environment|holders|credentials|logins_file|policies\[\d+\]|certificate|ca|client_ca|jwks|public_keys?(\[\d+\])?)$`)
 	planted := 0
 	for _, path := range scalarPaths(t, text) {
 		if names.MatchString(path) {

@@ -96,7 +96,7 @@ func typeText(e ast.Expr) string {
 // kinds are how values are written.
 var configKinds = map[string]string{
 	"string": "text", "int": "number", "bool": "true or false", "time.Duration": "duration", "policy.Rate": "rate",
-	"netip.Prefix": "network", "map[string]string": "texts by name", "[]string": "list of texts", "[]netip.Prefix": "list of networks",
+	"netip.Prefix": "network", "map[string]string": "texts by name", "map[string]map[string]string": "texts by two names", "[]string": "list of texts", "[]netip.Prefix": "list of networks",
 }
 
 // TestConfigurationDoc keeps docs/configuration.md what the comments of config.go say.

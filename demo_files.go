@@ -73,13 +73,8 @@ routes:
     typed_data: {name: Cardstile demo}
     apps:
       - {id: demo, partner: gp-demo, origins: [https://app.example, "https://localhost:%[2]d"]}
-  - listener: public
-    face: gnosispay
-    issuer: cards
-    session_key: session-demo
-    operations: [card.verify]
-    legacy: [oaep-sha1]
-    user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
+  - {listener: public, face: gnosispay, issuer: cards, operations: [card.verify], session_key: "session-demo", legacy: ["oaep-sha1"],
+     user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}}
   - listener: public
     face: exa
     issuer: rain
@@ -119,7 +114,7 @@ routes:
     origins: [https://app.example, "https://localhost:%[2]d"]
     hosted_fields: {libraries: [1.7.0.261457]}
     forward:
-      - {method: POST, path: /v1/payments, card_token: /paymentMethod}
+      - {method: POST, path: /v1/payments, card_token: /paymentMethod, terminal: /processingTerminalId}
 
 policies: [policies/*.cedar]
 holders: holders.yaml

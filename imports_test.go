@@ -22,8 +22,9 @@ const module = "github.com/cardstile/cardstile"
 var allowedImports = map[string][]string{
 	// Main wires everything and is the one place where keys (vault) meet what needs a MAC (policy).
 	"": {
-		"deploy/sandbox",                               // the demo's issuer
-		"gateway", "gateway/audit", "gateway/exchange", // forwarded calls, as routes declare them
+		"deploy/demo", "deploy/sandbox", // the demo's page and its issuers
+		"gateway", "gateway/audit",
+		"gateway/elements", "gateway/exchange", // pages and forwarded calls, as routes declare them
 		"gateway/face", "gateway/issuer",
 		"policy", "policy/credential", "policy/holder", "policy/store",
 		"vault", "vault/envelope", "vault/keys",

@@ -58,7 +58,7 @@ func sharedKeys(t testing.TB) map[string][]byte {
 		}
 		defer os.RemoveAll(dir)
 		rsaKeys.files = map[string][]byte{}
-		for _, name := range []string{"session", "rain", "service-account"} {
+		for _, name := range []string{"session", "rain", "service-account", "payroc", "cards"} {
 			use := demoKeys[name]
 			private, public := filepath.Join(dir, name+"-key.pem"), filepath.Join(dir, name+"-public.pem")
 			rsaKeys.err = errors.Join(rsaKeys.err, generateKey(string(use), 0, private, public, ""))
@@ -97,7 +97,7 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	}
 	card.UserID = user.ID
 	state := newDemoState([]sandbox.Card{card, other}, user)
-	state.BridgeKey = "made with its digest" // so that the state is whole, and kept
+	state.BridgeKey, state.PayrocKey = "made with its digest", "likewise" // so that the state is whole, and kept
 	content, err := json.Marshal(state)
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.lock.Close() })
-	if d.state.Cards[0] != card || d.state.BridgeKey == state.BridgeKey {
+	if d.state.Cards[0] != card || d.state.BridgeKey == state.BridgeKey || d.state.PayrocKey == state.PayrocKey {
 		t.Fatal("the directory has other cards than it was given, or no API key")
 	}
 	h := &house{demo: d, t: t, canary: c, gates: map[string]*gate{}}
@@ -118,7 +118,10 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	if err := d.writeConfig(); err != nil { // ports 0: the program says which ones it got
 		t.Fatal(err)
 	}
-	h.edit("config.yaml", `"https://localhost:0"`, "https://localhost") // no browser sends port 0
+	config := strings.ReplaceAll(string(h.read("config.yaml")), `"https://localhost:0"`, "https://localhost") // no browser sends port 0
+	if err := h.write("config.yaml", []byte(config)); err != nil {
+		t.Fatal(err)
+	}
 	h.learnSecrets()
 	return h
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -43,7 +42,7 @@ type secrets struct {
 }
 
 // newProcess builds everything, and starts nothing but the audit log's writer.
-func newProcess(b *builder, log *zap.Logger, beside map[string]http.Handler) (*process, error) {
+func newProcess(b *builder, log *zap.Logger, beside gateway.Beside) (*process, error) {
 	p := &process{draining: b.config.Shutdown, log: log}
 	if err := p.loadSecrets(b); err != nil {
 		return nil, err

@@ -42,10 +42,12 @@ type Services struct {
 	// Addresses are where the listeners stand, by name. They are fixed for the life of a process.
 	Addresses map[string]string
 
-	// Beside is what stands on listeners, by name, beside their routes: the demo's page, below /demo/, and nothing else. It is no
-	// part of a configuration.
-	Beside map[string]http.Handler
+	// Beside is no part of a configuration.
+	Beside Beside
 }
+
+// Beside is what stands on listeners, by name, beside their routes: the demo's page, below /demo/, and nothing else.
+type Beside map[string]http.Handler
 
 // Admin is who may ask on the operators' listener.
 type Admin struct {

@@ -146,7 +146,7 @@ func (x *running) mintCardToken(ctx context.Context, call *exchange.Call, p prov
 	if err != nil {
 		return nil, err
 	}
-	if err := h.complete(found); err != nil {
+	if err := h.complete(session.Value(), found); err != nil {
 		return nil, err
 	}
 	if err := x.takeParts(ctx, found[credential.PartPAN]); err != nil {
@@ -169,12 +169,9 @@ func (x *running) mintCardToken(ctx context.Context, call *exchange.Call, p prov
 	return &exchange.Result{Token: token, Expires: expires}, nil
 }
 
-// complete says which part of a card is missing.
-func (h *Hosted) complete(found map[string][]byte) error {
+// complete says which part of a card is missing. A network whose cards have no security code needs none.
+func (h *Hosted) complete(token string, found map[string][]byte) error {
 	needed := []string{credential.PartPAN, credential.PartExpiry}
-	if h.CVV {
-		needed = append(needed, credential.PartCVC)
-	}
 	if h.Name {
 		needed = append(needed, credential.PartName)
 	}
@@ -183,7 +180,14 @@ func (h *Hosted) complete(found map[string][]byte) error {
 			return exchange.Wrong("body", "missing_"+part, "card_incomplete")
 		}
 	}
-	return nil
+	if !h.CVV || len(found[credential.PartCVC]) > 0 {
+		return nil
+	}
+	network, err := h.Holder.Network(token, found[credential.PartPAN])
+	if err == nil && network.SecurityCode {
+		err = exchange.Wrong("body", "missing_"+credential.PartCVC, "card_incomplete")
+	}
+	return err
 }
 
 // partsOf are the parts as the vault takes them.

@@ -125,7 +125,12 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeResponse(w, id, &out)
 		return
 	}
-	if err := x.read(r, body); err != nil {
+	err := x.read(r, body)
+	if ep.LateBody && errors.Is(err, vault.ErrBody) {
+		x.late = bodyFailure(err, ep)
+		x.request.Clear, err = vault.ReadBody(http.NoBody, 0, ep.Shape)
+	}
+	if err != nil {
 		w.Header().Set("Connection", "close") // what is left of the body is not read
 		x.refuse(r.Context(), bodyFailure(err, ep), &out)
 	} else {

@@ -89,6 +89,9 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	if call.Late != nil {
 		return proven{}, call.Late
 	}
+	if err := x.terminal(call, &p); err != nil {
+		return proven{}, err
+	}
 	if err := x.limitCredentials(ctx, &p); err != nil {
 		return proven{}, err
 	}
@@ -110,6 +113,21 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 		}
 	}
 	return p, nil
+}
+
+// terminal holds the processing terminal that a forward names to those of the partner: another's is like one that is not there.
+func (x *running) terminal(call *exchange.Call, p *proven) error {
+	if call.Forward == nil || call.Forward.Call.Terminal == "" {
+		return nil
+	}
+	named := ""
+	if body := call.Forward.Body; body != nil && body.Has(call.Forward.Call.Terminal) {
+		named, _ = body.Text(call.Forward.Call.Terminal) // what is no text is nobody's
+	}
+	if h := x.ep.route.Hosted; h == nil || named == "" || !slices.Contains(h.Terminals[p.partnerID()], named) {
+		return exchange.Fail(exchange.NotFound, "terminal")
+	}
+	return nil
 }
 
 // inScope holds a credential to what it may be used for, and a page of ours to its partner: a token that says it is another one's

@@ -32,6 +32,7 @@ type running struct {
 	paid       string                   // that token
 	session    *vault.Session           // closed when the exchange is done: its answer may be in it
 	verdict    func(error)              // tells the issuer's circuit breaker what became of the place it gave
+	late       *exchange.Failure        // of a body that could not be read, where callers are told so once they are proven
 	idempotent idempotent
 	rate       rateHeaders
 	accepted   bool        // whether some credential proved something
@@ -103,6 +104,9 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	call, err := x.ep.Parse(&x.request) // 3
 	if err != nil {
 		return nil, nil, err
+	}
+	if x.late != nil {
+		call.Late = x.late
 	}
 	x.called(call)
 	x.stage(stageParse)

@@ -32,6 +32,17 @@ func (b *Body) Network(pointer string) (Network, error) {
 	return networkOf(number)
 }
 
+// Network is the network of a card number that is held under a token, as [Body.Network] is of one that came. It fails with
+// [ErrOpen], whatever is wrong.
+func (h *Holder) Network(token string, held []byte) (Network, error) {
+	number, err := h.open(token, FieldPAN.String(), held, maxHeldBytes)
+	if err != nil {
+		return Network{}, err
+	}
+	defer number.Destroy()
+	return networkOf(number)
+}
+
 func networkOf(number *secret.Buffer) (Network, error) {
 	text := number.Bytes()
 	if check(FieldPAN, ToIssuer, number) != nil || !checkDigit(text) {

@@ -217,6 +217,9 @@ type ForwardCall struct {
 	// Token is where the request names a card that is held, as {"type","token"}, by JSON pointer; "" is nowhere. The card goes to
 	// the issuer in its place [11].
 	Token string
+
+	// Terminal is where the request names a processing terminal, by JSON pointer, which must be one of the partner's; "" is nowhere.
+	Terminal string
 }
 
 // WithoutSession is what becomes of declared fields where the caller brought no session [13].

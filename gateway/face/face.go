@@ -45,6 +45,10 @@ type Endpoint struct {
 	// then finds it in Request.Clear. The shape's own bound counts beside MaxBody.
 	Shape *vault.Shape
 
+	// LateBody says that a body which cannot be read is told to whoever is proven, as what is wrong with the request is: Parse gets
+	// an empty one then. It is for endpoints with a Shape.
+	LateBody bool
+
 	// CORS says that browsers call this from pages of other origins, and how.
 	CORS *CORS
 

@@ -98,7 +98,7 @@ func declares(call *exchange.ForwardCall, field vault.Field) bool {
 func (f *forward) endpoint() Endpoint {
 	e := Endpoint{
 		Method: f.call.Method, Pattern: f.call.Pattern, Operations: forwardOperations(len(f.call.Fields) > 0, len(f.call.Submit) > 0 || f.call.Token != ""),
-		Shape: f.call.Request, Parse: f.parse, Render: renderForward,
+		Shape: f.call.Request, LateBody: f.late, Parse: f.parse, Render: renderForward,
 	}
 	if e.Shape != nil {
 		e.MaxBody = maxForwardBody
