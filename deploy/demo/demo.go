@@ -207,7 +207,7 @@ type failure struct {
 
 func (f *failure) Error() string { return f.text }
 
-// fail writes an error. One that is no failure is nobody's business.
+// fail writes an error. What one says that is no failure stays here: it may quote what was sent.
 func fail(w http.ResponseWriter, err error) {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {

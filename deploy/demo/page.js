@@ -14,10 +14,18 @@ class Panel {
     this.stage = this.root.querySelector(".stage");
     this.line = this.root.querySelector(".status");
     this.log = this.root.querySelector(".log");
+    this.last = null; // line of the log
   }
 
   /** Notes that something crossed: its type, and nothing of what is in it. */
   note(way, type) {
+    const list = this.log.firstElementChild;
+    if (this.last?.way === way && this.last.type === type) {
+      this.last.times++;
+      list.lastElementChild.lastElementChild.textContent = `${type}\u00a0×\u00a0${this.last.times}`;
+      return;
+    }
+    this.last = { way, type, times: 1 };
     const item = document.createElement("li");
     for (const [name, text] of [["way", ways[way]], ["type", type]]) {
       const span = document.createElement("span");
@@ -25,7 +33,6 @@ class Panel {
       span.textContent = text;
       item.append(span);
     }
-    const list = this.log.firstElementChild;
     list.append(item);
     while (list.children.length > longestLog) list.firstElementChild.remove();
     this.log.scrollTop = this.log.scrollHeight;
@@ -82,7 +89,7 @@ const mostRefreshes = 3; // in refreshSpan: tokens that are refused one after th
 const refreshSpan = 10_000; // ms
 
 /** An element: one frame, and the protocol of @gnosispay/pse-sdk 2.0.1, version 1. */
-class Element {
+class CardElement {
   constructor(panel, session, type, title) {
     this.panel = panel;
     this.session = session;
@@ -143,6 +150,7 @@ class Element {
     if (this.refreshes.length >= mostRefreshes) throw new Error("The gateway takes none of the tokens.");
     this.refreshes.push(now);
     const { ephemeralToken } = await this.panel.ask("token");
+    this.panel.status("");
     this.say({ type: "tokenRefresh", ephemeralToken });
   }
 }
@@ -159,7 +167,7 @@ function elements(id) {
     panel.status("");
     try {
       const session = await panel.ask("token");
-      open = new Element(panel, session, button.dataset.element, button.dataset.frame);
+      open = new CardElement(panel, session, button.dataset.element, button.dataset.frame);
     } catch (error) {
       panel.fail(error);
     } finally {
@@ -195,6 +203,7 @@ class Checkout {
     this.panel = new Panel("pay");
     this.anew = document.getElementById("pay-anew");
     this.again = document.getElementById("pay-again");
+    this.form = null;
     this.token = ""; // of the last payment
     this.anew.addEventListener("click", () => this.begin());
     this.again.addEventListener("click", () => this.pay());
@@ -218,7 +227,7 @@ class Checkout {
             cardholderName: field("name", "Ada Example"),
             cardNumber: field("number", "1234 5678 9012 3456"),
             expiryDate: field("expiry", "MM/YY"),
-            cvv: field("cvv", "123"),
+            cvv: { ...field("cvv", "123"), wrapperTarget: "#pay-cvv-field" },
             submit: { target: "#pay-submit", value: "Pay €42.00" },
           },
         },
@@ -227,8 +236,12 @@ class Checkout {
         this.token = token;
         this.pay();
       });
-      form.on("error", () => this.panel.status("The fields say that something went wrong. Begin anew.", "bad"));
-      form.initialize();
+      form.on("error", ({ type, message }) => {
+        this.panel.status(message, "bad");
+        if (type === "session") this.clear(); // ten minutes are over, or another page has it
+      });
+      this.form = form;
+      await form.initialize();
     } catch (error) {
       this.panel.fail(error);
     } finally {
@@ -237,8 +250,10 @@ class Checkout {
   }
 
   clear() {
+    this.form?.destroy();
+    this.form = null;
     this.panel.stage.classList.remove("open");
-    for (const place of this.panel.stage.querySelectorAll(".target, .error")) place.replaceChildren();
+    for (const place of this.panel.stage.querySelectorAll(".error")) place.textContent = "";
   }
 
   /** The library talks to the frames; the page reads along. */
@@ -254,6 +269,7 @@ class Checkout {
     try {
       const { payment } = await this.panel.ask("pay", { token: this.token });
       this.clear();
+      this.panel.stage.dataset.empty = "Paid. The fields are gone, and what was typed with them.";
       const result = `${payment.transactionResult.status} (${payment.transactionResult.responseCode})`;
       this.panel.status(`Payment ${payment.paymentId}: ${result}, with ${payment.card.type} ${payment.card.cardNumber}.`, "good");
     } catch (error) {
