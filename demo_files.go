@@ -112,7 +112,7 @@ routes:
     jwt_key: jwt-demo
     client_leg: clear
     origins: [https://app.example, "https://localhost:%[2]d"]
-    hosted_fields: {libraries: [1.7.0.261457]}
+    hosted_fields: {libraries: [1.7.0.261457], page: {theme: {color-scheme: light dark}}}
     forward:
       - {method: POST, path: /v1/payments, card_token: /paymentMethod, terminal: /processingTerminalId}
 

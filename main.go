@@ -36,6 +36,7 @@ func command() *cobra.Command {
 		cmdServe(),
 		cmdCheck(),
 		cmdDemo(),
+		cmdElements(),
 		cmdSandbox(),
 		cmdSession(),
 		cmdKeys(),

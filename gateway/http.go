@@ -285,6 +285,9 @@ func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
 		h["Content-Length"] = []string{strconv.Itoa(length)}
 	}
 	for _, field := range out.Header {
+		if field.Name == "Cache-Control" || field.Name == "X-Content-Type-Options" || field.Name == "Content-Type" { // in place of ours
+			delete(h, field.Name)
+		}
 		h[field.Name] = append(h[field.Name], field.Value)
 	}
 	if out.RetryAfter > 0 {

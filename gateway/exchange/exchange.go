@@ -332,7 +332,7 @@ type Response struct {
 	Clear *vault.Outgoing
 }
 
-// HeaderField is a header of a Response, beside those that every answer has.
+// HeaderField is a header of a Response, beside those that every answer has, or in place of one.
 type HeaderField struct{ Name, Value string }
 
 // Reset makes a Response ready for another answer, and keeps the memory of its body.
