@@ -177,7 +177,7 @@ export class hostedFields {
     switch (message.type) {
       case "payroc:field-valid":
         say(frame.options.errorTarget, message.valid ? "" : (message.message ?? ""));
-        if (message.info?.showCvv !== undefined) {
+        if (name === "cardNumber" && message.info?.showCvv !== undefined) { // of other fields it says nothing
           this.skip("cvv", !message.info.showCvv);
         }
         if (message.flush !== undefined && message.flush === frame.awaits) {
