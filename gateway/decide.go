@@ -178,7 +178,9 @@ func (x *running) hold(ctx context.Context, call *exchange.Call, p proven) (deci
 		if p.partner == nil || user.Partner != p.partner.ID { // proven or named: another partner's user is nobody here
 			return d, x.noUser(call, p)
 		}
-		d.user = user
+		if user.Issuer == x.ep.route.issuerName() { // else its names of users are not this one's
+			d.user = user
+		}
 		if reference == "" && len(user.Cards) > 0 && touchesCard(call.Operations) {
 			reference = user.Cards[0]
 		}

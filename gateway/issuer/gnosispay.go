@@ -36,7 +36,7 @@ func (g *gnosisPay) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Res
 	body = exchange.AppendMember(append(body, ','), "iv", number.IV)
 	var res Response
 	if err := up.RoundTrip(ctx, &Request{
-		Call: "verify", Method: http.MethodPost, Path: "/api/v1/cards/verify", Body: append(body, '}'), Changes: true,
+		Call: "verify", Method: http.MethodPost, Path: "/api/v1/cards/verify", Header: gnosisUser(c), Body: append(body, '}'), Changes: true,
 	}, &res); err != nil {
 		return nil, err
 	}
@@ -56,6 +56,15 @@ func (g *gnosisPay) Do(ctx context.Context, up Upstream, c *Call) (*exchange.Res
 		return nil, ErrGuard
 	}
 	return &exchange.Result{Card: exchange.Card{ID: card.ID}}, nil
+}
+
+// gnosisUser says whose card it is, by the issuer's own name for its user, where the directory has one. Published clients show the
+// user's token there, which stays with us; the header is ours.
+func gnosisUser(c *Call) []Header {
+	if c.User == "" {
+		return nil
+	}
+	return []Header{{"Cardstile-User", c.User}}
 }
 
 // statusError tells a card that the issuer does not take (422) from a request that it does not: but for the number, all of

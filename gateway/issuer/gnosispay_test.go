@@ -275,3 +275,19 @@ func FuzzGnosisPayAnswers(f *testing.F) {
 		}
 	})
 }
+
+// TestGnosisPayUser: the issuer is told whose card it is where the directory has its name for the user, and nothing where not.
+func TestGnosisPayUser(t *testing.T) {
+	box, up := newGnosisCards(t)
+	for i, user := range []string{"", userID} {
+		call, _ := uploaded(t, []string{testPAN, "6205500000000000004"}[i])
+		call.User = user
+		if _, err := gnosisPay(t).Do(t.Context(), up, call); err != nil {
+			t.Fatal(err)
+		}
+		seen := box.Requests()
+		if got := seen[len(seen)-1].Header.Values("Cardstile-User"); (user == "") != (len(got) == 0) || user != "" && got[0] != user {
+			t.Errorf("user %q: the issuer was told %q", user, got)
+		}
+	}
+}
