@@ -349,6 +349,11 @@ func TestCredentialFilesThatDoNotLoad(t *testing.T) {
 		"environment":     {`"environment": "test"`, `"environment": "TEST"`, "credential 1"},
 		"created":         {`"created": "2026-11-23T12:00:00Z",`, "", "credential 1"},
 		"created, format": {`"2026-11-23T12:00:00Z"`, `"yesterday"`, ""},
+		"scope, no list":  {`"note": "a"`, `"scope": "payments"`, "line 11"},
+		"scope, no words": {`"note": "a"`, `"scope": [1]`, "line 11"},
+		"scope, twice":    {`"note": "a"`, `"scope": ["a", "a"]`, "credential 1"},
+		"scope, empty":    {`"note": "a"`, `"scope": [""]`, "credential 1"},
+		"scope, deeper":   {`"note": "a"`, `"scope": [{"a": "b"}]`, "line 11"},
 		"revoked, zero":   {`"revoked": "2026-11-23T12:00:00Z"`, `"revoked": "0001-01-01T00:00:00Z"`, "credential 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
