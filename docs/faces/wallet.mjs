@@ -1,8 +1,10 @@
-// A wallet, in Node without packages: it signs a text from standard input as personal_sign does (EIP-191), with the key whose
-// hex stands in a file. To try things out from a shell and for nothing else: its arithmetic takes as long as the key says.
-// An app asks the user's wallet instead, as in `await signer.signMessage(text)` of ethers.
+// A wallet, in Node without packages: it signs what comes on standard input, with the key whose hex stands in a file: a text as
+// personal_sign does (EIP-191), or typed data as eth_signTypedData_v4 does (EIP-712). To try things out from a shell and for
+// nothing else: its arithmetic takes as long as the key says. An app asks the user's wallet instead, as in
+// `await signer.signMessage(text)` and `await signer.signTypedData(domain, types, message)` of ethers.
 //
 //   node wallet.mjs wallet-key.hex < message
+//   node wallet.mjs wallet-key.hex typed < typed-data.json
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 
@@ -70,9 +72,24 @@ function multiply(point, k) {
 const number = (bytes) => BigInt("0x" + bytes.toString("hex"));
 const hex = (value) => value.toString(16).padStart(64, "0");
 
-function personalSign(key, text) {
+function personalHash(text) {
   const message = Buffer.from(text);
-  const hash = number(keccak256(Buffer.concat([Buffer.from(`\x19Ethereum Signed Message:\n${message.length}`), message])));
+  return keccak256(Buffer.concat([Buffer.from(`\x19Ethereum Signed Message:\n${message.length}`), message]));
+}
+
+// typedHash is of data whose members are texts and numbers. The domain has a name, a version and a chain.
+function typedHash({ domain, types, primaryType, message }) {
+  const struct = (name, members, values) => {
+    const type = `${name}(${members.map((m) => `${m.type} ${m.name}`).join(",")})`;
+    const words = members.map((m) => (m.type === "string" ? keccak256(Buffer.from(values[m.name])) : Buffer.from(hex(BigInt(values[m.name])), "hex")));
+    return keccak256(Buffer.concat([keccak256(Buffer.from(type)), ...words]));
+  };
+  const domainType = [{ name: "name", type: "string" }, { name: "version", type: "string" }, { name: "chainId", type: "uint256" }];
+  return keccak256(Buffer.concat([Buffer.from([0x19, 0x01]), struct("EIP712Domain", domainType, domain), struct(primaryType, types[primaryType], message)]));
+}
+
+function sign(key, digest) {
+  const hash = number(digest);
   for (;;) {
     const k = mod(number(randomBytes(40)), n);
     const [x, y] = multiply(g, k);
@@ -85,4 +102,6 @@ function personalSign(key, text) {
   }
 }
 
-console.log(personalSign(BigInt("0x" + readFileSync(process.argv[2], "utf8").trim()), readFileSync(0, "utf8")));
+const [file, typed] = process.argv.slice(2);
+const given = readFileSync(0, "utf8");
+console.log(sign(BigInt("0x" + readFileSync(file, "utf8").trim()), typed === "typed" ? typedHash(JSON.parse(given)) : personalHash(given)));
