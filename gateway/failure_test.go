@@ -35,6 +35,7 @@ var exported = map[string]struct {
 	"issuer.ErrRefused":     {issuer.ErrRefused, exchange.IssuerFailed, "issuer_refused"},
 	"issuer.ErrFailed":      {issuer.ErrFailed, exchange.IssuerFailed, "issuer_failed"},
 	"issuer.ErrAnswer":      {issuer.ErrAnswer, exchange.IssuerFailed, "issuer_answer"},
+	"issuer.ErrBadCard":     {issuer.ErrBadCard, exchange.BadCard, "issuer_bad_card"},
 	"issuer.ErrWeakPIN":     {issuer.ErrWeakPIN, exchange.WeakPIN, "weak_pin_issuer"},
 	"issuer.ErrSet":         {issuer.ErrSet, exchange.AlreadySet, "issuer_already_set"},
 	"issuer.ErrGuard":       {issuer.ErrGuard, exchange.IssuerFailed, "egress_guard"},

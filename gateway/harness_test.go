@@ -74,6 +74,12 @@ when { context.proofs.cookie && context has user };
 @id("account") permit (principal is Partner, action == Action::"session.mint", resource) when { context.proofs.public_key || context.proofs.signature };
 @id("stay") permit (principal is Partner, action in [Action::"session.refresh", Action::"session.revoke"], resource) when { context.proofs.refresh };
 @id("call") permit (principal is Partner, action in [Action::"forward", Action::"session.check"], resource) when { context.proofs.jwt };
+@id("authorize") permit (principal is Partner, action == Action::"session.mint", resource is Issuer) when { context.proofs.api_key };
+@id("page") permit (principal is Partner, action == Action::"fields.mint", resource is Issuer) when { context.proofs.jwt && !(context has user) };
+@id("submit") permit (principal is Partner, action in [Action::"fields.read", Action::"field.submit", Action::"token.mint"], resource is Issuer)
+when { context.proofs.fields };
+@id("sign") permit (principal is Partner, action == Action::"challenge.mint", resource is Card) when { context.proofs.jwt && context has user };
+@id("bring") permit (principal is Partner, action == Action::"card.verify", resource is Issuer) when { context.proofs.jwt && context has user };
 @id("fields") permit (principal is Partner, action in [Action::"forward.reveal", Action::"forward.submit"], resource)
 when { context.proofs.jwt && context.assurance == "high" };
 `
@@ -90,6 +96,8 @@ cards:
   - {id: ca-other, issuer: rain, issuer_card: ic-2, partners: [gp-other], users: [cus-other], environment: test}
   - {id: ca-bridge, issuer: bridge, issuer_card: ba-1, partners: [gp-demo], users: [cus-bridge], environment: test}
   - {id: wallet-card, issuer: rain, issuer_card: ic-4, partners: [gp-demo], users: ["%[1]s"], environment: test}
+  - {id: wallet-second, issuer: rain, issuer_card: ic-2, partners: [gp-demo], users: ["%[1]s"], environment: test}
+  - {id: device-card, issuer: rain, issuer_card: ic-4, partners: [gp-demo], users: [device], environment: test}
   - {id: passkey-card, issuer: rain, issuer_card: ic-5, partners: [gp-demo], users: ["%[2]s"], environment: test}
 users:
   - {id: "` + ada + `", partner: gp-demo, issuer: rain, issuer_user: u-1}
@@ -98,6 +106,7 @@ users:
   - {id: cus-other, partner: gp-other, issuer: rain, issuer_user: u-1}
   - {id: cus-bridge, partner: gp-demo, issuer: bridge, issuer_user: bc-1}
   - {id: "%[1]s", partner: gp-demo, issuer: rain, issuer_user: u-1}
+  - {id: device, partner: gp-demo, issuer: rain, issuer_user: u-1, wallets: ["%[4]s"]}
   - {id: "%[2]s", partner: gp-demo, issuer: rain, issuer_user: u-1, account: "%[1]s", passkeys: [{id: "%[2]s", public_key: "%[3]s"}]}
 `
 
@@ -105,6 +114,7 @@ users:
 type kit struct {
 	issuer   *rsa.PrivateKey
 	clients  *vault.ClientKeys
+	uploads  *vault.ClientKeys // the same key, for cards that users bring
 	session  *rsa.PublicKey
 	partners *authority // of the partners' certificates
 	servers  *authority // of everybody's server certificate
@@ -115,6 +125,7 @@ type kit struct {
 	symmetry map[keys.Use]*keys.Key
 	jwt      []*keys.Key // of ES256, EdDSA and HS256
 	wallet   *wallet
+	device   *wallet // of a user whose id is no address
 	passkey  *sandbox.Passkey
 	service  *rsa.PrivateKey // of the service accounts
 }
@@ -133,6 +144,8 @@ var shared = sync.OnceValue(func() *kit {
 	k.session = session.Public()
 	k.clients, err = vault.NewClientKeys(envelope.Rain{}, session)
 	must(err)
+	k.uploads, err = vault.NewClientKeys(envelope.Gnosis{}, session)
+	must(err)
 	k.issuer = rsaKey()
 	for _, use := range []keys.Use{keys.UseDigest, keys.UseStorage, keys.UseAudit, keys.UseCookie} {
 		k.symmetry[use], err = keys.Ephemeral("test-"+string(use), use)
@@ -145,7 +158,7 @@ var shared = sync.OnceValue(func() *kit {
 	for _, algorithm := range []string{keys.ES256, keys.EdDSA, keys.HS256} {
 		k.jwt = append(k.jwt, jwtKey(dir, algorithm))
 	}
-	k.wallet, k.passkey, k.service = newWallet(), sandbox.NewPasskey(domain), newRSAKey()
+	k.wallet, k.device, k.passkey, k.service = newWallet(), newWallet(), sandbox.NewPasskey(domain), newRSAKey()
 	return k
 })
 
@@ -189,6 +202,8 @@ type house struct {
 	url      *url.URL // of the issuer
 	bridge   *sandbox.Bridge
 	payments *sandbox.Payments
+	payroc   *sandbox.Payroc
+	gnosis   *sandbox.GnosisCards
 	others   map[string]*url.URL // of the other issuers
 	cards    map[string]sandbox.Card
 	tokens   *credential.Tokens
@@ -197,6 +212,7 @@ type house struct {
 	apiKeys  map[string]string // by name
 	file     string            // of the audit log
 	log      *logBuffer
+	skew     atomic.Int64 // nanoseconds by which pages' sessions and users' tokens find it later
 	served   chan error
 	down     sync.Once
 
@@ -278,7 +294,7 @@ func (h *house) close() {
 	// A connection that was made and never used would be waited for: it is cut off instead.
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	for _, shutdown := range []func(context.Context) error{h.rain.Shutdown, h.bridge.Shutdown, h.payments.Shutdown} {
+	for _, shutdown := range []func(context.Context) error{h.rain.Shutdown, h.bridge.Shutdown, h.payments.Shutdown, h.payroc.Shutdown, h.gnosis.Shutdown} {
 		if err := shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			h.t.Errorf("issuer: %v", err)
 		}
@@ -461,11 +477,12 @@ func (h *house) newConfig() gateway.Config {
 		Policies: []policy.PolicyFile{{Name: "test.cedar", Source: []byte(h.o.policies)}}, Partners: c.Partners,
 		Issuers: []policy.Issuer{
 			{ID: "rain", Environment: "test"}, {ID: "slow", Environment: "test"}, {ID: "bridge", Environment: "test"}, {ID: "payments", Environment: "test"},
+			{ID: "payroc", Environment: "test"}, {ID: "gnosis", Environment: "test"},
 		},
 	})
 	must(err)
 	file := filepath.Join(h.t.TempDir(), "holders.yaml")
-	must(os.WriteFile(file, fmt.Appendf(nil, holders, k.wallet.address, k.passkey.CredentialID(), passkeySPKI(k.passkey)), 0o600))
+	must(os.WriteFile(file, fmt.Appendf(nil, holders, k.wallet.address, k.passkey.CredentialID(), passkeySPKI(k.passkey), k.device.address), 0o600))
 	c.Holders, err = holder.LoadFile(file)
 	must(err)
 	if h.tokens == nil {
@@ -804,7 +821,9 @@ type snapshot struct {
 }
 
 // upstream is how many requests reached any issuer.
-func (h *house) upstream() int { return h.rain.Total() + h.bridge.Total() + h.payments.Total() }
+func (h *house) upstream() int {
+	return h.rain.Total() + h.bridge.Total() + h.payments.Total() + h.payroc.Total() + h.gnosis.Total()
+}
 
 func (h *house) snapshot(w want) snapshot {
 	return snapshot{

@@ -60,6 +60,21 @@ func (h *house) everything() {
 	must(err)
 	ok("provision", call{listener: "public", method: "GET", path: "/api/card/provisioning", header: []string{"Authorization", "Bearer " + h.secret(extension)}})
 	ok("revoke", revokeCall(next.Refresh))
+	page := h.page()
+	ok("configuration", page.configuration())
+	submitted := page.fields()
+	for _, x := range append(submitted, submitted[1]) {
+		ok("submit field", x)
+	}
+	taken := page.mint()
+	held := h.tokenOf(ok("mint for card", taken))
+	ok("mint for card, replayed", taken)
+	pay := payCall(h.bearer("first"), held)
+	for range 2 {
+		if r := c.do(pay); r.status != 201 {
+			h.t.Fatalf("pay: %d %s", r.status, r.body)
+		}
+	}
 }
 
 // keeping is a store of which all is noted that it is given.
@@ -124,12 +139,13 @@ func TestNothingInClearIsKept(t *testing.T) {
 		var k *keeping
 		h := newHouse(t, options{routes: wide, store: func(own store.Store) store.Store { k = &keeping{Store: use(own)}; return k }})
 		h.everything()
-		for _, kind := range []store.Kind{store.KindToken, store.KindEnvelope, store.KindLogin, "idempotent", "refresh", "family", "challenge", "mode", "link"} {
+		for _, kind := range []store.Kind{store.KindToken, store.KindEnvelope, store.KindLogin, "idempotent", "refresh", "family", "challenge", "mode", "link",
+			store.KindCard, "fields", "fields_mint", "fields_claim", "fields_submit", "card_taken"} {
 			if len(k.values[kind]) == 0 {
 				t.Errorf("%s: nothing of kind %s was kept: the test looks at too little", name, kind)
 			}
 		}
-		private := append([]string{account, ada, shared().wallet.address, shared().passkey.CredentialID(), partnerID, "cus-rain", "ca-rain", card, "wallet-card", "client_nonce", "Ada Lovelace", "ephemeral_key"}, h.secrets...)
+		private := append([]string{account, ada, shared().wallet.address, shared().passkey.CredentialID(), partnerID, "cus-rain", "ca-rain", card, "wallet-card", "client_nonce", "Ada Lovelace", "ephemeral_key", holderName, terminal}, h.secrets...)
 		for _, c := range h.cards {
 			private = append(private, c.PAN, base64.StdEncoding.EncodeToString([]byte(c.PAN)))
 		}
@@ -182,7 +198,7 @@ func TestReplayedMintIsKeptAsASalt(t *testing.T) {
 func TestSecretsSearchFinds(t *testing.T) {
 	h := newHouse(t, options{routes: wide, quiet: true})
 	h.everything()
-	for _, want := range []string{h.apiKeys["first"], h.apiKeys["second"], bridgeKey, payKey, h.cards["ic-1"].PAN, h.cards["pay-1"].PAN} {
+	for _, want := range []string{h.apiKeys["first"], h.apiKeys["second"], bridgeKey, payKey, payrocKey, h.cards["ic-1"].PAN, h.cards["pay-1"].PAN, h.cards["held"].PAN} {
 		found := false
 		for _, s := range h.secrets {
 			found = found || s == want

@@ -15,16 +15,18 @@ import (
 	"github.com/cardstile/cardstile/policy"
 )
 
-// act is one of the two things that all faces and issuers are for, as callers of one face do it.
+// act is one of the things that faces and issuers are for, as callers of one face do it.
 type act struct {
-	needs []policy.Operation // of the issuer
-	do    func(*house, back) error
+	needs  []policy.Operation // of the issuer
+	do     func(*house, back) error
+	routes func(*house, *gateway.Issuer) []gateway.Route // in place of the face's, where the act has a route of its own
+	sealed bool                                          // what crosses must not cross in clear: with an issuer in clear the act fails
 }
 
 // speaker is a face with its callers. An act that the face has no call for is the zero act.
 type speaker struct {
-	routes      func(*house, *gateway.Issuer) []gateway.Route
-	reveal, set act
+	routes                  func(*house, *gateway.Issuer) []gateway.Route
+	reveal, set, pay, bring act
 }
 
 // nextPIN is what each act of setting one sets.
@@ -33,21 +35,28 @@ const nextPIN = "9153"
 var speakers = map[string]speaker{
 	"gnosispay": {
 		routes: gnosisRoutes,
-		reveal: act{[]policy.Operation{policy.CardReveal}, (*house).gnosisReveals},
-		set:    act{[]policy.Operation{policy.PINSet}, (*house).gnosisSets},
+		reveal: act{[]policy.Operation{policy.CardReveal}, (*house).gnosisReveals, nil, false},
+		set:    act{[]policy.Operation{policy.PINSet}, (*house).gnosisSets, nil, false},
+		bring: act{[]policy.Operation{policy.CardVerify}, (*house).gnosisBrings, func(h *house, is *gateway.Issuer) []gateway.Route {
+			return []gateway.Route{h.verifyRoute(is)}
+		}, false},
 	},
 	"exa": {
 		routes: func(h *house, is *gateway.Issuer) []gateway.Route { return []gateway.Route{h.exaRoute(is)} },
-		reveal: act{[]policy.Operation{policy.CardProfile, policy.CardReveal}, (*house).exaReveals},
-		set:    act{[]policy.Operation{policy.PINSet}, (*house).exaSets},
+		reveal: act{[]policy.Operation{policy.CardProfile, policy.CardReveal}, (*house).exaReveals, nil, false},
+		set:    act{[]policy.Operation{policy.PINSet}, (*house).exaSets, nil, false},
 	},
 	"bridge": { // whose PINs are set on a page of the vendor's
 		routes: func(h *house, is *gateway.Issuer) []gateway.Route { return []gateway.Route{h.bridgeRoute(is)} },
-		reveal: act{[]policy.Operation{policy.CardReveal}, (*house).bridgeReveals},
+		reveal: act{[]policy.Operation{policy.CardReveal}, (*house).bridgeReveals, nil, false},
 	},
 	"paymentsgate": { // whose calls have no PINs [14]
 		routes: func(h *house, is *gateway.Issuer) []gateway.Route { return []gateway.Route{h.paymentsRoute(is)} },
-		reveal: act{[]policy.Operation{policy.Forward, policy.ForwardReveal}, (*house).paymentsReveal},
+		reveal: act{[]policy.Operation{policy.Forward, policy.ForwardReveal}, (*house).paymentsReveal, nil, false},
+	},
+	"payroc": { // which shows no card
+		routes: func(h *house, is *gateway.Issuer) []gateway.Route { return []gateway.Route{h.payrocRoute(is)} },
+		pay:    act{[]policy.Operation{policy.Forward, policy.ForwardSubmit}, (*house).payrocPays, nil, true},
 	},
 }
 
@@ -86,20 +95,31 @@ func TestEveryFaceWithEveryIssuer(t *testing.T) {
 				t.Errorf("face %s has no caller in this test", name)
 				continue
 			}
-			for what, a := range map[string]act{"reveal": s.reveal, "set PIN": s.set} {
+			for what, a := range map[string]act{"reveal": s.reveal, "set PIN": s.set, "pay": s.pay, "bring a card": s.bring} {
 				if a.do == nil {
 					continue
+				}
+				s := s
+				if a.routes != nil {
+					s.routes = a.routes
 				}
 				t.Run(fmt.Sprintf("%s of %s with %s", what, name, is), func(t *testing.T) {
 					if !canDo(is, a.needs) {
 						stopsTheStart(t, s, is, a.needs)
 						return
 					}
+					h := newHouse(t, options{routes: func(h *house) []gateway.Route { return s.routes(h, h.issuerKind(is, nil)) }})
+					err := a.do(h, b)
+					if kind, _ := issuer.Lookup(is); a.sealed && kind.InClear() {
+						if err == nil || h.upstream() != 0 {
+							t.Errorf("%v, %d requests were sent", err, h.upstream())
+						}
+						return
+					}
 					driven[name]++
 					driven[is]++
 					driven[what]++
-					h := newHouse(t, options{routes: func(h *house) []gateway.Route { return s.routes(h, h.issuerKind(is, nil)) }})
-					if err := a.do(h, b); err != nil {
+					if err != nil {
 						t.Error(err)
 					}
 					if last := h.records()[len(h.records())-1]; last.Result != "done" || last.Issuer != b.name || last.Face != name {
@@ -109,7 +129,7 @@ func TestEveryFaceWithEveryIssuer(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range append(slices.Concat(faces, known(err)), "reveal", "set PIN") {
+	for _, name := range append(slices.Concat(faces, known(err)), "reveal", "set PIN", "pay", "bring a card") {
 		if driven[name] == 0 {
 			t.Errorf("%s was never driven", name)
 		}

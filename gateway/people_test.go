@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -48,6 +49,8 @@ const (
 	bridgeKey = "bridge-api-key-of-the-gateway-tests"
 	payKey    = "payments-api-key-of-the-gateway-tests"
 	payOwner  = "acc-1" // whose the payments API takes our key for
+	payrocKey = "payroc-api-key-of-the-gateway-tests"
+	gnosisKey = "gnosis-api-key-of-the-gateway-tests"
 )
 
 func newRSAKey() *rsa.PrivateKey {
@@ -141,9 +144,9 @@ func publicText(key *rsa.PublicKey) string {
 }
 
 // The partners' API keys, by name.
-var keyNames = []struct{ name, partner, environment string }{
-	{"first", partnerID, "test"}, {"second", partnerID, "test"}, {"revoked", partnerID, "test"}, {"production", partnerID, "production"},
-	{"other", "gp-other", "test"},
+var keyNames = []struct{ name, partner, environment, scope string }{
+	{"first", partnerID, "test", ""}, {"second", partnerID, "test", ""}, {"revoked", partnerID, "test", ""}, {"production", partnerID, "production", ""},
+	{"other", "gp-other", "test", ""}, {"pages", partnerID, "test", "hosted-fields"}, {"payments", partnerID, "test", "payments"},
 }
 
 // loadKeys reads the file of API keys, which it makes the first time.
@@ -151,7 +154,7 @@ func (h *house) loadKeys() *credential.APIKeys {
 	if h.keyFile == "" {
 		h.keyFile, h.apiKeys = filepath.Join(h.t.TempDir(), "credentials.json"), map[string]string{}
 		for _, k := range keyNames {
-			entry, secret, err := credential.Add(h.keyFile, credential.NewAPIKey{Partner: k.partner, Environment: k.environment, Now: time.Now()})
+			entry, secret, err := credential.Add(h.keyFile, credential.NewAPIKey{Partner: k.partner, Environment: k.environment, Scope: strings.Fields(k.scope), Now: time.Now()})
 			must(err)
 			h.apiKeys[k.name] = h.secret(secret)
 			if k.name == "revoked" {
@@ -186,8 +189,10 @@ func (h *house) startOthers() {
 	at.UserID = "bc-1"
 	paid := sandbox.RandomCard("pay-1", "")
 	h.cards["ba-1"], h.cards["pay-1"] = at, paid
-	h.secret(at.PAN)
-	h.secret(paid.PAN)
+	h.cards["held"], h.cards["brought"] = sandbox.RandomCard("held", ""), sandbox.RandomCard("brought", "") // which no issuer has
+	for _, id := range []string{"ba-1", "pay-1", "held", "brought"} {
+		h.secret(h.cards[id].PAN)
+	}
 	var err error
 	h.bridge, err = sandbox.NewBridge(sandbox.BridgeConfig{APIKey: h.secret(bridgeKey), Cards: []sandbox.Card{at}, TLS: c, KeepRequests: 4096})
 	must(err)
@@ -195,7 +200,17 @@ func (h *house) startOthers() {
 		APIKeys: map[string]string{h.secret(payKey): payOwner}, Cards: []sandbox.Card{paid}, TLS: c, KeepRequests: 4096,
 	})
 	must(err)
-	for name, serve := range map[string]func(net.Listener) error{"bridge": h.bridge.Serve, "payments": h.payments.Serve} {
+	h.payroc, err = sandbox.NewPayroc(sandbox.PayrocConfig{
+		APIKey: h.secret(payrocKey), Key: shared().issuer, Terminals: []string{terminal, "1234002", otherTerminal}, TLS: c, KeepRequests: 4096,
+	})
+	must(err)
+	h.gnosis, err = sandbox.NewGnosisCards(sandbox.GnosisCardsConfig{
+		APIKeys: map[string]string{h.secret(gnosisKey): gnosisOwner}, Key: shared().issuer, TLS: c, KeepRequests: 4096,
+	})
+	must(err)
+	for name, serve := range map[string]func(net.Listener) error{
+		"bridge": h.bridge.Serve, "payments": h.payments.Serve, "payroc": h.payroc.Serve, "gnosis": h.gnosis.Serve,
+	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(err)
 		go func() { must(serve(l)) }()
@@ -213,9 +228,11 @@ type back struct {
 
 // backs are one of each kind.
 var backs = map[string]back{
-	"rain":    {"rain", issuerKey, "ca-rain", "cus-rain", "ic-1"},
-	"bridge":  {"bridge", bridgeKey, "ca-bridge", "cus-bridge", "ba-1"},
-	"forward": {"payments", payKey, "", "", "pay-1"},
+	"rain":      {"rain", issuerKey, "ca-rain", "cus-rain", "ic-1"},
+	"bridge":    {"bridge", bridgeKey, "ca-bridge", "cus-bridge", "ba-1"},
+	"forward":   {"payments", payKey, "", "", "pay-1"},
+	"payroc":    {"payroc", payrocKey, "", "", "held"},
+	"gnosispay": {"gnosis", gnosisKey, "", ada, "brought"},
 }
 
 // issuerKind makes an issuer of a kind.
@@ -224,11 +241,13 @@ func (h *house) issuerKind(name string, change func(*gateway.IssuerConfig)) *gat
 	must(err)
 	back := backs[name]
 	return h.issuerOf(back.name, func(c *gateway.IssuerConfig) {
-		c.Kind, c.Credential = kind, back.credential
-		if c.SessionKey, err = vault.NewIssuerKey(envelope.Rain{}, &shared().issuer.PublicKey); kind.InClear() {
-			c.SessionKey = vault.InsecureClearIssuer()
+		c.Kind, c.Credential, c.SessionKey = kind, back.credential, vault.InsecureClearIssuer()
+		if !kind.InClear() {
+			format, err := envelope.ByName(kind.SessionFormat)
+			must(err)
+			c.SessionKey, err = vault.NewIssuerKey(format, &shared().issuer.PublicKey)
+			must(err)
 		}
-		must(err)
 		if at := h.others[back.name]; at != nil {
 			c.URL = at
 		}
@@ -366,7 +385,7 @@ func wide(h *house) []gateway.Route {
 	is := h.issuerOf("rain", h.o.issuer)
 	routes := h.routes(is)
 	routes[2] = h.exaRoute(is)
-	return append(routes, h.bridgeRoute(is), h.paymentsRoute(h.issuerKind("forward", h.o.issuer)))
+	return append(routes, h.bridgeRoute(is), h.paymentsRoute(h.issuerKind("forward", h.o.issuer)), h.payrocRoute(h.issuerKind("payroc", h.o.issuer)))
 }
 
 // reload puts the house's configuration in force, as its options make it now.

@@ -188,15 +188,23 @@ func (x *running) proveReusable(ctx context.Context, call *exchange.Call, c poli
 	case c.Kind == policy.KindJWT && rt.Users != nil:
 		return x.proveUser(ctx, c, p)
 	case c.Kind == policy.KindFields && rt.Hosted != nil:
-		proof, session, err := rt.Hosted.Sessions.Prove(ctx, c)
-		x.fields = session
-		return proof, err
+		return x.provePage(ctx, c)
 	case c.Kind == policy.KindPublicKey && rt.Accounts != nil:
 		return provePublicKey(rt.Accounts, call.Account, c)
 	case c.Kind == policy.KindSignature && rt.Accounts != nil:
 		return x.proveSignature(ctx, call, c, p)
 	}
 	return policy.Proof{}, errNoProver(c.Kind)
+}
+
+// provePage proves a page by its session, which is good at the face that minted it.
+func (x *running) provePage(ctx context.Context, c policy.Credential) (policy.Proof, error) {
+	proof, session, err := x.ep.route.Hosted.Sessions.Prove(ctx, c)
+	if err == nil && session.Face != x.ep.route.Name {
+		err = &policy.Refused{Kind: c.Kind, Reason: policy.RefusedBound}
+	}
+	x.fields = session
+	return proof, err
 }
 
 // proveUser proves a user by a token that others signed, who do not know our partners: whose user it is, the directory says [2].

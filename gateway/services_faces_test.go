@@ -34,6 +34,10 @@ func (h *house) ready() []waiting {
 	pay, exa := payError(503, "SERVICE_UNAVAILABLE", "Service unavailable"), exa("unexpected error")
 	frozen := exaChanged(-1)
 	frozen.rule = "key"
+	apology := payrocFailure(503, payrocApology)
+	page, bearer := h.page(), h.bearer("first")
+	filled, began := h.page().fill(), pagesDo("page")
+	began.status = 201
 	return []waiting{
 		{"bridge mint", bridge, h.bridgeMintCall(p, "Idempotency-Key", "one"), false, minted()},
 		{"bridge reveal", bridge, p.reveal(key), false, shown()},
@@ -48,6 +52,12 @@ func (h *house) ready() []waiting {
 		{"exa mode", exa, h.exaPatch(w.address, `{"mode":3}`), false, exaChanged(0)},
 		{"exa link", exa, h.linkCall(w.address, consent, w.sign(consent)), false, exaSet("link", 0)},
 		{"exa PIN", exa, h.exaPINCall(w.address, h.session(), nextPIN), true, exaChanged(1)},
+		{"authorize", apology, authorizeCall(h.apiKeys["first"]), false, pagesDo("authorize")},
+		{"hosted fields", apology, sessionCall(bearer, terminal), false, began},
+		{"configuration", apology, page.configuration(), false, pagesDo("submit")},
+		{"submit", apology, page.fields()[1], false, pagesDo("submit")},
+		{"card token", apology, filled.mint(), false, pagesDo("submit")},
+		{"payment", apology, payCall(bearer, h.held()), true, paid()},
 	}
 }
 
@@ -57,10 +67,11 @@ func TestStoreDownAtEveryFace(t *testing.T) {
 	var down *broken
 	h := newHouse(t, options{routes: wide, store: func(s store.Store) store.Store { down = &broken{Store: s}; return down }})
 	c, all := h.anybody(), h.ready()
+	minted := h.metric("cardstile_tokens_minted_total")
 	down.set(true)
 	for _, x := range all {
 		w := want{status: 503, body: x.unavailable, retryAfter: true, results: []string{"failed store"}, outcome: "unavailable"}
-		if slices.Contains([]string{"login", "bridge mint"}, x.name) {
+		if slices.Contains([]string{"login", "authorize", "bridge mint"}, x.name) {
 			w.rule = x.ok.rule // it was decided, and could not be minted
 		}
 		if x.name == "bridge mint" {
@@ -68,7 +79,7 @@ func TestStoreDownAtEveryFace(t *testing.T) {
 		}
 		h.expect(x.name, c, x.x, w)
 	}
-	if h.metric("cardstile_tokens_minted_total") != 1 {
+	if h.metric("cardstile_tokens_minted_total") != minted {
 		t.Error("a token was minted")
 	}
 	down.set(false)
