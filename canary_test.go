@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -20,7 +21,7 @@ import (
 )
 
 // The canary knows every secret of one story: card numbers, security codes, PINs and their blocks, session ids and
-// secrets, tokens, API keys, cookie signatures and key files. It is shown everything that the program let go of in a
+// secrets, tokens, API keys, sessions of pages, cookie signatures and key files. It is shown everything that the program let go of in a
 // place where none of them belongs: logs, audit files, metrics, answers, and all of Redis. See TestLeaksAreFound for
 // what it is worth.
 //
@@ -151,6 +152,9 @@ var handedOut = []struct {
 	{"access token", regexp.MustCompile(`"access_token":"([^"]+)"`)},
 	{"refresh token", regexp.MustCompile(`"refresh_token":"([^"]+)"`)},
 	{"provisioning secret", regexp.MustCompile(`"secret":"([^"]+)"`)},
+	{"session of hosted fields", regexp.MustCompile(`"processingTerminalId":"[^"]*","token":"([^"]+)"`)},
+	{"single-use token", regexp.MustCompile(`^\{"token":"([^"]+)"`)},
+	{"nonce of typed data", regexp.MustCompile(`"nonce":"([0-9]{60,78})"`)},
 	{"passkey's challenge", regexp.MustCompile(`"challenge":"([0-9A-Za-z_-]{43})"`)},
 	{"nonce of a challenge", regexp.MustCompile(`\\nNonce: ([0-9A-Za-z]+)`)},
 	{"challenge's id", regexp.MustCompile(`(?m)^(?:Set-Cookie: session_id=|X-Session-Id: )([^;\s]+)`)},
@@ -199,7 +203,7 @@ func (c *canary) token(what, token string) {
 }
 
 // presented are the members of requests' bodies that prove something.
-var presented = regexp.MustCompile(`"(refresh_token|client_assertion|public_key|signature|clientDataJSON|authenticatorData)"\s*:\s*"([^"]+)"`)
+var presented = regexp.MustCompile(`"(refresh_token|client_assertion|public_key|signature|clientDataJSON|authenticatorData|token|encryptedKey)"\s*:\s*"([^"]+)"`)
 
 // sent learns what a caller proves something with. What is shorter than any of ours is noise, which a script sends.
 func (c *canary) sent(header http.Header, url *url.URL, body string) {
@@ -214,16 +218,35 @@ func (c *canary) sent(header http.Header, url *url.URL, body string) {
 	}
 	for name, what := range map[string]string{
 		"Api-Key": "partner's API key", "Api-Signature": "signature", "X-Session-Id": "challenge's id", "Sessionid": "session id",
-		"Cardstile-Client-Secret": "client secret",
+		"Cardstile-Client-Secret": "client secret", "X-Api-Key": "partner's API key of payroc", "Cardstile-User-Token": "user token",
+		"Cardstile-User-Nonce": "nonce of typed data", "Cardstile-User-Signature": "user's signature",
 	} {
 		learn(what, header.Get(name))
 	}
 	for _, name := range []string{"secret", "clientSecret"} {
 		learn("client secret", url.Query().Get(name))
 	}
+	learn("session of hosted fields", url.Query().Get(sessionOfPage))
+	if m := inPath.FindStringSubmatch(url.EscapedPath()); m != nil {
+		learn("session of hosted fields", m[1])
+	}
 	for _, m := range presented.FindAllStringSubmatch(body, -1) {
 		learn(m[1], m[2])
 	}
+}
+
+// inPath is the session in the path of what a page of hosted fields calls, and sessionOfPage where it stands in the page's own query.
+var inPath = regexp.MustCompile(`/hosted-fields-sessions/([^/]+)`)
+
+const sessionOfPage = "hostedFieldsSessionId"
+
+// ownToken takes out of the page of a field the session that it was asked for with: it belongs there.
+func ownToken(asked *url.URL, body []byte) []byte {
+	token := asked.Query().Get(sessionOfPage)
+	if asked.Path != "/merchant/hosted-fields" || token == "" {
+		return body
+	}
+	return bytes.ReplaceAll(body, []byte(`"`+token+`"`), []byte(`"(its own)"`))
 }
 
 // saw notes what stood at a place.

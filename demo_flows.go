@@ -34,6 +34,10 @@ var flows = []flow{
 	{"open nothing else with a bound token", (*tester).keepsBounds},
 	{"refuse a session id that cannot be opened", (*tester).refusesSessions},
 	{"know nothing of other cards", (*tester).knowsNoOtherCard},
+	{"show a card to its user, who says so beside the partner's token", (*tester).showsUser},
+	{"show a card for its user's signature, once for each challenge", (*tester).signsUser},
+	{"take a card that its user brings, once", (*tester).takesCards},
+	{"let the pages of an app embed its card page, and no others", (*tester).servesCardPage},
 	{"show a user of Exa their own card", (*tester).showsExa},
 	{"log a user of Exa in with their wallet, once for each challenge", (*tester).logsInExa},
 	{"change a card as its user of Exa asks", (*tester).changesExa},
@@ -47,6 +51,12 @@ var flows = []flow{
 	{"forward its calls, and show account numbers to its session alone", (*tester).forwardsPayments},
 	{"refuse a signature over another request", (*tester).signsPayments},
 	{"refresh once, and end the login of whoever refreshes twice", (*tester).refreshesPayments},
+	{"trade an API key of Payroc for a Bearer", (*tester).authorizesPayroc},
+	{"begin a session of hosted fields, and begin it again alike", (*tester).beginsFields},
+	{"say what is wrong with a session, first things first", (*tester).refusesFields},
+	{"take a card field by field, and pay with its token, once", (*tester).paysPayroc},
+	{"pay with no card that is wrong, unfinished or nobody's", (*tester).refusesCards},
+	{"let listed pages embed hosted fields, and no others", (*tester).servesFields},
 	{"let pages of listed origins call, and no others", (*tester).answersBrowsers},
 	{"keep strangers out", (*tester).keepsOut},
 	{"record everything and leak nothing", (*tester).recordsAndLeaksNothing},
@@ -68,6 +78,8 @@ type tester struct {
 	said    []string // of the flow that runs, for the transcript
 	bodies  [][]byte // of all answers, searched for card data at the end
 	linked  bool     // whether the card of Exa's user was linked by these flows
+
+	checkout sandbox.Card // what is paid with
 }
 
 // tryFlows goes through all flows and prints what happened, with card data masked.
@@ -97,6 +109,7 @@ func tryFlows(ctx context.Context, out io.Writer, t *tester) error {
 
 func newTester(dir string, doc demoFile) (*tester, error) {
 	t := &tester{dir: dir, doc: doc}
+	t.checkout = sandbox.Card{PAN: doc.Card.PAN, CVC: doc.Card.CVC, ExpiryMonth: doc.Card.ExpiryMonth, ExpiryYear: doc.Card.ExpiryYear}
 	if err := errors.Join(t.trust(doc.CA), t.learn(doc.SessionPublicKey)); err != nil {
 		return nil, err
 	}
@@ -200,12 +213,20 @@ func (t *tester) do(ctx context.Context, c *http.Client, r request) (*reply, err
 	switch {
 	case res.Header.Get("X-Request-Id") == "":
 		return nil, errors.New("the answer has no X-Request-Id")
-	case res.Header.Get("Cache-Control") != "no-store":
-		return nil, errors.New("the answer may be stored")
+	case res.Header.Get("Cache-Control") != storable(q.URL.Path):
+		return nil, errors.New("the answer may be stored, or a file that every page loads may not")
 	case strings.Contains(res.Header.Get("Set-Cookie"), "affinity"):
 		return nil, errors.New("a cookie of the issuer came through")
 	}
 	return &reply{res.StatusCode, res.Header, body}, nil
+}
+
+// storable is what an answer says of who may store it. The files of pages have the digest of what is in them in their names.
+func storable(path string) string {
+	if strings.HasPrefix(path, "/elements/") {
+		return "public, max-age=31536000, immutable"
+	}
+	return "no-store"
 }
 
 // want does a call that must end with a status.
@@ -214,10 +235,7 @@ func (t *tester) want(ctx context.Context, c *http.Client, status int, r request
 	if err != nil {
 		return nil, err
 	}
-	path := strings.TrimPrefix(strings.TrimPrefix(r.url, t.doc.PartnersURL), t.doc.PublicURL)
-	if before, query, found := strings.Cut(path, "?"); found && strings.Contains(query, "secret=") {
-		path = before + "?secret=…"
-	}
+	path := hidden.ReplaceAllString(strings.TrimPrefix(strings.TrimPrefix(r.url, t.doc.PartnersURL), t.doc.PublicURL), "$1…")
 	t.say("%s %s  %d %s", r.method, path, got.status, shorten(got.body))
 	if got.status != status {
 		return nil, fmt.Errorf("%s %s: status %d, want %d", r.method, path, got.status, status)
@@ -225,19 +243,20 @@ func (t *tester) want(ctx context.Context, c *http.Client, status int, r request
 	return got, nil
 }
 
+// hidden is what a transcript does not show of a path: secrets, and tokens of sessions.
+var hidden = regexp.MustCompile(`([?&](?:secret|hostedFieldsSessionId)=|/hosted-fields-sessions/)[^&/]+`)
+
 // shorten is an answer for the transcript: the beginning of a refusal, and nothing of what was released.
 func shorten(body []byte) string {
 	if released.Match(body) {
 		return fmt.Sprintf("(%d bytes)", len(body))
 	}
-	if len(body) > 90 {
-		body = body[:90]
-	}
-	return string(body)
+	body, _, _ = bytes.Cut(body, []byte("\n"))
+	return string(body[:min(len(body), 90)])
 }
 
 // released are the names of members that hold what a transcript does not show, and the line of a message to sign that does.
-var released = regexp.MustCompile(`(?i)"(iv|card_number|account_number|secret|challenge|[a-z_]*token|ephemeral_key)":"|\\nNonce: `)
+var released = regexp.MustCompile(`(?i)"(iv|card_number|account_number|secret|challenge|nonce|[a-z_]*token|ephemeral_key|publicKey)":"|\\nNonce: `)
 
 func mask(pan string) string {
 	if len(pan) < 8 {

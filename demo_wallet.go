@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/hex"
+	"math/big"
 	"strconv"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -42,4 +43,29 @@ func walletSign(private, text string) string {
 	hash.Write([]byte("\x19Ethereum Signed Message:\n" + strconv.Itoa(len(text)) + text))
 	compact := ecdsa.SignCompact(walletKey(private), hash.Sum(nil), false) // v, r, s
 	return "0x" + hex.EncodeToString(append(compact[1:], compact[0]))
+}
+
+// walletSignTyped signs typed data as eth_signTypedData_v4 does (EIP-712), of the one type that challenges have:
+// Message(string authorization,uint256 nonce).
+func walletSignTyped(private string, d *typedData) string {
+	nonce, _ := new(big.Int).SetString(d.Message.Nonce, 10)
+	if nonce == nil || nonce.BitLen() > 256 {
+		return "" // nothing that a wallet could sign
+	}
+	word := func(n *big.Int) []byte { return n.FillBytes(make([]byte, 32)) }
+	domain := keccak(
+		keccak([]byte("EIP712Domain(string name,string version,uint256 chainId)")),
+		keccak([]byte(d.Domain.Name)), keccak([]byte(d.Domain.Version)), word(new(big.Int).SetUint64(d.Domain.ChainID)),
+	)
+	message := keccak(keccak([]byte("Message(string authorization,uint256 nonce)")), keccak([]byte(d.Message.Authorization)), word(nonce))
+	compact := ecdsa.SignCompact(walletKey(private), keccak([]byte("\x19\x01"), domain, message), false) // v, r, s
+	return "0x" + hex.EncodeToString(append(compact[1:], compact[0]))
+}
+
+func keccak(parts ...[]byte) []byte {
+	hash := sha3.NewLegacyKeccak256()
+	for _, part := range parts {
+		hash.Write(part)
+	}
+	return hash.Sum(nil)
 }

@@ -33,7 +33,9 @@ func everything(t *testing.T, program string) []leak {
 	h.logIn(server.Addr)
 	h.edit("config.yaml", "audit: {file: audit.jsonl}", "audit: {file: audit.jsonl}\nlog: {level: debug}")
 	h.edit("config.yaml", "public_key: rain-public.pem", "public_key: rain-public.pem\n    timeout: 1s")
-	h.edit("config.yaml", "api_key_file: payments-api-key", "api_key_file: payments-api-key\n    timeout: 1s")
+	for _, file := range []string{"payments-api-key", "payroc-issuer-key", "cards-api-key"} {
+		h.edit("config.yaml", "api_key_file: "+file, "api_key_file: "+file+"\n    timeout: 1s")
+	}
 	g := serveProcess(t, program, h.path("config.yaml"))
 	caller := h.caller(g)
 	for _, client := range []*http.Client{caller.client, caller.partner} {
@@ -44,8 +46,7 @@ func everything(t *testing.T, program string) []leak {
 		t.Log(err)
 	}
 	for name, fault := range faults {
-		h.rain.SetFault(demoCard, fault)
-		h.payments.SetFault(demoAccount, fault)
+		h.fail(fault)
 		for _, f := range flows {
 			if asksIssuer.MatchString(f.name) {
 				if err := f.run(caller, context.Background()); (err == nil) != (name == "none") && !strings.Contains(name, "null-pin") {
@@ -54,8 +55,7 @@ func everything(t *testing.T, program string) []leak {
 			}
 		}
 	}
-	h.rain.SetFault(demoCard, sandbox.Fault{})
-	h.payments.SetFault(demoAccount, sandbox.Fault{})
+	h.fail(sandbox.Fault{})
 	for _, path := range []string{"/metrics", "/readyz"} {
 		_, text := g.get(t, path)
 		c.saw(path, text)
@@ -70,8 +70,16 @@ func everything(t *testing.T, program string) []leak {
 	return c.search()
 }
 
+// fail has all issuers fail, or stop it.
+func (h *house) fail(f sandbox.Fault) {
+	for _, name := range []string{"rain", "payments", "payroc", "cards"} {
+		issuer, id := h.issuer([]string{name})
+		issuer.SetFault(id, f)
+	}
+}
+
 // asksIssuer matches the names of flows that an issuer can spoil.
-var asksIssuer = regexp.MustCompile(`reveal|PIN|Exa|Bridge|card|forward|signature|refresh`)
+var asksIssuer = regexp.MustCompile(`reveal|PIN|Exa|Bridge|card|forward|signature|refresh|pay`)
 
 // listener tells the canary what crosses the wire of a caller: session ids with their secrets, tokens, PINs, answers.
 type listener struct {
@@ -92,7 +100,7 @@ func (l *listener) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	body, err := io.ReadAll(res.Body)
 	res.Body.Close()
-	searched := body
+	searched := ownToken(r.URL, body)
 	if strings.HasPrefix(r.URL.Path, "/v0/card_details") && res.StatusCode == http.StatusOK {
 		searched = shown(body) // in clear, by the word of the route
 	}
@@ -110,6 +118,11 @@ func (l *listener) sent(r *http.Request) {
 		}
 	}
 	l.h.canary.sent(r.Header, r.URL, string(text))
+	if r.URL.Path == "/api/v1/cards/verify" {
+		if number, ok := l.h.uploaded(text); ok {
+			l.h.canary.secret("card number", number)
+		}
+	}
 }
 
 // session opens a session id with the gateway's own key, which the test has, and a PIN that was sealed for it.

@@ -39,6 +39,8 @@ type house struct {
 	t      testing.TB
 	canary *canary
 	gates  map[string]*gate // by issuer
+
+	checkout sandbox.Card // what callers pay with
 }
 
 // rsaKeys are the RSA keys of all houses: they take long to make, and no story is about them.
@@ -113,7 +115,7 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	if d.state.Cards[0] != card || d.state.BridgeKey == state.BridgeKey || d.state.PayrocKey == state.PayrocKey {
 		t.Fatal("the directory has other cards than it was given, or no API key")
 	}
-	h := &house{demo: d, t: t, canary: c, gates: map[string]*gate{}}
+	h := &house{demo: d, t: t, canary: c, gates: map[string]*gate{}, checkout: checkoutCard()}
 	h.serveIssuers()
 	if err := d.writeConfig(); err != nil { // ports 0: the program says which ones it got
 		t.Fatal(err)
@@ -126,14 +128,34 @@ func newHouse(t testing.TB, dir string, c *canary) *house {
 	return h
 }
 
+// checkoutCard is a card of a network whose security codes have four digits, as the house's own have.
+func checkoutCard() sandbox.Card {
+	card := sandbox.RandomCard("", "")
+	for card.CVC = "1970"; card.CVC == "1970"; {
+		card.CVC = sandbox.RandomCard("", "").PIN
+	}
+	beginning := "37828" + sandbox.RandomCard("", "").PAN[7:16]
+	for digit := range 10 {
+		if card.PAN = beginning + strconv.Itoa(digit); cardNumber(card.PAN) {
+			return card
+		}
+	}
+	panic("internal error: no check digit fits")
+}
+
 // learnSecrets tells the canary what must never be seen again.
 func (h *house) learnSecrets() {
 	for _, c := range h.state.Cards {
 		h.canary.card(c)
 	}
+	h.canary.secret("card number", h.checkout.PAN)
+	h.canary.secret("security code", h.checkout.CVC)
 	h.canary.secret("issuer API key", h.state.RainKey)
 	h.canary.secret("payments API key", h.state.PaymentsKey)
+	h.canary.secret("checkout API key", h.state.CheckoutKey)
+	h.canary.secret("cards API key", h.state.UploadKey)
 	h.canary.secret("partner's API key", h.state.BridgeKey)
+	h.canary.secret("partner's API key of payroc", h.state.PayrocKey)
 	h.canary.secret("wallet's key", h.state.Wallet)
 	for _, name := range []string{"cookie-key.pem", "storage-key.pem", "digest-key.pem", "audit-key.pem", "jwt-key.pem"} {
 		block, _ := pem.Decode(h.read(name))
@@ -196,12 +218,19 @@ type sandboxIssuer interface {
 	Total() int
 }
 
-// issuer is the one that a step names, or the first.
-func (h *house) issuer(name []string) sandboxIssuer {
-	if len(name) > 0 && name[0] == "payments" {
-		return h.payments
+// issuer is the one that a step names, or the first; id is what its faults are set for.
+func (h *house) issuer(name []string) (is sandboxIssuer, id string) {
+	switch {
+	case len(name) == 0:
+		return h.rain, demoCard
+	case name[0] == "payments":
+		return h.payments, demoAccount
+	case name[0] == "payroc":
+		return h.payroc, demoTerminal
+	case name[0] == "cards":
+		return h.cards, demoPartner
 	}
-	return h.rain
+	return h.rain, demoCard
 }
 
 func (h *house) gate(name []string) *gate {
@@ -311,6 +340,7 @@ func (h *house) caller(g *gatewayProcess) *tester {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	c.checkout = h.checkout
 	h.t.Cleanup(func() {
 		c.client.CloseIdleConnections()
 		c.partner.CloseIdleConnections()
@@ -461,8 +491,8 @@ func issueCertificate(dir string, o certificateOrder) error {
 
 func doPartner(s *story, _ *testscript.TestScript, args []string) error {
 	s.house.edit("config.yaml", "\npartners:\n", fmt.Sprintf("\npartners:\n  - {id: %q}\n", args[0]))
-	for _, name := range []string{"rain", "payments"} {
-		s.house.edit("config.yaml", "api_key_file: "+name+"-api-key", "api_key_file: "+name+"-api-key\n    shared_credential: true")
+	for _, file := range []string{"rain-api-key", "payments-api-key", "payroc-issuer-key", "cards-api-key"} {
+		s.house.edit("config.yaml", "api_key_file: "+file, "api_key_file: "+file+"\n    shared_credential: true")
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ var paymentsSteps = []step{
 	{"wrapped VAR TEXT: with a space in place of each line break that clients put into base64", 2, doWrapped},
 	{"base64 VAR FILE", 2, doBase64},
 	{"jwt VAR [WORD=VALUE...]: a token; from= takes header and claims of another one, head= and claims= are JSON over them,\n" +
-		"exp=, iat= and nbf= are durations from now, sign= is assertion, jwt, public, none, or a key's file", 1, doJWT},
+		"exp=, iat= and nbf= are durations from now, sign= is assertion, jwt, users, public, none, or a key's file", 1, doJWT},
 	{"jwt-claim VAR TOKEN NAME", 3, doJWTClaim},
 	{"jwt-head TOKEN: print its header", 1, doJWTHead},
 	{"account-number SESSION: the last answer's, sealed for it, is the card's", 1, doAccountNumber},
@@ -166,7 +166,9 @@ func (s *story) sign(head, claims object, how string) (string, error) {
 			signature = mac.Sum(nil)
 		}
 	case "jwt":
-		signature, err = s.signAsGateway(text)
+		signature, err = s.signWith("jwt-demo", "jwt-key.pem", text)
+	case "users": // the authority of gnosispay's users
+		signature, err = s.signWith("users-demo", "users-key.pem", text)
 	case "assertion":
 		signature, err = s.signAsAccount(text, head["alg"], s.doc.PaymentsGate.PrivateKey)
 	default:
@@ -187,8 +189,8 @@ func (s *story) signAsAccount(text string, algorithm any, file string) ([]byte, 
 	return rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, hash[:])
 }
 
-func (s *story) signAsGateway(text string) ([]byte, error) {
-	key, err := keys.Load(keys.Config{ID: "jwt-demo", Use: keys.UseJWT, File: filepath.Join(s.dir, "jwt-key.pem")})
+func (s *story) signWith(id, file, text string) ([]byte, error) {
+	key, err := keys.Load(keys.Config{ID: id, Use: keys.UseJWT, File: filepath.Join(s.dir, file)})
 	if err != nil {
 		return nil, err
 	}

@@ -138,7 +138,7 @@ func (c step) run(ts *testscript.TestScript, neg bool, args []string) {
 // commands are the steps that scripts have beside testscript's own.
 var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){}
-	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, []step{
+	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, payrocSteps, gnosisSteps, []step{
 		{"house DIR: a directory as the demo makes it, with its issuer", 1, doHouse},
 		{"document DIR: take the caller's certificates and addresses from a demo.json", 1, doDocument},
 		{"redis NAME [DIR]: a server, and a house's configuration that names it", 1, doRedis},
@@ -210,6 +210,8 @@ func doHouse(s *story, ts *testscript.TestScript, args []string) error {
 	s.doc = doc
 	s.describe(ts)
 	ts.Setenv("nobodys_card", s.house.state.Cards[1].ID)
+	ts.Setenv("pan", s.house.checkout.PAN)
+	ts.Setenv("cvc", s.house.checkout.CVC)
 	return nil
 }
 
@@ -220,12 +222,16 @@ func (s *story) describe(ts *testscript.TestScript) {
 		"bridge_key": s.doc.Bridge.APIKey, "customer": s.doc.Bridge.CustomerID, "card_account": s.doc.Bridge.CardAccountID,
 		"account": s.doc.PaymentsGate.AccountID, "public_key": s.doc.PaymentsGate.PublicKey, "deal": s.doc.PaymentsGate.Deal,
 		"credential": s.doc.Exa.CredentialID, "credential_cookie": s.doc.Exa.Cookie, "provisioning": s.doc.Exa.ProvisioningToken,
+		"payroc_key": s.doc.Payroc.APIKey, "terminal": s.doc.Payroc.TerminalID, "library": s.doc.Payroc.LibVersion,
+		"app": s.doc.GnosisPay.AppID, "user": s.doc.GnosisPay.UserToken,
 	} {
 		ts.Setenv(name, value)
 	}
 	s.canary.secret("partner's API key", s.doc.Bridge.APIKey)
 	s.canary.secret("account's public key", s.doc.PaymentsGate.PublicKey)
+	s.canary.secret("partner's API key of payroc", s.doc.Payroc.APIKey)
 	s.canary.token("provisioning token", s.doc.Exa.ProvisioningToken)
+	s.canary.token("user token", s.doc.GnosisPay.UserToken)
 }
 
 func doDocument(s *story, ts *testscript.TestScript, args []string) error {
@@ -552,7 +558,7 @@ func (s *story) do(c *call) (a answered) {
 	if err != nil {
 		return answered{err: err}
 	}
-	searched := body
+	searched := ownToken(q.URL, body)
 	if c.clear {
 		searched = shown(body)
 	}
@@ -821,7 +827,7 @@ func doIssuerPIN(s *story, _ *testscript.TestScript, args []string) error {
 }
 
 func doIssuerCalls(s *story, _ *testscript.TestScript, args []string) error {
-	issuer := s.house.issuer(args[1:])
+	issuer, _ := s.house.issuer(args[1:])
 	if got := strconv.Itoa(issuer.Total()); got != args[0] {
 		return fmt.Errorf("%s requests reached the issuer, want %s", got, args[0])
 	}
@@ -851,11 +857,8 @@ func doFault(s *story, _ *testscript.TestScript, args []string) error {
 	if !ok {
 		return fmt.Errorf("unknown fault %q", args[0])
 	}
-	id := demoCard
-	if len(args) > 1 && args[1] == "payments" {
-		id = demoAccount
-	}
-	s.house.issuer(args[1:]).SetFault(id, f)
+	issuer, id := s.house.issuer(args[1:])
+	issuer.SetFault(id, f)
 	return nil
 }
 
