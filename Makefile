@@ -13,17 +13,19 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cardstile .
 
 # The whole suite, with the race detector, against real servers that the tests start themselves.
-test: setup lint
+test: lint
 	$(GO) test -race -timeout 15m ./...
 
-lint:
+lint: setup
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	./bin/staticcheck ./...
 	$(GO) -C tools run ./elements -check
+	npm --prefix testdata/browser run --silent types
 
-# Redis, Prometheus' promtool, systemd-analyze, openssl, curl, jq, nginx: installed where this is root on Debian.
+# Redis, Prometheus' promtool, systemd-analyze, openssl, curl, jq, Chromium, nginx: installed where this is root on Debian. Then
+# what the tests in the browser use of npm, into testdata/browser.
 setup:
 	@./tools/setup
 
