@@ -106,6 +106,7 @@ users:
   - {id: cus-other, partner: gp-other, issuer: rain, issuer_user: u-1}
   - {id: cus-bridge, partner: gp-demo, issuer: bridge, issuer_user: bc-1}
   - {id: "%[1]s", partner: gp-demo, issuer: rain, issuer_user: u-1}
+  - {id: grace, partner: gp-demo, issuer: gnosis, issuer_user: g-1}
   - {id: device, partner: gp-demo, issuer: rain, issuer_user: u-1, wallets: ["%[4]s"]}
   - {id: "%[2]s", partner: gp-demo, issuer: rain, issuer_user: u-1, account: "%[1]s", passkeys: [{id: "%[2]s", public_key: "%[3]s"}]}
 `
