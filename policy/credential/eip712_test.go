@@ -355,6 +355,7 @@ func TestTypedSignaturesThatProveNothing(t *testing.T) {
 		"no challenge":       {good, nil, own, policy.RefusedBound},
 		"another challenge":  {good, walletChallenge("ada", "a"), own, policy.RefusedBound},
 		"not typed data":     {good, typedChallenge("{}"), own, policy.RefusedBound},
+		"of another method":  {good, &credential.Challenge{ChallengeUse: credential.ChallengeUse{Method: policy.MethodSIWE, User: "u", Card: "c"}, Message: taken.Message}, own, policy.RefusedBound},
 		"of no user":         {good, &credential.Challenge{ChallengeUse: credential.ChallengeUse{Method: policy.MethodEIP712, Card: "c"}, Message: taken.Message}, own, policy.RefusedBound},
 		"of no card":         {good, &credential.Challenge{ChallengeUse: credential.ChallengeUse{Method: policy.MethodEIP712, User: "u"}, Message: taken.Message}, own, policy.RefusedBound},
 		"high s":             {highS(t, good), taken, own, policy.RefusedSignature},

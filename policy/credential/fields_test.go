@@ -552,7 +552,11 @@ func TestSealedFieldsSessionCannotBeChanged(t *testing.T) {
 	noPage(t, f, other, policy.RefusedUnknown)
 	// What opens and is no session.
 	seals := newSealer(t, "storage")
-	for _, plain := range []string{"", "{}", "\x01\x00\x00\x00\x00\x00\x00\x00\x01", strings.Repeat("\x00", 64), "\x01\x00\x00\x00\x00\x00\x00\x00\x01\xff\xff"} {
+	own, err := seals.Open(nil, append([]byte("cardstile fields session v1"), digest[:]...), sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, plain := range []string{string(own) + "\x00", string(own[:len(own)-1]), strings.Replace(string(own), "test", "live", 1), "", "{}", "\x01\x00\x00\x00\x00\x00\x00\x00\x01", strings.Repeat("\x00", 64), "\x01\x00\x00\x00\x00\x00\x00\x00\x01\xff\xff"} {
 		sealed, err := seals.Seal(nil, append([]byte("cardstile fields session v1"), moved[:]...), []byte(plain))
 		if err != nil {
 			t.Fatal(err)
