@@ -505,6 +505,44 @@ func TestPaymentsThatFail(t *testing.T) {
 	h.expect("a card that is over, again", c, x, repaid(refused))
 }
 
+// TestPaymentWhoseAnswerIsLost: where an instance dies before it has kept what a payment was answered, the next one finds the token
+// used up, and makes no second payment.
+func TestPaymentWhoseAnswerIsLost(t *testing.T) {
+	s := &short{lease: 300 * time.Millisecond}
+	h := newHouse(t, options{routes: only(nil), store: func(own store.Store) store.Store { s.Store = own; return s }})
+	c, x := h.anybody(), payCall(h.bearer("first"), h.held())
+	s.dies.Store(true)
+	h.expect("pay", c, x, paid())
+	s.dies.Store(false)
+	var r reply
+	eventually(t, "somebody takes over", func() bool { r = c.do(x); return r.status != 503 })
+	if last := h.records()[len(h.records())-1]; r.status != 400 || r.body != payrocBadToken || last.Reason != "card_token_spent" {
+		t.Errorf("%d %s, recorded %+v", r.status, r.body, last)
+	}
+	if err := h.took(1); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeptPaymentsNeedTheirToken: what a payment was answered is kept for its repetitions so that nobody but who has the token reads
+// it, not even with all of our keys.
+func TestKeptPaymentsNeedTheirToken(t *testing.T) {
+	k := &keeping{}
+	h := newHouse(t, options{routes: only(nil), store: func(own store.Store) store.Store { k.Store = own; return k }})
+	h.expect("pay", h.anybody(), payCall(h.bearer("first"), h.held()), paid())
+	all := k.values["idempotent"]
+	begun, kept := all[len(all)-2], all[len(all)-1]
+	plain, err := h.config.Answers.Open(nil, append([]byte("cardstile idempotent answer v1"), begun...), kept[32:])
+	if err != nil || !bytes.Contains(plain, []byte("application/json")) {
+		t.Fatalf("what is kept does not open: %v", err)
+	}
+	for _, text := range []string{"paymentId", "transactionResult", terminal, h.cards["held"].PAN[:6]} {
+		if bytes.Contains(plain, []byte(text)) {
+			t.Errorf("%s can be read", text)
+		}
+	}
+}
+
 // headerBearer is a call's Bearer.
 func headerBearer(x call) string { return strings.TrimPrefix(headerOf(x, "Authorization"), "Bearer ") }
 
@@ -545,6 +583,44 @@ func TestPaymentsThatAreNotMade(t *testing.T) {
 	h.expect("a card in place of a token", c, clear, want{status: 400, results: []string{"refused card_token_type"}, outcome: "bad_request"})
 	h.reload() // a new circuit
 	h.expect("afterwards", c, x, paid())
+}
+
+// TestPaymentsThatCannotBeRead: who calls is asked before what is wrong with the body is told, and the key before the body.
+func TestPaymentsThatCannotBeRead(t *testing.T) {
+	h := newHouse(t, options{routes: only(nil)})
+	c, token := h.anybody(), h.held()
+	x := payCall(h.bearer("first"), token)
+	for name, body := range map[string]string{
+		"cut off": x.body[:len(x.body)-1], "a member twice": strings.Replace(x.body, "{", `{"processingTerminalId":"1234001",`, 1), "no object": "[1", "no UTF-8": "{\"a\":\"\xff\"}",
+	} {
+		bad := x
+		bad.body = body
+		h.expect(name, c, bad, want{status: 400, results: []string{"refused body"}, outcome: "bad_request"})
+		h.expect(name+", by nobody", c, bad.without("Authorization"), want{status: 401, body: payrocUnauthorized, results: []string{"refused no_credential"}, outcome: "unauthorized"})
+		h.expect(name+", by a stranger", c, bad.without("Authorization").with("Authorization", "Bearer a.b.c"),
+			want{status: 401, body: payrocUnauthorized, results: []string{"refused jwt_malformed"}, outcome: "unauthorized"})
+		h.expect(name+", without a key", c, bad.without("Idempotency-Key"), want{status: 400, results: []string{"refused no_idempotency_key"}, outcome: "bad_request"})
+	}
+	h.expect("afterwards", c, x, paid())
+}
+
+// TestCardsWithoutACode: a network whose cards have no security code needs none; of all others it is missed, and one that was
+// submitted reaches the issuer.
+func TestCardsWithoutACode(t *testing.T) {
+	h := newHouse(t, options{routes: only(nil)})
+	c, p := h.anybody(), h.page()
+	const number = "8600001234567894"
+	h.secret(number)
+	c.do(p.submit("cardholderName", holderName))
+	c.do(p.submit("expiryDate", "1230"))
+	submitted := pagesDo("submit")
+	submitted.body = `{"info":{"showCvv":false,"cardType":"uzcard"}}`
+	h.expect("number", c, p.submit("cardNumber", number), submitted)
+	token := h.tokenOf(h.expect("mint", c, p.mint(), pagesDo("submit")))
+	h.expect("pay", c, payCall(h.bearer("first"), token), paid())
+	if taken := h.payroc.Payments(); len(taken) != 1 || taken[0].NumberSHA256 != sha256.Sum256([]byte(number)) || taken[0].CodeSHA256 != [32]byte{} {
+		t.Error("the issuer has another card")
+	}
 }
 
 // TestSubmittedDigestNeedsTheSession: what is kept of a submission tells a repetition, and nobody who has the store and all keys can

@@ -101,6 +101,26 @@ func TestUserTokensWhereTheyAreRefused(t *testing.T) {
 	h.expect("the card's user", h.anybody(), detailsCall(card, h.mint(), h.session().ID()).with("Cardstile-User-Token", h.userJWT(ada)), unbound)
 }
 
+// TestUserOfAnotherPartner: where the partner is known before, by its certificate or by the route, a user of another one is refused
+// before the token is used up.
+func TestUserOfAnotherPartner(t *testing.T) {
+	for _, change := range []func(*gateway.Route){
+		func(r *gateway.Route) { r.Listener = "partners" }, func(r *gateway.Route) { r.Partner = partnerID },
+	} {
+		h := newHouse(t, options{routes: func(h *house) []gateway.Route {
+			routes := userRoutes(h)
+			change(&routes[1])
+			return routes
+		}})
+		x := detailsCall(card, h.mint(), h.session().ID())
+		if h.config.Routes[1].Listener == "partners" {
+			x.listener = "partners"
+		}
+		h.expect("another partner's user", h.partner(), x.with("Cardstile-User-Token", h.userJWT("cus-other")), userRefused("jwt_partner"))
+		h.expect("its own", h.partner(), x.with("Cardstile-User-Token", h.userJWT(ada)), revealed())
+	}
+}
+
 // actions are what wallets sign for, with the call of each.
 func (h *house) actions(s *sandbox.Session) map[string]func(id, token string) call {
 	return map[string]func(id, token string) call{
@@ -382,7 +402,7 @@ func (x call) over(begin string) call {
 	return x
 }
 
-// TestUsersPublicKeys: clients read the key to encrypt to, from any page that may.
+// TestUsersPublicKeys: clients read the key to encrypt to; pages of the route's origins may, and may send a card.
 func TestUsersPublicKeys(t *testing.T) {
 	h := newHouse(t, options{routes: userRoutes})
 	c := h.anybody()
@@ -394,5 +414,13 @@ func TestUsersPublicKeys(t *testing.T) {
 		if r.header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %v", path, r.header)
 		}
+	}
+	verify := "/api/v1/cards/verify"
+	if got := corsOf(c.do(preflightCall(verify, origin, "POST", "Access-Control-Request-Headers", "authorization,content-type"))); got !=
+		"Access-Control-Allow-Headers: Authorization, Content-Type\nAccess-Control-Allow-Methods: POST\nAccess-Control-Allow-Origin: "+origin+"\nAccess-Control-Max-Age: 600\nVary: Origin" {
+		t.Error(got)
+	}
+	if r := c.do(preflightCall(verify, evil, "POST")); r.status != 403 || corsOf(r) != "Vary: Origin" {
+		t.Errorf("%d\n%s", r.status, corsOf(r))
 	}
 }

@@ -105,7 +105,7 @@ func (x *running) stages(ctx context.Context) (*exchange.Call, *exchange.Result,
 	if err != nil {
 		return nil, nil, err
 	}
-	if x.late != nil {
+	if call.Late == nil { // what is wrong with the header comes first
 		call.Late = x.late
 	}
 	x.called(call)
