@@ -498,7 +498,9 @@ func doPartner(s *story, _ *testscript.TestScript, args []string) error {
 }
 
 func doAPIKey(s *story, ts *testscript.TestScript, args []string) error {
-	_, key, err := credential.Add(s.house.path("credentials.json"), credential.NewAPIKey{Partner: args[1], Environment: "test", Now: time.Now()})
+	_, key, err := credential.Add(s.house.path("credentials.json"), credential.NewAPIKey{
+		Partner: args[1], Environment: "test", Scope: args[2:], Now: time.Now(),
+	})
 	if err != nil {
 		return err
 	}

@@ -189,7 +189,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"handshake CERT|none URL: what a server says to a certificate, or to none", 2, doHandshake},
 		{"presented URL: print the serial number of the certificate that a server shows", 1, doPresented},
 		{"partner ID: one more partner, that shares the issuers", 1, doPartner},
-		{"api-key VAR PARTNER: a new API key", 2, doAPIKey},
+		{"api-key VAR PARTNER [SCOPE...]: a new API key", 2, doAPIKey},
 	}) {
 		name, _, _ := strings.Cut(c.usage, ":")
 		name, _, _ = strings.Cut(name, " ")

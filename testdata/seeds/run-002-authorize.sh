@@ -1,0 +1,2 @@
+curl -s -X POST "$IDENTITY/authorize" \
+  -H "x-api-key: $API_KEY"
