@@ -550,6 +550,12 @@ type LimitsConfig struct {
 	// up to 90 days. Default `300/m`.
 	Login policy.Rate `yaml:"login"`
 
+	// Page is the rate of calls in one session of hosted fields: whoever sees the page has it. Default `60/m`.
+	Page policy.Rate `yaml:"page"`
+
+	// User is the rate of challenges for each user's wallet, and of cards that the user brings. Default `30/m`.
+	User policy.Rate `yaml:"user"`
+
 	// PINReveal is the rate at which the PIN of one card is shown. Default `120/h`.
 	PINReveal policy.Rate `yaml:"pin_reveal"`
 

@@ -120,7 +120,7 @@ policies: [policies/*.cedar]
 holders: holders.yaml
 credentials: credentials.json
 
-limits: {partner: 100000/m, credential: 100000/m, anonymous: 100000/m, login: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
+limits: {partner: 100000/m, credential: 100000/m, anonymous: 100000/m, login: 100000/m, page: 100000/m, user: 100000/m, card: 100000/m, pin_reveal: 100000/m, pin_set: 100000/m, failed_opens: 100000/m, unproven: 100000/m}
 
 audit: {file: audit.jsonl}
 `

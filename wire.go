@@ -178,7 +178,7 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {
 		return c, err
 	}
-	provers := provers{store: p.services.Store, vault: p.services.Vault, digest: digest, storage: storage, apiKeys: b.credentials, jwks: b.jwksFiles}
+	provers := provers{store: p.services.Store, vault: p.services.Vault, digest: digest, storage: storage, apiKeys: b.credentials, jwks: b.jwksFiles, partners: b.partnerIDs()}
 	if len(b.accounts) > 0 {
 		if provers.accounts, err = credential.NewAccounts(b.accounts); err != nil {
 			return c, err
@@ -203,6 +203,8 @@ func gatewayLimits(l LimitsConfig) gateway.Limits {
 		Unproven:    l.Unproven,
 		Anonymous:   l.Anonymous,
 		Login:       l.Login,
+		Page:        l.Page,
+		User:        l.User,
 
 		HeaderBytes: l.HeaderBytes,
 		BodyBytes:   l.BodyBytes,

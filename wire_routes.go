@@ -22,6 +22,7 @@ type provers struct {
 	accounts        *credential.Accounts // nil where there are none
 	apiKeys         *credential.APIKeys  // likewise
 	jwks            map[string][]byte    // what user_tokens.jwks name, by name
+	partners        []string             // the ids of all
 }
 
 // make gives a route what its face's callers prove themselves with, and what their logins give.
@@ -182,7 +183,7 @@ func (p *provers) fieldsSessions() (*credential.FieldsSessions, error) {
 
 // cardTokens are those that stand for a card.
 func (p *provers) cardTokens() (*credential.Tokens, error) {
-	c := credential.TokensConfig{Kind: policy.KindCardToken, Store: p.store}
+	c := credential.TokensConfig{Kind: policy.KindCardToken, Store: p.store, Partners: p.partners}
 	var err error
 	if c.Digests, err = ring("card token", p.digest); err != nil {
 		return nil, err

@@ -44,6 +44,52 @@ var (
 // errNoHosted: an endpoint of hosted fields stands on a route that has nothing to make them of.
 var errNoHosted = errors.New("the route has no hosted fields")
 
+// provePage proves a page by its session, at the face that began it, and as long as the API key is good that it began with.
+func (x *running) provePage(ctx context.Context, c policy.Credential) (policy.Proof, error) {
+	h := x.ep.route.Hosted
+	proof, session, err := h.Sessions.Prove(ctx, c)
+	if err == nil && session.Face != x.ep.route.Name {
+		err = &policy.Refused{Kind: c.Kind, Reason: policy.RefusedBound}
+	}
+	if err == nil {
+		err = h.Bearers.Live(session.Key, session.Partner)
+	}
+	x.fields = session
+	return proof, err
+}
+
+// terminal holds the processing terminal that a forward names to those of the partner: another's is like one that is not there.
+func (x *running) terminal(call *exchange.Call, p *proven) error {
+	if call.Forward == nil || call.Forward.Call.Terminal == "" {
+		return nil
+	}
+	if body := call.Forward.Body; body != nil && body.Has(call.Forward.Call.Terminal) {
+		x.named, _ = body.Text(call.Forward.Call.Terminal) // what is no text is nobody's
+	}
+	if h := x.ep.route.Hosted; h == nil || x.named == "" || !slices.Contains(h.Terminals[p.partnerID()], x.named) {
+		return exchange.Fail(exchange.NotFound, "terminal")
+	}
+	return nil
+}
+
+// limitPage takes one from the limit of a page's session. Whoever sees the page has it, and each call of it keeps something.
+func (x *running) limitPage(ctx context.Context, call *exchange.Call) error {
+	session := fieldsOfPage(call).Value()
+	if session == "" {
+		return nil
+	}
+	return x.limit(ctx, "page", limitDigest(x.st.config.CardDigest, "page", session), x.st.limits.Page)
+}
+
+// limitPayment takes one from the partner's limit before the token of a card is used up, which cannot be had again.
+func (x *running) limitPayment(ctx context.Context, call *exchange.Call, p *proven) error {
+	if call.Forward == nil || !call.Forward.Paid {
+		return nil
+	}
+	x.partnerCounted = true
+	return x.limitPartner(ctx, p, false)
+}
+
 // mintFields begins a session for one page.
 func (x *running) mintFields(ctx context.Context, call *exchange.Call, p proven, _ decided) (*exchange.Result, error) {
 	h := x.ep.route.Hosted
@@ -55,7 +101,7 @@ func (x *running) mintFields(ctx context.Context, call *exchange.Call, p proven,
 	}
 	x.idempotent.effect = true
 	token, expires, err := h.Sessions.Mint(ctx, credential.FieldsSession{
-		Partner: p.partner.ID, Environment: x.ep.route.Environment, Face: x.ep.route.Name, Terminal: call.Fields.Terminal,
+		Key: h.Bearers.KeyOf(p.proofs), Partner: p.partner.ID, Environment: x.ep.route.Environment, Face: x.ep.route.Name, Terminal: call.Fields.Terminal,
 		Scenario: call.Fields.Scenario, Library: call.Fields.Library, SecureToken: call.Fields.SecureToken,
 	}, call.Fields.TTL, x.idempotent.seed)
 	if err != nil {
@@ -149,13 +195,15 @@ func (x *running) mintCardToken(ctx context.Context, call *exchange.Call, p prov
 	if err := h.complete(session.Value(), found); err != nil {
 		return nil, err
 	}
+	ttl := call.Bind.TTL - max(x.request.Received.Sub(x.fields.Began), 0) // the first of it is held since the session began, at the earliest
 	if err := x.takeParts(ctx, found[credential.PartPAN]); err != nil {
 		return nil, err
 	}
 	x.idempotent.effect = true
 	token, expires, err := h.Cards.Mint(ctx, policy.Grant{
 		Partner: p.partner.ID, Operation: policy.ForwardSubmit, Environment: x.ep.route.Environment, Face: x.ep.route.Name,
-	}, credential.Minting{TTL: call.Bind.TTL, Seed: x.idempotent.seed, Held: func(token string) ([]byte, error) {
+		Audience: x.fields.Terminal,
+	}, credential.Minting{TTL: ttl, Seed: x.idempotent.seed, Held: func(token string) ([]byte, error) {
 		return h.Holder.Rehold(session.Value(), partsOf(found), token)
 	}})
 	if err != nil {
@@ -226,10 +274,16 @@ func (x *running) takeParts(ctx context.Context, pan []byte) error {
 // with it, it is the body's member that is wrong.
 func (x *running) redeemCard(ctx context.Context, c policy.Credential, attempt store.Attempt, p *proven) error {
 	h := x.ep.route.Hosted
+	if named := h.Cards.Partner(c); named != "" && named != p.partnerID() { // another's is not used up by whoever shows it
+		return &exchange.Failure{Kind: exchange.BadRequest, At: cardTokenPlace, Reason: "card_token_partner"}
+	}
 	proof, err := h.Cards.Redeem(ctx, c, credential.Redemption{Attempt: attempt})
 	if err == nil {
 		x.g.metrics.redeemed.Inc()
 		err = x.belongs(proof.Grant, p)
+	}
+	if err == nil && x.named != "" && x.named != proof.Grant.Audience {
+		err = &policy.Refused{Kind: policy.KindCardToken, Reason: policy.RefusedBound, Detail: "the card was submitted for another terminal"}
 	}
 	var refused *policy.Refused
 	if errors.As(err, &refused) {

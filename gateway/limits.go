@@ -28,6 +28,9 @@ type Limits struct {
 
 	// Anonymous is the rate of exchanges that show no credential and that a policy permits, per address, on all instances.
 	Anonymous policy.Rate
+	// Page is the rate of calls in one session of hosted fields, User that of challenges for a user's wallet and of cards that the
+	// user brings.
+	Page, User policy.Rate
 	// Login is the rate at which each service account or user logs in: what is kept of a login stays for weeks.
 	Login policy.Rate
 
@@ -70,6 +73,8 @@ func (l Limits) WithDefaults() Limits {
 	rate(&l.Unproven, 6000, time.Minute)
 	rate(&l.Anonymous, 120, time.Minute)
 	rate(&l.Login, 300, time.Minute)
+	rate(&l.Page, 60, time.Minute)
+	rate(&l.User, 30, time.Minute)
 	number(&l.HeaderBytes, 16<<10)
 	number(&l.BodyBytes, 64<<10)
 	number(&l.AnswerBytes, 256<<10)

@@ -95,6 +95,9 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	if err := x.limitCredentials(ctx, &p); err != nil {
 		return proven{}, err
 	}
+	if err := x.limitPage(ctx, call); err != nil {
+		return proven{}, err
+	}
 	if err := x.reserve(call, &p); err != nil {
 		return proven{}, err
 	}
@@ -103,6 +106,9 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	}
 	if x.idempotent.replays() {
 		return p, nil
+	}
+	if err := x.limitPayment(ctx, call, &p); err != nil {
+		return proven{}, err
 	}
 	for _, c := range call.Credentials {
 		if !singleUse(c.Kind) {
@@ -115,26 +121,12 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	return p, nil
 }
 
-// terminal holds the processing terminal that a forward names to those of the partner: another's is like one that is not there.
-func (x *running) terminal(call *exchange.Call, p *proven) error {
-	if call.Forward == nil || call.Forward.Call.Terminal == "" {
-		return nil
-	}
-	named := ""
-	if body := call.Forward.Body; body != nil && body.Has(call.Forward.Call.Terminal) {
-		named, _ = body.Text(call.Forward.Call.Terminal) // what is no text is nobody's
-	}
-	if h := x.ep.route.Hosted; h == nil || named == "" || !slices.Contains(h.Terminals[p.partnerID()], named) {
-		return exchange.Fail(exchange.NotFound, "terminal")
-	}
-	return nil
-}
-
-// inScope holds a credential to what it may be used for, and a page of ours to its partner: a token that says it is another one's
+// inScope holds a credential to what it may be used for, of which a call that names no scope is nothing; and a page of ours to its partner: a token that says it is another one's
 // is not spent [22].
 func (x *running) inScope(call *exchange.Call, p *proven) error {
+	trade := x.ep.Operations[0] == policy.SessionMint && x.ep.route.Hosted != nil // what the key becomes has its scope
 	for i := range p.proofs {
-		if scope := p.proofs[i].Scope; call.Scope != "" && scope != "" && !slices.Contains(strings.Fields(scope), call.Scope) {
+		if scope := p.proofs[i].Scope; scope != "" && !trade && !slices.Contains(strings.Fields(scope), call.Scope) {
 			return exchange.Fail(exchange.Forbidden, "scope")
 		}
 	}
@@ -195,16 +187,6 @@ func (x *running) proveReusable(ctx context.Context, call *exchange.Call, c poli
 		return x.proveSignature(ctx, call, c, p)
 	}
 	return policy.Proof{}, errNoProver(c.Kind)
-}
-
-// provePage proves a page by its session, which is good at the face that minted it.
-func (x *running) provePage(ctx context.Context, c policy.Credential) (policy.Proof, error) {
-	proof, session, err := x.ep.route.Hosted.Sessions.Prove(ctx, c)
-	if err == nil && session.Face != x.ep.route.Name {
-		err = &policy.Refused{Kind: c.Kind, Reason: policy.RefusedBound}
-	}
-	x.fields = session
-	return proof, err
 }
 
 // proveUser proves a user by a token that others signed, who do not know our partners: whose user it is, the directory says [2].

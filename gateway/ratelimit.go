@@ -46,12 +46,13 @@ func (r *rateHeaders) write(out *exchange.Response) {
 // count takes a place in the limits per partner, per card, and per card for what is done to its PIN [14].
 func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d decided) error {
 	// A refresh token that was used up is not lost to a limit: who came back with it would end the login.
-	if p.partner != nil && p.session == (credential.Session{}) {
-		if known := x.st.partners[p.partner.ID]; known != nil {
-			if err := x.limit(ctx, "partner", known.digest, known.rate); err != nil {
-				return err
-			}
+	if p.session == (credential.Session{}) && !x.partnerCounted {
+		if err := x.limitPartner(ctx, &p, p.has(policy.KindFields)); err != nil {
+			return err
 		}
+	}
+	if err := x.limitUser(ctx, call, p); err != nil {
+		return err
 	}
 	if d.holding == nil || call.Operations[0].Mints() {
 		return nil
@@ -69,6 +70,29 @@ func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d de
 		}
 	}
 	return x.limit(ctx, "card", x.event.Card, x.st.limits.Card)
+}
+
+// limitPartner takes one from the partner's rate. What pages of its customers do has a rate of its own beside it, as high, so that
+// they do not use up the backend's.
+func (x *running) limitPartner(ctx context.Context, p *proven, page bool) error {
+	known := x.st.partners[p.partnerID()]
+	if known == nil {
+		return nil
+	}
+	digest := known.digest
+	if page {
+		digest = known.pages
+	}
+	return x.limit(ctx, "partner", digest, known.rate)
+}
+
+// limitUser takes one from the rate of a user for what is kept for them, or tried, without a card's limit: challenges for their
+// wallet, and cards that they bring.
+func (x *running) limitUser(ctx context.Context, call *exchange.Call, p proven) error {
+	if p.user == "" || call.Challenge.Method != policy.MethodEIP712 && !call.Has(policy.CardVerify) {
+		return nil
+	}
+	return x.limit(ctx, "user", limitDigest(x.st.config.CardDigest, "user", p.user), x.st.limits.User)
 }
 
 // limit takes one from a rate; the zero rate is no limit.

@@ -35,6 +35,7 @@ type partnerState struct {
 	slots  *slots       // in-flight exchanges
 	rate   policy.Rate  // zero is no limit
 	digest store.Digest // where the rate is counted
+	pages  store.Digest // and that of its customers' pages
 }
 
 // listenerState is what one configuration says of a listener.
@@ -101,7 +102,7 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		st.listeners[l.Name] = &listenerState{Listener: l, tls: ServerTLS(l.Certificate, l.ClientCAs), mux: http.NewServeMux()}
 	}
 	for _, p := range c.Partners.All() {
-		known := &partnerState{slots: g.slots.partner(p.ID), rate: p.Rate, digest: limitDigest(c.CardDigest, "partner", p.ID)}
+		known := &partnerState{slots: g.slots.partner(p.ID), rate: p.Rate, digest: limitDigest(c.CardDigest, "partner", p.ID), pages: limitDigest(c.CardDigest, "partner pages", p.ID)}
 		if known.rate.IsZero() {
 			known.rate = st.limits.Partner
 		}

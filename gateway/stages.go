@@ -25,20 +25,22 @@ type running struct {
 	request exchange.Request
 	trace   trace
 
-	held       held
-	slot       *vault.Slot
-	fields     credential.FieldsSession // of the page that calls
-	card       vault.Held               // that a redeemed token stands for
-	paid       string                   // that token
-	session    *vault.Session           // closed when the exchange is done: its answer may be in it
-	verdict    func(error)              // tells the issuer's circuit breaker what became of the place it gave
-	late       *exchange.Failure        // of a body that could not be read, where callers are told so once they are proven
-	idempotent idempotent
-	rate       rateHeaders
-	accepted   bool        // whether some credential proved something
-	event      audit.Event // filled along the way
-	phase      audit.Phase // of the last record: an outcome where an intent was recorded
-	mark       time.Time   // when the present stage began
+	held           held
+	slot           *vault.Slot
+	fields         credential.FieldsSession // of the page that calls
+	card           vault.Held               // that a redeemed token stands for
+	paid           string                   // that token
+	named          string                   // the processing terminal that the call names
+	partnerCounted bool                     // whether the partner's limit has counted it already
+	session        *vault.Session           // closed when the exchange is done: its answer may be in it
+	verdict        func(error)              // tells the issuer's circuit breaker what became of the place it gave
+	late           *exchange.Failure        // of a body that could not be read, where callers are told so once they are proven
+	idempotent     idempotent
+	rate           rateHeaders
+	accepted       bool        // whether some credential proved something
+	event          audit.Event // filled along the way
+	phase          audit.Phase // of the last record: an outcome where an intent was recorded
+	mark           time.Time   // when the present stage began
 }
 
 // exchange is the way of a request. Each stage's result is the next one's argument, and the answer is released after the

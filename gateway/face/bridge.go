@@ -95,8 +95,12 @@ func (b *bridge) account(r *exchange.Request, op policy.Operation) (*exchange.Ca
 		Credentials: []policy.Credential{policy.NewCredential(policy.KindAPIKey, key)},
 		Card:        r.Param("cardAccountId"),
 		User:        r.Param("customerId"),
+		Scope:       bridgeScope,
 	}, nil
 }
+
+// bridgeScope is what a key that has a scope needs in it, for all that a partner's backend does: ours.
+const bridgeScope = "card-accounts"
 
 var bridgeKeyMissing = exchange.Place{In: "header", Name: "Api-Key"}
 

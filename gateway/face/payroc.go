@@ -79,6 +79,10 @@ const payrocSessions = "/processing-terminals/{processingTerminalId}/hosted-fiel
 // payrocIdempotency: the first answer is given again for 24 hours, and a key that comes later is told so. The times are ours [28].
 var payrocIdempotency = &Idempotency{Keep: 24 * time.Hour, Tombstone: 7 * 24 * time.Hour}
 
+// payrocPageIdempotency is that of a page, whose keys are its session's and end with it: what is kept for whoever sees a page is
+// kept no longer than it is good for.
+var payrocPageIdempotency = &Idempotency{Keep: payrocSessionTTL}
+
 // own are the endpoints that are not forwarded.
 func (p *payroc) own() ([]Endpoint, error) {
 	all := []Endpoint{{

@@ -57,11 +57,11 @@ func (p *payroc) pages() ([]Endpoint, error) {
 		Parse: p.parsePage(policy.FieldsRead, p.readConfiguration), Render: p.renderConfiguration, Fail: fail,
 	}, {
 		Method: http.MethodPost, Pattern: payrocPage + "/fields", Operations: []policy.Operation{policy.FieldSubmit}, CORS: payrocCORS,
-		MaxBody: maxBody, Shape: submission, Idempotency: payrocIdempotency,
+		MaxBody: maxBody, Shape: submission, Idempotency: payrocPageIdempotency,
 		Parse: p.parsePage(policy.FieldSubmit, p.readField), Render: p.renderField, Fail: fail,
 	}, {
 		Method: http.MethodPost, Pattern: payrocPage + "/single-use-tokens", Operations: []policy.Operation{policy.TokenMint}, CORS: payrocCORS,
-		MaxBody: maxBody, Idempotency: payrocIdempotency,
+		MaxBody: maxBody, Idempotency: payrocPageIdempotency,
 		Parse: p.parsePage(policy.TokenMint, p.readToken), Render: p.renderToken, Fail: fail,
 	}}, nil
 }

@@ -102,6 +102,25 @@ func (b *Bearers) Prove(_ context.Context, c policy.Credential) (policy.Proof, e
 	}, nil
 }
 
+// KeyOf is what Live asks about: the API key of whose Bearer one of the proofs
+// is. "" where there is none.
+func (b *Bearers) KeyOf(proofs []policy.Proof) string {
+	for i := range proofs {
+		id, ok := strings.CutPrefix(proofs[i].ID, idOf(policy.KindJWT, ""))
+		if key := idOf(policy.KindAPIKey, id); ok && b.config.APIKeys.ids[key] != nil {
+			return key
+		}
+	}
+	return ""
+}
+
+// Live refuses, as Prove does, what began with an API key that is not the
+// partner's any more.
+func (b *Bearers) Live(key, partner string) error {
+	_, err := b.key(key, partner)
+	return err
+}
+
 // key returns the API key of a Proof.ID, if it is good and that partner's.
 func (b *Bearers) key(id, partner string) (*apiKey, error) {
 	key := b.config.APIKeys.ids[id]

@@ -75,22 +75,25 @@ type FieldsSession struct {
 	Scenario    string
 	Library     string // the version of the page's library
 	SecureToken string // "" where there is none
+	Key         string // the API key that it began with, see Bearers.KeyOf; "" where there was none
+	Began       time.Time
 	Expires     time.Time
 }
 
 // texts lists the strings in the order of the encoding.
-func (s *FieldsSession) texts() [7]*string {
-	return [...]*string{&s.Partner, &s.Environment, &s.Face, &s.Terminal, &s.Scenario, &s.Library, &s.SecureToken}
+func (s *FieldsSession) texts() [8]*string {
+	return [...]*string{&s.Partner, &s.Environment, &s.Face, &s.Terminal, &s.Scenario, &s.Library, &s.SecureToken, &s.Key}
 }
 
-// The encoding of a session: a version, the end in Unix milliseconds in eight
-// bytes, then each string with its length in two bytes, big endian, before it.
+// The encoding of a session: a version, beginning and end in Unix milliseconds in
+// eight bytes each, then each string with its length in two bytes, big endian, before it.
 // Each session has exactly one, and nothing may follow it.
 func (s *FieldsSession) encode() ([]byte, error) {
 	if s.Partner == "" || s.Face == "" || !validEnvironment(s.Environment) {
 		return nil, errors.New("partner, face and environment are required")
 	}
-	dst := binary.BigEndian.AppendUint64(append(make([]byte, 0, 256), fieldsVersion), uint64(s.Expires.UnixMilli()))
+	dst := binary.BigEndian.AppendUint64(append(make([]byte, 0, 256), fieldsVersion), uint64(s.Began.UnixMilli()))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(s.Expires.UnixMilli()))
 	for _, text := range s.texts() {
 		if len(*text) > fieldsMaxText || !utf8.ValidString(*text) {
 			return nil, fmt.Errorf("a value is not UTF-8 or is longer than %d bytes", fieldsMaxText)
@@ -102,10 +105,11 @@ func (s *FieldsSession) encode() ([]byte, error) {
 
 // decode reads what encode wrote, and nothing else.
 func (s *FieldsSession) decode(data []byte) bool {
-	if len(data) < 1+8 || data[0] != fieldsVersion {
+	if len(data) < 1+8+8 || data[0] != fieldsVersion {
 		return false
 	}
-	s.Expires, data = time.UnixMilli(int64(binary.BigEndian.Uint64(data[1:]))), data[1+8:]
+	s.Began = time.UnixMilli(int64(binary.BigEndian.Uint64(data[1:])))
+	s.Expires, data = time.UnixMilli(int64(binary.BigEndian.Uint64(data[1+8:]))), data[1+8+8:]
 	for _, text := range s.texts() {
 		if len(data) < 2 {
 			return false
@@ -186,7 +190,8 @@ func (f *FieldsSessions) grow(partner string, seed Seed) (raw [fieldsBytes]byte,
 }
 
 // Mint begins a session that lasts for ttl, at most MaxFieldsTTL, and returns
-// its token and when it ends. The session's Expires is set, whatever it was.
+// its token and when it ends. The session's Began and Expires are set, whatever
+// they were.
 // Errors of the store pass through.
 //
 // A session of a seed is minted once: minting it again returns its token and
@@ -197,7 +202,8 @@ func (f *FieldsSessions) Mint(ctx context.Context, s FieldsSession, ttl time.Dur
 	if ttl < time.Second || ttl > MaxFieldsTTL {
 		return "", time.Time{}, fmt.Errorf("mint fields session: the time to live must be from a second to %s", MaxFieldsTTL)
 	}
-	s.Expires = time.UnixMilli(f.config.Now().Add(ttl).UnixMilli())
+	s.Began = time.UnixMilli(f.config.Now().UnixMilli())
+	s.Expires = s.Began.Add(ttl)
 	plain, err := s.encode()
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("mint fields session: %w", err)

@@ -214,7 +214,7 @@ func TestHeldCardIsGivenAwayOnce(t *testing.T) {
 		wantError(t, "never minted", err, store.ErrUnknown)
 		s.pass(s.short)
 		_, err = s.Redeem(t.Context(), store.KindCard, late, attempt(1))
-		wantError(t, "expired", err, store.ErrExpired)
+		wantError(t, "expired, and gone with its time", err, store.ErrUnknown)
 	})
 }
 

@@ -133,7 +133,7 @@ func (m *Memory) Mint(ctx context.Context, kind Kind, d Digest, value []byte, tt
 	start := time.Now()
 	err := checkEntry(opMint, kind, value, ttl)
 	if err == nil {
-		err = m.add(ctx, opMint, class{familyToken, kind}, d, stateLive, value, ttl, ExpiredFor, ErrExists)
+		err = m.add(ctx, opMint, class{familyToken, kind}, d, stateLive, value, ttl, kind.expiredFor(), ErrExists)
 	}
 	m.meter.done(opMint, err, start)
 	return err

@@ -261,7 +261,11 @@ func (r *Redis) mint(ctx context.Context, kind Kind, d Digest, value []byte, ttl
 		return err
 	}
 	keys := []string{r.key(familyToken, kind, &d)}
-	reply, err := mintScript.run(ctx, r.once, keys, milliseconds(ttl), r.expiredFor, value)
+	expired := r.expiredFor
+	if kind.expiredFor() == 0 {
+		expired = 0
+	}
+	reply, err := mintScript.run(ctx, r.once, keys, milliseconds(ttl), expired, value)
 	if err != nil {
 		return failed(ctx, opMint, err)
 	}

@@ -46,7 +46,8 @@ const (
 	// SpentFor is how long past its token's expiry a spent record stays [26]: a token is told to be spent, and its
 	// digest cannot be minted again, for all of its lifetime and this.
 	SpentFor = 10 * time.Minute
-	// ExpiredFor is how long an expired token that nobody redeemed is told to be expired rather than unknown.
+	// ExpiredFor is how long an expired token that nobody redeemed is told to be expired rather than unknown. One of
+	// KindCard is gone with its time.
 	ExpiredFor = time.Minute
 	// MaxValueBytes bounds every value. A longer one is refused with ErrInvalid.
 	MaxValueBytes = 32 << 10
@@ -60,6 +61,14 @@ func (k Kind) replayWindow() time.Duration {
 		return 0
 	}
 	return ReplayWindow
+}
+
+// expiredFor is how long past its expiry a token stays that nobody redeemed.
+func (k Kind) expiredFor() time.Duration {
+	if k == KindCard {
+		return 0
+	}
+	return ExpiredFor
 }
 
 // What a caller treats differently. Match them with errors.Is.
