@@ -128,13 +128,12 @@ func TestSubmissionBecomesOneToken(t *testing.T) {
 		for _, test := range []struct {
 			x    call
 			name string
-		}{{fields[0], "cardNumber"}, {fields[1], "expiryDate"}, {fields[3], "cvv"}} {
+		}{{fields[1], "cardNumber"}, {fields[3], "expiryDate"}, {fields[0], "cardholderName"}, {fields[2], "cvv"}} {
+			h.expect("without "+test.name, c, p.mint(), missing("card_incomplete", test.name))
 			if r := c.do(test.x); r.status != 200 {
 				t.Fatalf("submit: %d %s", r.status, r.body)
 			}
-			h.expect("without "+test.name, c, p.mint(), missing("card_incomplete", test.name))
 		}
-		c.do(fields[2])
 		if got := h.race(20, func(int) call { return p.mint() }); got[200] != 1 || got[400] != 19 {
 			t.Errorf("of twenty mints: %v", got)
 		}
@@ -267,6 +266,14 @@ func TestHostedScopes(t *testing.T) {
 	} {
 		h.expect(name, c, x, want{status: 401, body: payrocUnauthorized, results: []string{"refused jwt_malformed"}, outcome: "unauthorized"})
 	}
+	h.expect("an API key of production", c, authorizeCall(h.apiKeys["production"]),
+		want{status: 403, body: payrocForbidden("authorize"), results: []string{"refused denied_environment"}, outcome: "forbidden"})
+	for name, key := range map[string]string{"revoked": h.apiKeys["revoked"], "garbage": "garbage"} {
+		if r := c.do(authorizeCall(key)); r.status != 401 || r.body != payrocUnauthorized {
+			t.Errorf("%s: %d %s", name, r.status, r.body)
+		}
+	}
+	h.expect("no API key", c, authorizeCall("").without("X-Api-Key"), want{status: 401, body: payrocUnauthorized, results: []string{"refused no_credential"}, outcome: "unauthorized"})
 	h.expect("no Bearer", c, sessionCall(pages, terminal).without("Authorization"),
 		want{status: 401, body: payrocUnauthorized, results: []string{"refused no_credential"}, outcome: "unauthorized"})
 }

@@ -38,6 +38,9 @@ func TestUserTokens(t *testing.T) {
 		return x.without("Authorization").with("Authorization", "Bearer "+token)
 	}
 	h.expect("the card's user", c, pay(with(h.userJWT(ada)), h.mint()), revealed())
+	if last := h.records()[len(h.records())-1]; last.User != ada || last.Partner != partnerID || last.Card == "" {
+		t.Errorf("recorded %+v", last)
+	}
 	h.expect("of this card", c, pay(with(h.userJWT(ada, func(c claims) { c["card"] = card })), h.mint()), revealed())
 	h.expect("several audiences", c, pay(with(h.userJWT(ada, func(c claims) { c["aud"] = []string{"x", usersOf} })), h.mint()), revealed())
 	h.expect("a token that is bound, alone", c, detailsCall(card, h.mintBody(h.partner(), bound(policy.CardReveal, card)), s.ID()), revealed())
