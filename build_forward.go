@@ -83,7 +83,7 @@ func (b *builder) forward(at string, c *ForwardConfig) exchange.ForwardCall {
 		}
 	}
 	if body {
-		shape := vault.ShapeConfig{Sealed: call.Submit, MaxBytes: b.config.Limits.BodyBytes}
+		shape := vault.ShapeConfig{Sealed: call.Submit, Exact: true, MaxBytes: b.config.Limits.BodyBytes}
 		if c.CardToken != "" {
 			shape.Tokens = []string{c.CardToken}
 		}

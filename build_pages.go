@@ -55,6 +55,9 @@ func (b *builder) routeUsers(at string, c *RouteConfig, kind face.Kind) {
 		if c.UserTokens == nil {
 			b.problem(at+".typed_data", "needs user_tokens: who is to sign")
 		}
+		if c.TypedData.Name == "" || len(c.TypedData.Name) > 100 {
+			b.problem(at+".typed_data.name", "required: what wallets show of who asks, at most 100 bytes")
+		}
 		if c.TypedData.ChainID < 0 {
 			b.problem(at+".typed_data.chain_id", "want a chain's number (EIP-155)")
 		}
@@ -96,7 +99,7 @@ func (b *builder) routeApps(at string, c *RouteConfig, kind face.Kind, r *gatewa
 			continue
 		}
 		e := elements.App{
-			ID: app.ID, Origins: app.Origins, Theme: app.Page.Theme, CSS: app.Page.CSS, Locale: app.Page.Locale, Show: app.Show, PINDigits: app.PINDigits,
+			ID: app.ID, Origins: app.Origins, Theme: app.Page.Theme, CSS: app.Page.CSS, Locale: app.Page.Locale, SameOrigin: app.Page.SameOrigin, Show: app.Show, PINDigits: app.PINDigits,
 		}
 		page, err := elements.CardPage(&e)
 		if err != nil {
@@ -105,6 +108,14 @@ func (b *builder) routeApps(at string, c *RouteConfig, kind face.Kind, r *gatewa
 		}
 		made[app.ID], partners[app.ID] = page, app.Partner
 		r.Files = append(r.Files, style("/elements/themes/"+app.ID+".css", elements.ThemeCSS(&e)))
+	}
+	if slices.ContainsFunc(c.Apps, func(a AppConfig) bool { return a.Page.SameOrigin }) {
+		b.notice("%s: apps: page.same_origin: a page of our own origin can read what elements show", at)
+	}
+	if slices.ContainsFunc(b.config.Routes, func(o RouteConfig) bool {
+		return o.Listener == c.Listener && o.HostedFields != nil && o.HostedFields.Script != ""
+	}) {
+		b.problem(at+".apps", "hosted_fields.script of another route would run in the origin of these cards: put one of them on a listener of its own")
 	}
 	r.Files = append(r.Files, assets()...)
 	unknown := elements.UnknownPage()
@@ -191,13 +202,16 @@ func (b *builder) routeFields(at string, c *RouteConfig, kind face.Kind, r *gate
 		return nil
 	}
 	made, err := elements.NewFields(elements.Fields{
-		Script: h.Script, Integrity: h.Integrity, Origins: c.Origins, Theme: h.Page.Theme, CSS: h.Page.CSS, Locale: h.Page.Locale,
+		Script: h.Script, Integrity: h.Integrity, Origins: c.Origins, Theme: h.Page.Theme, CSS: h.Page.CSS, Locale: h.Page.Locale, SameOrigin: h.Page.SameOrigin,
 	})
 	if err != nil {
 		b.problem(at, "%v", err)
 		return nil
 	}
 	r.Files = append(r.Files, assets()...)
+	if h.Page.SameOrigin {
+		b.notice("%s: page.same_origin: a page of our own origin can read what is typed", at)
+	}
 	r.Files = append(r.Files, style(elements.FieldsThemePath, made.ThemeCSS()))
 	b.notice("%s: hosted fields: a submitted card waits sealed in the store, at most 30 minutes, security code included", at)
 	return &face.HostedFields{

@@ -243,6 +243,11 @@ func (b *builder) routeForwards(at string, c *RouteConfig, kind face.Kind) []exc
 	}
 	calls := b.forwards(at, c)
 	if kind.Takes(policy.KindFields) {
+		for i := range calls {
+			if calls[i].Token != "" && calls[i].Terminal == "" {
+				b.problem(fmt.Sprintf("%s.forward[%d].terminal", at, i), "required with card_token: a card is paid with at the terminal that it was submitted for")
+			}
+		}
 		return calls
 	}
 	for i := range calls {
@@ -283,7 +288,7 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 func (b *builder) origins(at string, all []string) {
 	for i, origin := range all {
 		u, err := url.Parse(origin)
-		if err != nil || u.Scheme != "https" && !loopback(u.Hostname()) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
+		if err != nil || u.Scheme != "https" && (!loopback(u.Hostname()) || production(b.config.Environment)) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
 			b.problem(fmt.Sprintf("%s[%d]", at, i), "want an origin as browsers send it, as in https://app.example")
 		}
 	}
@@ -336,11 +341,19 @@ func (b *builder) routeModes(at string, c *RouteConfig, kind face.Kind) {
 		b.notice("%s: pin_with_pan: a PIN may stand beside a card number in one answer", at)
 	}
 	switch c.UnboundTokens {
-	case "", policy.UnboundWithUserProof, policy.UnboundRefuse:
+	case "", policy.UnboundWithUserProof:
+		if c.TypedData != nil {
+			b.notice("%s: unbound_tokens: with_user_proof: a user's token opens their cards without their wallet's signature", at)
+		}
+	case policy.UnboundWithUserSignature:
+		if c.TypedData == nil {
+			b.problem(at+".unbound_tokens", "with_user_signature needs typed_data: what users sign")
+		}
+	case policy.UnboundRefuse:
 	case policy.UnboundAllow:
 		b.notice("%s: unbound_tokens: allow: whoever holds a partner's token opens any card of that partner", at)
 	default:
-		b.problem(at+".unbound_tokens", "want with_user_proof, refuse or allow")
+		b.problem(at+".unbound_tokens", "want with_user_proof, with_user_signature, refuse or allow")
 	}
 	if c.UnboundTokens != "" && !kind.Takes(policy.KindToken) {
 		b.problem(at+".unbound_tokens", "face %s has no tokens", c.Face)

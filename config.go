@@ -393,7 +393,8 @@ type RouteConfig struct {
 	StatelessCookies bool `yaml:"stateless_cookies"`
 
 	// UnboundTokens is what a token opens that was minted without naming operation and card: `with_user_proof` (a
-	// card together with a proof of its user), `refuse` (nothing), or `allow` (any card of its partner: for
+	// card together with a proof of its user), `with_user_signature` (together with their wallet's signature for that card and
+	// operation, which needs `typed_data`), `refuse` (nothing), or `allow` (any card of its partner: for
 	// compatibility). Default `with_user_proof`.
 	UnboundTokens string `yaml:"unbound_tokens"`
 
@@ -425,7 +426,8 @@ type UserTokensConfig struct {
 
 // TypedDataConfig is the domain of what wallets sign (EIP-712).
 type TypedDataConfig struct {
-	// Name is shown by wallets. Default `Cardstile`.
+	// Name is what wallets show of who asks: the operator's own, so that what is signed for one deployment is good at no other.
+	// Required.
 	Name string `yaml:"name"`
 
 	// Version is the domain's. Default `1`.
@@ -467,6 +469,9 @@ type PageConfig struct {
 
 	// Locale is the language: `en`, `de`, `es`, `fr`, `it` or `pt`. Default: the browser's, else `en`.
 	Locale string `yaml:"locale"`
+
+	// SameOrigin has pages of our own origin embed them, which can read all that is shown and typed there: for demonstrations.
+	SameOrigin bool `yaml:"same_origin"`
 }
 
 // HostedFieldsConfig is how hosted fields are.

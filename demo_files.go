@@ -72,7 +72,7 @@ routes:
     user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
     typed_data: {name: Cardstile demo}
     apps:
-      - {id: demo, partner: gp-demo, origins: [https://app.example, "https://localhost:%[2]d"]}
+      - {id: demo, partner: gp-demo, origins: [https://app.example, "https://localhost:%[2]d"], page: {same_origin: true}}
   - {listener: public, face: gnosispay, issuer: cards, operations: [card.verify], session_key: "session-demo", legacy: ["oaep-sha1"],
      user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}}
   - listener: public
@@ -112,7 +112,7 @@ routes:
     jwt_key: jwt-demo
     client_leg: clear
     origins: [https://app.example, "https://localhost:%[2]d"]
-    hosted_fields: {libraries: [1.7.0.261457], page: {theme: {color-scheme: light dark}}}
+    hosted_fields: {libraries: [1.7.0.261457], page: {same_origin: true, theme: {color-scheme: light dark}}}
     forward:
       - {method: POST, path: /v1/payments, card_token: /paymentMethod, terminal: /processingTerminalId}
 

@@ -162,7 +162,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 		}
 		countKeys(root.Content[0], reflect.TypeFor[Config](), "", *where)
 	}
-	for _, switchedOff := range []string{"partners[].disabled", "issuers.*.shared_credential", "routes[].stateless_cookies"} {
+	for _, switchedOff := range []string{
+		"partners[].disabled", "issuers.*.shared_credential", "routes[].stateless_cookies", "routes[].apps[].page.same_origin",
+		"routes[].hosted_fields.page.same_origin", "routes[].hosted_fields.cardholder_name", "routes[].hosted_fields.expired_cards",
+		"routes[].hosted_fields.tokenization",
+	} {
 		delete(stated, switchedOff) // false, which is left out
 	}
 	if !reflect.DeepEqual(stated, kept) {

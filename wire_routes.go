@@ -120,7 +120,7 @@ func (p *provers) challenges(r *gateway.Route, c *RouteConfig) (*gateway.Challen
 	}
 	if t := c.TypedData; t != nil {
 		made.Typed = credential.TypedDomain{
-			Name: cmp.Or(t.Name, "Cardstile"), Version: cmp.Or(t.Version, "1"), ChainID: uint64(cmp.Or(t.ChainID, defaultTypedChain)),
+			Name: t.Name, Version: cmp.Or(t.Version, "1"), ChainID: uint64(cmp.Or(t.ChainID, defaultTypedChain)),
 		}
 	}
 	if c.Domain == "" {

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"log"
+	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -33,9 +35,14 @@ func (g *Gateway) newAdminServer() *http.Server {
 	}
 }
 
-// authorized requires the bearer where one is configured [19].
+// authorized requires the bearer where one is configured [19], and on loopback a name of loopback: a page whose name an attacker
+// made stand for it is not answered (DNS rebinding).
 func (g *Gateway) authorized(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && addrPort(local.String()).IsLoopback() && !loopbackName(r.Host) {
+			writeJSON(w, http.StatusMisdirectedRequest, []byte(`{"status":"misdirected"}`))
+			return
+		}
 		if bearer := g.state.Load().config.Admin.Bearer; bearer != "" && !carries(r, bearer) {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeJSON(w, http.StatusUnauthorized, []byte(`{"status":"unauthorized"}`))
@@ -43,6 +50,15 @@ func (g *Gateway) authorized(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// loopbackName reports whether a Host header names this machine alone.
+func loopbackName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && a.IsLoopback()
 }
 
 // carries compares digests, so that the time tells nothing about the bearer, its length included.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
@@ -170,11 +169,7 @@ func (x *running) take(ctx context.Context, call *exchange.Call, c policy.Creden
 func (cs *Challenges) judge(call *exchange.Call, challenge *credential.Challenge, user *policy.User) (policy.Proof, error) {
 	switch challenge.Method {
 	case policy.MethodEIP712:
-		signers := user.Wallets
-		if own, ok := policy.ParseAddress(user.ID); ok {
-			signers = append(slices.Clip(signers), own)
-		}
-		return cs.Wallets.ProveTyped(call.Signed.Signature, challenge, signers)
+		return cs.Wallets.ProveTyped(call.Signed.Signature, challenge, user.Signers())
 	case policy.MethodSIWE:
 		message := call.Signed.Message
 		if message == "" {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 
@@ -53,24 +54,37 @@ func (f *File) serve(w http.ResponseWriter, _ *http.Request) {
 	writeResponse(w, newID(), &exchange.Response{Status: http.StatusOK, Header: f.Headers, Body: f.Body, Immutable: f.Immutable})
 }
 
-// report counts a violation by its directive. What else a report says is its sender's word, and may quote anything.
+// report counts a violation by its directive. What else a report says is its sender's word, and may quote anything. Who sends
+// many is turned away as strangers are: browsers send few.
 func (g *Gateway) report(w http.ResponseWriter, r *http.Request) {
 	var out exchange.Response
+	now, from, limits := time.Now(), addrPort(r.RemoteAddr), g.state.Load().limits
+	left := g.strangers.left(from, now, limits.Unproven)
+	g.strangers.count(from, now, limits.Unproven)
 	body, err := readBody(r, nil, maxReport)
 	directives, ok := reported(body)
-	switch {
+	switch media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";"); {
+	case left > 0:
+		face.FailProblem(exchange.LimitReached, &out)
+		out.RetryAfter = seconds(left)
+	case !slices.Contains(reportTypes, strings.ToLower(strings.TrimSpace(media))): // no page of another origin can send these unasked
+		face.FailProblem(exchange.UnsupportedMedia, &out)
 	case err != nil:
 		face.FailProblem(exchange.TooLarge, &out)
 	case !ok:
 		face.FailProblem(exchange.BadRequest, &out)
 	default:
 		out.Status = http.StatusNoContent
-		for _, directive := range directives {
+		slices.Sort(directives)
+		for _, directive := range slices.Compact(directives) { // one page may try a hundred times
 			g.metrics.violations.WithLabelValues(directive).Inc()
 		}
 	}
 	writeResponse(w, newID(), &out)
 }
+
+// reportTypes are what browsers send: with report-uri, and by the Reporting API.
+var reportTypes = []string{"application/csp-report", "application/reports+json"}
 
 // maxReports is how many reports of one request are counted: browsers send what gathered in a minute.
 const maxReports = 32

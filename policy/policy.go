@@ -98,9 +98,10 @@ const (
 
 // Values of Request.UnboundTokens [1]. The zero value is WithUserProof.
 const (
-	UnboundWithUserProof = "with_user_proof" // an unbound token opens a card together with a user proof
-	UnboundRefuse        = "refuse"          // never
-	UnboundAllow         = "allow"           // always: a named compatibility mode
+	UnboundWithUserProof     = "with_user_proof"     // an unbound token opens a card together with a user proof
+	UnboundWithUserSignature = "with_user_signature" // together with what the user's wallet signed for this card and operation
+	UnboundRefuse            = "refuse"              // never
+	UnboundAllow             = "allow"               // always: a named compatibility mode
 )
 
 // Request is one operation of one exchange, with everything that was found out
@@ -237,7 +238,7 @@ func (e *Engine) complete(r *Request) *Denied {
 		missing = "the request has no issuer"
 	case actionsOf(r) == nil:
 		missing = "the operation is unknown, or its fields do not belong to it"
-	case r.UnboundTokens != "" && r.UnboundTokens != UnboundWithUserProof &&
+	case r.UnboundTokens != "" && r.UnboundTokens != UnboundWithUserProof && r.UnboundTokens != UnboundWithUserSignature &&
 		r.UnboundTokens != UnboundRefuse && r.UnboundTokens != UnboundAllow:
 		missing = "the mode of unbound tokens is unknown"
 	default:
@@ -378,7 +379,7 @@ func (e *Engine) redeemable(r *Request) *Denied {
 		if denied := proof.opens(r); denied != nil {
 			return denied
 		}
-		user = user || proof.provesUser()
+		user = user || proof.provesUser() && (r.UnboundTokens != UnboundWithUserSignature || proof.Kind == KindWallet)
 		unbound = unbound || proof.Kind == KindToken && !proof.Grant.Bound()
 	}
 	if !unbound || !r.Operation.TouchesCard() || r.UnboundTokens == UnboundAllow {

@@ -104,6 +104,27 @@ func (b *Body) kind(pointer string) jsontext.Kind {
 	return 0
 }
 
+// HoldsPAN reports whether there is a card number outside the members that are declared to hold one: see [HoldsPAN].
+func (b *Body) HoldsPAN() bool {
+	raw, from := b.raw.Bytes(), 0
+	var g Guard
+	defer g.Reset()
+	for index := b.next(from); index >= 0; index = b.next(from) {
+		at := b.found[index]
+		if b.shape.members[index].use == useClear {
+			_, _ = g.Write(raw[from : at.start+1]) // as far as the quote
+			from = at.end - 1
+			continue
+		}
+		_, _ = g.Write(raw[from:at.end])
+		from = at.end
+	}
+	if len(raw) > from {
+		_, _ = g.Write(raw[from:])
+	}
+	return g.end()
+}
+
 // Text returns a member that is declared public. It fails with [ErrMember] where it is no string, and where it holds a
 // card number: that was no public member then.
 func (b *Body) Text(pointer string) (string, error) { return b.text(b.shape.index(pointer, usePublic)) }

@@ -26,7 +26,7 @@ type Detail uint8
 // The details, and what they must be. Their numbers are part of what is stored.
 const (
 	DetailExpiry Detail = iota + 1 // "MMYY", see [ExpiryMMYY]
-	DetailName                     // of the cardholder: 1 to 255 bytes of printable UTF-8 in which there is no card number
+	DetailName                     // of the cardholder: 1 to 255 bytes of printable UTF-8 in which there is no card number, nor as many digits as one has
 	details
 )
 
@@ -206,10 +206,17 @@ func checkDetail(d Detail, text string) bool {
 	if len(text) == 0 || len(text) > maxHeldBytes || !utf8.ValidString(text) || HoldsPANString(text) {
 		return false
 	}
+	digits := 0
 	for _, r := range text {
 		if !unicode.IsPrint(r) {
 			return false
 		}
+		if unicode.IsNumber(r) {
+			digits++
+		}
 	}
-	return true
+	return digits < fewestDigits // of whatever script, and whatever stands between them
 }
+
+// fewestDigits is how many digits a card number has at least that anybody would take for one.
+const fewestDigits = 12

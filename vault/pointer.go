@@ -9,7 +9,8 @@ import (
 // node is a place in the tree of declared pointers. What no pointer leads to has none.
 type node struct {
 	edges  []edge
-	member int // index into Shape.members; -1 where nothing is declared here
+	member int  // index into Shape.members; -1 where nothing is declared here
+	exact  bool // another spelling of a declared name is refused
 }
 
 type edge struct {
@@ -30,6 +31,24 @@ func (n *node) name(token []byte) *node {
 		}
 	}
 	return nil
+}
+
+// misspelt reports whether a name is another spelling of a declared one: what a reader who does not mind case takes for it.
+func (n *node) misspelt(token []byte) bool {
+	for i := range n.edges {
+		if n.exact && strings.EqualFold(n.edges[i].token, string(token)) {
+			return true
+		}
+	}
+	return false
+}
+
+// spell has names be exact from here on.
+func (n *node) spell() {
+	n.exact = true
+	for i := range n.edges {
+		n.edges[i].to.spell()
+	}
 }
 
 // element is the node of an array's element.

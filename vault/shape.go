@@ -31,6 +31,10 @@ type ShapeConfig struct {
 	// Tokens are objects {"type","token"} that stand for a card. They are no card data, and leave no more than it does.
 	Tokens []string
 
+	// Exact refuses a body in which a name beside a declared one differs from it in case alone: a receiver who does not mind
+	// case would take it for that one, and what was checked would not be what is read.
+	Exact bool
+
 	MaxBytes int // of the whole body; default 256 KiB, at most 16 MiB
 	MaxDepth int // of objects and arrays inside each other; default 32, at most 1000
 }
@@ -93,6 +97,9 @@ func NewShape(c ShapeConfig) (*Shape, error) {
 	}
 	if err := errors.Join(problems...); err != nil {
 		return nil, err
+	}
+	if c.Exact {
+		s.root.spell()
 	}
 	return s, nil
 }

@@ -67,6 +67,7 @@ func (w *walker) done() {
 var (
 	errDepth    = errors.New("nested too deep")
 	errTrailing = errors.New("something after the value")
+	errSpelling = errors.New("another spelling of a declared name")
 )
 
 func (w *walker) walk(root *node, maxDepth int, v visitor) error {
@@ -147,14 +148,19 @@ func (w *walker) named(of *node, name []byte) (*node, error) {
 	if of == nil || len(of.edges) == 0 {
 		return nil, nil
 	}
-	if bytes.IndexByte(name, '\\') < 0 {
-		return of.name(name[1 : len(name)-1]), nil
+	token := name[1 : len(name)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		var err error
+		if w.name, err = jsontext.AppendUnquote(w.name[:0], name); err != nil {
+			return nil, err
+		}
+		token = w.name
 	}
-	var err error
-	if w.name, err = jsontext.AppendUnquote(w.name[:0], name); err != nil {
-		return nil, err
+	found := of.name(token)
+	if found == nil && of.misspelt(token) {
+		return nil, errSpelling
 	}
-	return of.name(w.name), nil
+	return found, nil
 }
 
 // end wants nothing but white space to be left.
@@ -177,7 +183,7 @@ func where(err error) error {
 		return nil
 	case errors.As(err, &syntax):
 		return fmt.Errorf("%w: malformed JSON at byte %d", ErrBody, syntax.ByteOffset)
-	case errors.Is(err, errDepth), errors.Is(err, errTrailing), errors.Is(err, errCanon):
+	case errors.Is(err, errDepth), errors.Is(err, errTrailing), errors.Is(err, errSpelling), errors.Is(err, errCanon):
 		return fmt.Errorf("%w: %w", ErrBody, err)
 	}
 	return fmt.Errorf("%w: malformed JSON", ErrBody)

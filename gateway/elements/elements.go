@@ -39,6 +39,8 @@ type App struct {
 	CSS map[string]map[string]string
 	// Locale is one of [Locales]. Empty: what the browser prefers among them, or else en.
 	Locale string
+	// SameOrigin has a page of the frame's own origin embed it, which can read all that it shows: for demonstrations.
+	SameOrigin bool
 	// Show is how long a card or PIN stays on the screen, 5 s to 5 min. Zero: a minute.
 	Show time.Duration
 	// PINDigits is how long a PIN that is set must be, 4 to 12. Zero: 4.
@@ -93,6 +95,7 @@ func CardPage(a *App) (Page, error) {
 		meta: []Header{
 			{"app", a.ID},
 			{"origins", strings.Join(a.Origins, " ")},
+			{"same-origin", strconv.FormatBool(a.SameOrigin)},
 			{"show-seconds", strconv.Itoa(int(show.Seconds()))},
 			{"pin-digits", strconv.Itoa(digits)},
 		},

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -17,11 +18,12 @@ type Fields struct {
 	// Script and Integrity are a vendor's script, by https URL and digest (sha256-, sha384- or sha512-), that serves the
 	// fields in place of ours. Both are empty, or both are set.
 	Script, Integrity string
-	// Origins, Theme, CSS and Locale are as in [App]; selectors are [FieldSelectors].
-	Origins []string
-	Theme   map[string]string
-	CSS     map[string]map[string]string
-	Locale  string
+	// Origins, Theme, CSS, Locale and SameOrigin are as in [App]; selectors are [FieldSelectors].
+	Origins    []string
+	Theme      map[string]string
+	CSS        map[string]map[string]string
+	Locale     string
+	SameOrigin bool
 }
 
 // FieldPages makes the pages of hosted fields. It is safe for concurrent use.
@@ -111,6 +113,7 @@ func (f *FieldPages) Page(q url.Values) (Page, error) {
 			{"field", field},
 			{"session", session},
 			{"target-origin", origin},
+			{"same-origin", strconv.FormatBool(f.fields.SameOrigin)},
 			{"name-mandatory", name},
 			{"cvv-mandatory", either(cvv, terminal)},
 			{"value", value},

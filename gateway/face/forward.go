@@ -155,7 +155,7 @@ func (f *forward) read(r *exchange.Request, c *exchange.Call) error {
 	if c.Forward.Path, err = f.target(r); err != nil {
 		return err
 	}
-	if !forwardQuery(r.RawQuery) {
+	if !forwardQuery(r.RawQuery) || r.RawQuery != "" && f.call.Terminal != "" { // which a receiver may mix with the body
 		return exchange.Wrong("query", "", "query")
 	}
 	if err := f.session(r, c); err != nil {
@@ -218,7 +218,13 @@ const cardToken = "singleUseToken"
 
 // paid reads the token of a card that is held, where the body names one: it is a credential of its own.
 func (f *forward) paid(c *exchange.Call) error {
-	if f.call.Token == "" || c.Forward.Body == nil || !c.Forward.Body.Has(f.call.Token) {
+	if f.call.Token == "" || c.Forward.Body == nil {
+		return nil
+	}
+	if c.Forward.Body.HoldsPAN() { // which the token is there to keep out
+		return exchange.Wrong("body", "card_number", "card_number_in_clear")
+	}
+	if !c.Forward.Body.Has(f.call.Token) {
 		return nil
 	}
 	kind, token, err := c.Forward.Body.Token(f.call.Token)

@@ -108,6 +108,7 @@ var payrocPlaces = map[exchange.Place]answer{
 	{In: "body", Name: "type"}:                payrocBadRequest("type", payrocInvalid, "'type' must be 'cardNumber', 'cvv', 'expiryDate' or 'cardholderName'"),
 	{In: "body", Name: payrocExpiry}:          payrocBadRequest(payrocExpiry, payrocInvalid, "'expiryDate' must be a date as MMYY that is not in the past"),
 	{In: "body", Name: "card"}:                payrocBadRequest(payrocCVV, payrocInvalid, "'cvv' supplied is invalid"), // all else was judged before
+	{In: "body", Name: "card_number"}:         payrocBadRequest("body", payrocInvalid, "The body holds a card number, which belongs into Hosted Fields"),
 	{In: "body", Name: "missing_pan"}:         payrocMissing(payrocNumber),
 	{In: "body", Name: "missing_cvc"}:         payrocMissing(payrocCVV),
 	{In: "body", Name: "missing_expiry"}:      payrocMissing(payrocExpiry),

@@ -43,6 +43,7 @@ const (
 // guessed: the gateway makes it of the key's text too, which nothing keeps [11].
 func (p *payroc) pages() ([]Endpoint, error) {
 	submission, err := vault.NewShape(vault.ShapeConfig{
+		Exact:    true,
 		MaxBytes: maxBody, Public: []string{"/type", "/" + payrocExpiry, "/" + payrocHolder},
 		Clear: map[string]vault.Field{"/" + payrocNumber: vault.FieldPAN, "/" + payrocCVV: vault.FieldCVC},
 	})

@@ -20,6 +20,8 @@ var problems = answers{
 	exchange.Forbidden:        problem(http.StatusForbidden),
 	exchange.NoRoute:          problem(http.StatusNotFound),
 	exchange.MethodNotAllowed: problem(http.StatusMethodNotAllowed),
+	exchange.UnsupportedMedia: problem(http.StatusUnsupportedMediaType),
+	exchange.LimitReached:     problem(http.StatusTooManyRequests),
 	exchange.TooLarge:         problem(http.StatusRequestEntityTooLarge),
 	exchange.Unavailable:      problem(http.StatusServiceUnavailable),
 }

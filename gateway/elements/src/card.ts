@@ -14,7 +14,7 @@ const app = meta("app");
 const text = speak(meta("locale"));
 let open: { view: View; access: Access } | undefined;
 
-const channel = new Channel(app, meta("origins").split(" "), {
+const channel = new Channel(app, meta("origins").split(" "), meta("same-origin") === "true", {
   init(message) {
     open?.view.close();
     const access = new Access(message.token, message.signed, () => channel.tell("EphemeralTokenInvalid", "The token is used or has expired."));

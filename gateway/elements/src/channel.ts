@@ -39,6 +39,7 @@ export class Channel {
   constructor(
     private readonly appId: string,
     private readonly origins: readonly string[],
+    private readonly sameOrigin: boolean, // a page of our own origin may embed us, which sees all that we show
     private readonly listener: Listener,
   ) {}
 
@@ -56,6 +57,9 @@ export class Channel {
 
   private receive(event: MessageEvent<unknown>): void {
     if (event.source !== window.parent || !this.origins.includes(event.origin)) {
+      return;
+    }
+    if (event.origin === window.location.origin && !this.sameOrigin) {
       return;
     }
     if (this.peer !== "" && this.peer !== event.origin) {

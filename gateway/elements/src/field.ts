@@ -193,7 +193,9 @@ function isCardField(name: string): name is CardField {
 
 const name = meta("field");
 const control = document.getElementById(name);
-if (control instanceof HTMLInputElement && isCardField(name)) {
+if (target === window.location.origin && meta("same-origin") !== "true") {
+  control?.remove(); // a page of our own origin could read what is typed here
+} else if (control instanceof HTMLInputElement && isCardField(name)) {
   const field = new Field(name, control);
   hear((type, message) => {
     const flush = member(message, "flush");
