@@ -207,7 +207,7 @@ func TestLeaksAreFound(t *testing.T) {
 `},
 				"gateway/prove.go":           {"\tproof, err := x.st.config.Tokens.Redeem(", "\tx.event.User = c.Value()\n\tproof, err := x.st.config.Tokens.Redeem("},
 				"gateway/http.go":            {"\twriteResponse(w, id, &out)\n\tif len(out.Body)", "\tif out.Status >= 400 {\n\t\tout.Body = append(out.Body, r.Header.Get(\"Sessionid\")...)\n\t}\n\twriteResponse(w, id, &out)\n\tif len(out.Body)"},
-				"policy/credential/token.go": {"store.KindToken, digest, sealed, m.TTL)", "store.KindToken, digest, append(sealed, raw[:]...), m.TTL)"},
+				"policy/credential/token.go": {"t.kind.store, digest, sealed, m.TTL)", "t.kind.store, digest, append(sealed, raw[:]...), m.TTL)"},
 			},
 			[]leak{
 				{what: "card number", place: "the log"}, {what: "token", place: "the audit log"}, {what: "session id", place: "an answer"},
@@ -228,6 +228,21 @@ func TestLeaksAreFound(t *testing.T) {
 				{what: "client secret", place: "the log"}, {what: "partner's API key", place: "the log"}, {what: "provisioning secret", place: "the log"},
 				{what: "access token's signature", place: "the log"}, {what: "challenge's id", place: "the audit log"},
 				{what: "refresh token's bytes", place: "a value of Redis store"}, {what: "card number", place: "an answer"},
+			},
+		},
+		"hosted fields and users": {
+			map[string][2]string{
+				"vault/holder.go":                {"\tring, err := h.ring.For(token)\n\tif err != nil {\n\t\treturn nil, fmt.Errorf(\"hold: %w\", err)\n\t}\n", "\tring, err := h.ring.For(token)\n\tif err != nil {\n\t\treturn nil, fmt.Errorf(\"hold: %w\", err)\n\t}\n\tprintln(token)\n\tif part != \"card\" {\n\t\tprintln(part + \": \" + string(plaintext))\n\t}\n"},
+				"gateway/face/payroc.go":         {"\tkey, ok := r.One(\"X-Api-Key\")\n", "\tkey, ok := r.One(\"X-Api-Key\")\n\tprintln(\"for \" + key)\n"},
+				"gateway/face/gnosispay_user.go": {"\tnonce, singleNonce := r.One(userNonceHeader)\n", "\tnonce, singleNonce := r.One(userNonceHeader)\n\tprintln(token, nonce)\n"},
+				"policy/credential/fields.go":    {"\t\treturn f.config.Records.Put(ctx, storeFields, ", "\t\t_ = f.config.Records.Put(ctx, storeFieldsSubmit, page.digest, page.raw[:], ttl)\n\t\treturn f.config.Records.Put(ctx, storeFields, "},
+				"policy/credential/token.go":     {"\terr = t.config.Store.Mint(ctx, t.kind.store, digest, sealed, m.TTL)\n", "\tif t.kind.holds {\n\t\t_ = t.config.Store.Mint(ctx, \"leak\", digest, raw[:], m.TTL)\n\t}\n\terr = t.config.Store.Mint(ctx, t.kind.store, digest, sealed, m.TTL)\n"},
+			},
+			[]leak{
+				{what: "partner's API key of payroc", place: "the log"}, {what: "session of hosted fields", place: "the log"}, {what: "single-use token", place: "the log"},
+				{what: "card number", place: "the log"}, {what: "security code", place: "the log"},
+				{what: "user token", place: "the log"}, {what: "nonce of typed data", place: "the log"},
+				{what: "session of hosted fields's bytes", place: "a value of Redis store"}, {what: "single-use token's bytes", place: "a value of Redis store"},
 			},
 		},
 	} {
