@@ -130,7 +130,7 @@ func prepareBrowser(t *testing.T, d *demo, doc demoFile, program *program) brows
 	t.Helper()
 	usage := x509.KeyUsageDigitalSignature
 	parent := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "partners' pages"}, DNSNames: []string{"app.example", "other.example", "evil.example"},
+		Subject: pkix.Name{CommonName: "partners' pages"}, DNSNames: []string{"app.example", "other.example", "evil.example", "cdn.example"},
 		KeyUsage: usage, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	other := &x509.Certificate{

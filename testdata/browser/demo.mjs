@@ -60,7 +60,6 @@ describe("the demo's page", () => {
     }
     assert.deepEqual(await log(page, "pin"), ["POST /demo/token", "init", "SetPinSuccess", "DoneSettingPin", "POST /demo/token", "init"]);
     assert.ok((await log(page, "pay")).includes("payroc:field-submitted"));
-    assert.deepEqual(page.problems, []);
   });
 
   test("fits a phone", async (t) => {

@@ -1,13 +1,13 @@
 // Hosted fields: a card that is typed into frames of ours, in a merchant's page that never has it.
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { accessible, app, call, discreet, evil, fieldsSession, host, otherApp, partnerPage, pay, requests, settle, setup, shots, typed } from "./harness.mjs";
+import { accessible, app, call, comes, discreet, evil, fieldsSession, host, otherApp, partnerPage, pay, requests, settle, setup, shots, typed } from "./harness.mjs";
 
 const grouped = typed.number.replace(/(\d{4})(?=\d)/g, "$1 ");
 const secrets = [typed.number, grouped, typed.cvv];
 
 /** merchant makes the page of a merchant's, with a session of its own, and the library loaded as it asks to be. */
-export async function merchant(t, session, { origin = app, ...options } = {}) {
+async function merchant(t, session, { origin = app, ...options } = {}) {
   const page = await partnerPage(t, origin, options);
   await page.evaluate(
     async ([src, integrity]) => {
@@ -99,8 +99,7 @@ describe("hosted fields", () => {
       ["cardNumber", "cardholderName", "cvv", "expiryDate", "submit"].map((name) => `payroc:field-connected ${name}`).concat(["payroc:field-submitted submit", "payroc:field-submitting submit"]).sort(),
     );
     assert.deepEqual([...new Set(await page.evaluate(() => window.said.map(({ origin }) => origin)))], [host]);
-    await page.waitForTimeout(100);
-    assert.equal(await input(page, "cardNumber").inputValue(), "", "what was typed is still there");
+    await comes("what was typed goes", async () => (await input(page, "cardNumber").inputValue()) === "");
     await shots(page, "fields-submitted");
 
     const paid = await pay(submissionSuccess.token);
@@ -113,7 +112,6 @@ describe("hosted fields", () => {
     const again = await pay(submissionSuccess.token);
     assert.equal(again.status, 400);
     assert.equal(again.json.errors[0].parameter, "paymentMethod.token");
-    assert.deepEqual(page.problems, []);
   });
 
   test("each field says what is wrong with it, and nothing is submitted", async (t) => {
@@ -170,7 +168,7 @@ describe("hosted fields", () => {
   for (const origin of [evil, otherApp]) {
     test(`${origin} has no fields`, async (t) => {
       const session = await fieldsSession();
-      const page = await merchant(t, session, { origin });
+      const page = await merchant(t, session, { origin, violates: true });
       const [{ error }] = await page.evaluate(() => window.did);
       assert.deepEqual([error.type, error.status], ["session", 0]); // the browser keeps the answer from it
       const query = (targetOrigin) => `/merchant/hosted-fields?field=cardNumber&hostedFieldsSessionId=${session}&targetOrigin=${encodeURIComponent(targetOrigin)}`;

@@ -19,6 +19,7 @@ export const host = doc.public_url;
 export const app = "https://app.example"; // registered for the apps demo, short and branded
 export const otherApp = "https://other.example"; // registered for the app other
 export const evil = "https://evil.example"; // registered for none
+export const vendor = "https://cdn.example"; // serves a script
 
 /** What is typed in the tests: browser_test.go looks for it in logs. */
 export const typed = { number: "5555555555554444", expiry: "1230", cvv: "907", name: "Ada Example" };
@@ -86,11 +87,20 @@ export async function metric(name, labels = "") {
     .reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
 }
 
+/** vendorScript does the least that the script of a vendor does: it says that it is there. */
+export const vendorScript = `
+window.Payroc = { Gateway: { init() {
+  const query = new URLSearchParams(location.search);
+  parent.postMessage({ type: "payroc:field-connected", field: query.get("field"), by: "the vendor's script" }, query.get("targetOrigin"));
+} } };
+`;
+
 // The pages of partners. The SDK is served as it was published.
 const served = {
   "/": ["text/html", () => readFileSync(new URL("parent.html", import.meta.url))],
   "/sibling": ["text/html", () => "<!doctype html><title>Another frame of the partner's page</title>"],
   "/framing": ["text/html", () => `<!doctype html><title>A page that frames a partner's page</title><iframe src="${app}/"></iframe>`],
+  "/lib/payroc.js": ["text/javascript", () => vendorScript],
   "/parent.js": ["text/javascript", () => readFileSync(new URL("parent.js", import.meta.url))],
   "/gp-sdk.umd.js": ["text/javascript", () => readFileSync(join(dirname(require.resolve("@gnosispay/pse-sdk")), "gp-sdk.umd.js"))],
 };
@@ -111,7 +121,7 @@ async function serveParents() {
       answer.writeHead(404).end();
       return;
     }
-    answer.writeHead(200, { "Content-Type": `${type}; charset=utf-8`, "Cache-Control": "no-store" }).end(content());
+    answer.writeHead(200, { "Content-Type": `${type}; charset=utf-8`, "Cache-Control": "no-store", "Access-Control-Allow-Origin": "*" }).end(content());
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return server;
@@ -123,7 +133,7 @@ let browser;
 export async function open() {
   parents = await serveParents();
   const at = `127.0.0.1:${parents.address().port}`;
-  const rules = ["app.example", "other.example", "evil.example"].map((name) => `MAP ${name} ${at}`);
+  const rules = [app, otherApp, evil, vendor].map((origin) => `MAP ${new URL(origin).host} ${at}`);
   browser = await chromium.launch({
     executablePath: setup.chromium,
     args: [
@@ -153,19 +163,24 @@ export const desktop = { width: 1280, height: 800 };
 export const requests = [];
 
 /**
- * partnerPage opens a page of a partner's in a context of its own. Errors of any script fail the test that looks at
- * page.problems.
+ * partnerPage opens a page of a partner's in a context of its own. When the test is over, no script may have failed, and,
+ * but for a test that says so, nothing have been done that a policy forbids.
  */
-export async function partnerPage(t, origin = app, { permissions = true, path = "/", ...options } = {}) {
+export async function partnerPage(t, origin = app, { permissions = true, path = "/", violates = false, ...options } = {}) {
   const context = await browser.newContext({ viewport: desktop, locale: "en-GB", reducedMotion: "reduce", ...options });
-  t.after(() => context.close());
+  t.after(async () => {
+    await context.close();
+    assert.deepEqual(page.problems, []);
+    const violations = page.console.filter((text) => /Content Security Policy|Permissions policy|Trusted|Refused|integrity/i.test(text));
+    assert.ok(violates || violations.length === 0, violations.join("\n"));
+  });
   if (permissions) {
     // Permissions that are not named are denied then. Reports of violations need background-sync, as browsers have it.
     for (const each of [app, host]) {
       await context.grantPermissions(["clipboard-read", "clipboard-write", "background-sync"], { origin: each });
     }
   }
-  context.setDefaultTimeout(10_000);
+  context.setDefaultTimeout(30_000); // nothing is asserted about how long it takes
   context.on("request", (request) => requests.push({ url: request.url(), referrer: request.headers()["referer"], page: origin, frame: frameOf(request) }));
   const page = await context.newPage();
   page.problems = [];
@@ -227,6 +242,14 @@ export const said = (page) => page.evaluate(() => window.said.map((message) => m
 
 export async function until(page, type, count = 1) {
   await page.waitForFunction(([type, count]) => window.said.filter((message) => message.data?.type === type).length >= count, [type, count]);
+}
+
+/** comes waits until something holds. */
+export async function comes(what, holds) {
+  for (const end = Date.now() + 70_000; !(await holds()); ) {
+    assert.ok(Date.now() < end, `${what}: waited for it in vain`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
 }
 
 /** settle waits until pages had their chance to do what they must not. */
