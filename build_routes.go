@@ -243,7 +243,11 @@ func (b *builder) routeForwards(at string, c *RouteConfig, kind face.Kind) []exc
 	}
 	calls := b.forwards(at, c)
 	if kind.Takes(policy.KindFields) {
+		is := b.issuers[c.Issuer]
 		for i := range calls {
+			if calls[i].Token != "" && is != nil && is.SessionKey.InClear() {
+				b.problem(fmt.Sprintf("%s.forward[%d].card_token", at, i), "issuer %s has no sessions, and a held card goes to none in clear: want one of kind payroc", c.Issuer)
+			}
 			if calls[i].Token != "" && calls[i].Terminal == "" {
 				b.problem(fmt.Sprintf("%s.forward[%d].terminal", at, i), "required with card_token: a card is paid with at the terminal that it was submitted for")
 			}

@@ -186,6 +186,7 @@ var mistakes = []mistake{
 	{"hosted fields of a script beside apps", "libraries: [1.7.0.261457], ", "libraries: [1.7.0.261457], script: https://cdn.example/x.js, integrity: sha384-oqVuAfXRKap7fdgcCY5uykM6+R9GqQ8K/uxy9rx7HNQlGYl1kPzQho1wx4JwY8wC, ", nil},
 	{"typed data of nobody", "typed_data: {name: Cardstile demo}", "typed_data: {version: two}", nil},
 	{"unbound tokens with a signature at a face without", "    unbound_tokens: allow\n", "    unbound_tokens: with_user_signatures\n", nil},
+	{"card token for an issuer in clear", "    face: payroc\n    issuer: payroc\n", "    face: payroc\n    issuer: payments\n", nil},
 	{"card token without terminal", ", terminal: /processingTerminalId}", "}", nil},
 	{"hosted fields of a version that is none", "libraries: [1.7.0.261457], ", `libraries: ["1 7"], `, nil},
 	{"hosted fields with a code now and then", "libraries: [1.7.0.261457], ", "libraries: [1.7.0.261457], cvv: perhaps, ", nil},

@@ -71,9 +71,11 @@ routes:
     legacy: [oaep-sha1]
     user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}
     typed_data: {name: Cardstile demo}
+    origins: [https://app.example, "https://localhost:%[2]d"]
     apps:
       - {id: demo, partner: gp-demo, origins: [https://app.example, "https://localhost:%[2]d"], page: {same_origin: true}}
   - {listener: public, face: gnosispay, issuer: cards, operations: [card.verify], session_key: "session-demo", legacy: ["oaep-sha1"],
+     origins: [https://app.example, "https://localhost:%[2]d"],
      user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}}
   - listener: public
     face: exa

@@ -27,6 +27,7 @@ var unreached = map[string]string{
 	"getWallet 404":  "the sandbox issuer has what it is asked for",
 	"getDeposit 404": "the same", "getDeals 404": "the same", "getDeal 404": "the same", "getCredentials 404": "the same",
 	"calculate 404": "the same", "findBanks 404": "the same", "payin 404": "the same", "payout 404": "the same", "tlv 404": "the same",
+	"bringCard 404":    "the same",
 	"mintKey 409":      "a mint is over before a second one can come",
 	"getChallenge 555": "a mistake of ours", "logIn 555": "a mistake of ours",
 }
@@ -55,9 +56,19 @@ func TestOpenAPIExchanges(t *testing.T) {
 		edit("policies: [policies/*.cedar]", "policies: [nothing.cedar]")
 		edit("audit.jsonl", "audit-nothing.jsonl")
 	}, c.forbiddenMints)
+	c.on("with rules that permit sessions of hosted fields alone", func(edit func(old, next string)) {
+		edit("policies: [policies/*.cedar]", "policies: [sessions.cedar]")
+		edit("audit.jsonl", "audit-sessions.jsonl")
+	}, func() {
+		page := c.openPage()
+		c.pageAll(page, 403)
+		c.try(403, "POST", "/v1/payments", c.order(), page.headers(randomUUID())...)
+		c.usersAll(403)
+	})
 	c.on("with limits that are soon reached", func(edit func(old, next string)) {
-		edit("partner: 100000/m", fmt.Sprintf("partner: %d/h", preparedCalls))
+		edit("partner: 100000/m", fmt.Sprintf("partner: %d/h", preparedCalls+openCalls))
 		edit("anonymous: 100000/m", "anonymous: 1/h")
+		edit("page: 100000/m", "page: 1/h")
 		edit("audit.jsonl", "audit-limited.jsonl")
 	}, c.limited)
 	c.on("with strangers who may try twice", func(edit func(old, next string)) {
@@ -68,13 +79,13 @@ func TestOpenAPIExchanges(t *testing.T) {
 		edit("audit.jsonl", "audit-failing.jsonl")
 	}, c.failing)
 	c.on("with issuers that hang", func(edit func(old, next string)) {
-		for _, name := range []string{"rain", "payments"} {
-			edit("    api_key_file: "+name+"-api-key\n", "    api_key_file: "+name+"-api-key\n    timeout: 100ms\n")
+		for _, file := range []string{"rain-api-key", "payments-api-key", "payroc-issuer-key", "cards-api-key"} {
+			edit("    api_key_file: "+file+"\n", "    api_key_file: "+file+"\n    timeout: 100ms\n")
 		}
 		edit("audit.jsonl", "audit-hanging.jsonl")
 	}, c.hanging)
 	c.on("with issuers that are not there", func(edit func(old, next string)) {
-		for _, name := range []string{"rain", "payments"} {
+		for _, name := range []string{"rain", "payments", "payroc", "cards"} {
 			edit("url: "+c.h.url(name)+"\n", "url: https://127.0.0.1:1\n")
 		}
 		edit("audit.jsonl", "audit-alone.jsonl")
@@ -146,6 +157,13 @@ func mistakesAreFound(t *testing.T, all []*apiExchange) {
 		{"paymentsgate", "    get:\n      operationId: getWallet", "    put:\n      operationId: getWallet"},
 		{"paymentsgate", "oneOf: [{$ref: \"#/components/schemas/Sealed\"}, {type: string", "oneOf: [{type: string"},
 		{"paymentsgate", "required: [access_token, refresh_token, expires_in]", "required: [access_token, refresh_token, expires_in, scope]"},
+		{"payroc", "required: [processingTerminalId, token, expiresAt]", "required: [processingTerminalId, token, expires]"},
+		{"payroc", "        cardType: {", "        cardKind: {"},
+		{"payroc", "    get:\n      operationId: getConfiguration", "    put:\n      operationId: getConfiguration"},
+		{"gnosispay", "chainId: {type: integer, minimum: 1}", "chainId: {type: string}"},
+		{"gnosispay", "schema: {enum: [view-details, view-pin, change-pin]}", "schema: {enum: [view-pin, change-pin]}"},
+		{"gnosispay", "        cardId: {type: string, pattern: \"^[!-~]{1,128}$\"", "        cardID: {type: string, pattern: \"^[!-~]{1,128}$\""},
+		{"gnosispay", "        \"404\":\n          description: There is no such app.", "        \"410\":\n          description: There is no such app."},
 	} {
 		docs := m.apply(t)
 		if !slices.ContainsFunc(all, func(x *apiExchange) bool { return check(docs, x) != nil }) {
@@ -172,7 +190,7 @@ func newAPICaller(t *testing.T, all *[]*apiExchange) *apiCaller {
 	c := &apiCaller{t: t, h: newHouse(t, t.TempDir(), newCanary()), all: all, other: randomUUID(), cards: map[string]string{}}
 	c.passkey = sandbox.NewPasskey(demoDomain)
 	c.people()
-	for name, content := range map[string]string{"mints.cedar": mintsPolicies, "nothing.cedar": nothingPolicies} {
+	for name, content := range map[string]string{"mints.cedar": mintsPolicies, "nothing.cedar": nothingPolicies, "sessions.cedar": sessionsPolicies} {
 		if err := c.h.write(name, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
@@ -241,6 +259,9 @@ func (c *apiCaller) people() {
 
 const mintsPolicies = `permit (principal is Partner, action == Action::"token.mint", resource);
 permit (principal, action in [Action::"challenge.mint", Action::"session.mint"], resource);
+`
+
+const sessionsPolicies = `permit (principal is Partner, action in [Action::"session.mint", Action::"fields.mint"], resource);
 `
 
 const nothingPolicies = `permit (principal, action == Action::"token.mint", resource) when { 1 == 2 };
@@ -408,6 +429,8 @@ func (c *apiCaller) succeed() {
 	}
 	c.try(200, "GET", c.forward[len(c.forward)-1], "", "Authorization", bearer, "sessionid", c.newSession().ID())
 	c.try(200, "GET", "/deals/"+sandbox.DealWithBank(demoAccount)+"/credentials", "", "Authorization", bearer)
+	c.succeedPayroc()
+	c.preflightUsers()
 	for _, kind := range []string{"payin", "payout", "tlv"} {
 		again := randomUUID()
 		c.try(200, "POST", "/deals/"+kind, `{"amount":10,"currency":"EUR"}`, "Authorization", bearer, "Idempotency-Key", again)
@@ -446,6 +469,8 @@ func (c *apiCaller) refuse() {
 	c.refuseExa()
 	c.refuseBridge()
 	c.refusePayments()
+	c.refuseUsers()
+	c.refusePayroc()
 }
 
 func (c *apiCaller) refuseGnosisPay() {
@@ -666,6 +691,7 @@ func (c *apiCaller) forbidden() {
 
 func (c *apiCaller) forbiddenMints() {
 	c.mintWith(c.partner, 403, "POST", "")
+	c.try(403, "POST", "/authorize", "", "X-Api-Key", c.doc.Payroc.APIKey)
 	c.try(403, "POST", c.bridgePath("/ephemeral_keys"), fmt.Sprintf(`{"client_nonce":%q}`, sandbox.BridgeNonce(sandbox.NewBridgeProof())), "Api-Key", c.doc.Bridge.APIKey)
 	c.try(403, "POST", "/auth/token", c.credentials())
 	c.try(403, "GET", "/api/auth/authentication", "")
@@ -689,7 +715,10 @@ func (c *apiCaller) mintAndRefreshAll(p prepared, status int) {
 }
 
 func (c *apiCaller) limited() {
-	p := c.prepare()
+	p, page := c.prepare(), c.openPage()
+	c.try(200, "GET", page.path("/configuration"), "", "Idempotency-Key", randomUUID())
+	c.payrocAll(page, 429)
+	c.usersAll(429)
 	c.showCards(p, 429, 429, 429, 429)
 	c.forwardAll(p.access, 429)
 	c.mintAll(p, 429)
@@ -774,6 +803,8 @@ func (c *apiCaller) alone() {
 	p := c.prepare()
 	c.showCards(p, 502, 555, 555, 502)
 	c.forwardAll(p.access, 502)
+	c.try(502, "POST", "/v1/payments", c.order(), c.openPage().headers(randomUUID())...)
+	c.bring(502)
 }
 
 func (c *apiCaller) hanging() {
@@ -782,10 +813,16 @@ func (c *apiCaller) hanging() {
 	c.showCards(p, 504, 555, 504, 504)
 	c.forwardAll(p.access, 504)
 	c.fail(sandbox.Fault{}, sandbox.Fault{})
+	c.h.payroc.SetFault(demoTerminal, sandbox.FaultHang)
+	c.h.cards.SetFault(demoPartner, sandbox.FaultHang)
+	c.try(504, "POST", "/v1/payments", c.order(), c.openPage().headers(randomUUID())...)
+	c.bring(504)
+	c.h.payroc.SetFault(demoTerminal, sandbox.Fault{})
+	c.h.cards.SetFault(demoPartner, sandbox.Fault{})
 }
 
 func (c *apiCaller) busy() {
-	p := c.prepare()
+	p, page := c.prepare(), c.openPage()
 	c.fail(sandbox.Fault{}, sandbox.FaultHang)
 	ctx, cancel := context.WithCancel(c.t.Context())
 	defer cancel()
@@ -795,6 +832,8 @@ func (c *apiCaller) busy() {
 	c.showCards(p, 503, 503, 503, 503)
 	c.forwardAll(p.access, 503)
 	c.mintAndRefreshAll(p, 503)
+	c.payrocAll(page, 503)
+	c.usersAll(503)
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		c.t.Error(err)

@@ -49,7 +49,8 @@ type Parts struct {
 
 // Holder makes of card data, which comes piece by piece over a leg in clear, values that wait in a store until it is paid
 // with [11]. They are sealed under HKDF of a storage key and a bearer token, which the store knows by its digest: whoever
-// has the store with its copies and all of our keys reads nothing, and when the token is spent nobody does any more.
+// has the store with its copies and all of our keys reads nothing. When the token is spent, the value is gone from the store;
+// an older copy of it still opens with the token's text and our keys together, and with neither alone.
 //
 //   - [Holder.Hold] and [Holder.HoldDetail] seal one thing each under the token of the page's session.
 //   - [Holder.Rehold] takes them together, as one value under a single-use token.

@@ -35,7 +35,8 @@ type App struct {
 	// Theme sets CSS variables, by their names without "--cs-": see [ThemeNames].
 	Theme map[string]string
 	// CSS sets properties of the elements that partners may style: see [Selectors] and [Properties]. Values have a
-	// grammar for each property. Nothing in it loads, positions or hides.
+	// grammar for each property. Nothing in it loads, positions or takes off the page; an operator can still
+	// make text too small, or of the colour behind it.
 	CSS map[string]map[string]string
 	// Locale is one of [Locales]. Empty: what the browser prefers among them, or else en.
 	Locale string
