@@ -125,6 +125,8 @@ type kit struct {
 	cookie   *keys.MAC
 	symmetry map[keys.Use]*keys.Key
 	jwt      []*keys.Key // of ES256, EdDSA and HS256
+	keyFile  []byte      // of the partners' API keys, and those
+	apiKeys  map[string]string
 	wallet   *wallet
 	device   *wallet // of a user whose id is no address
 	passkey  *sandbox.Passkey
@@ -156,6 +158,7 @@ var shared = sync.OnceValue(func() *kit {
 	must(err)
 	k.server = k.servers.server()
 	k.partner = k.partners.client(subject)
+	k.keyFile, k.apiKeys = newAPIKeys(filepath.Join(dir, "credentials.json"))
 	for _, algorithm := range []string{keys.ES256, keys.EdDSA, keys.HS256} {
 		k.jwt = append(k.jwt, jwtKey(dir, algorithm))
 	}
@@ -771,12 +774,24 @@ func (h *house) records() []record {
 // metric sums the series of a name whose labels are those given, as name, value, …; of a histogram, the observations.
 func (h *house) metric(name string, labels ...string) float64 {
 	h.t.Helper()
+	return h.gather().sum(name, labels...)
+}
+
+// gathered are all series at a time.
+type gathered []*dto.MetricFamily
+
+func (h *house) gather() gathered {
+	h.t.Helper()
 	families, err := h.registry.Gather()
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	return families
+}
+
+func (g gathered) sum(name string, labels ...string) float64 {
 	sum := 0.0
-	for _, f := range families {
+	for _, f := range g {
 		if f.GetName() != name {
 			continue
 		}
@@ -827,10 +842,11 @@ func (h *house) upstream() int {
 }
 
 func (h *house) snapshot(w want) snapshot {
+	g := h.gather()
 	return snapshot{
-		records: len(h.records()), upstream: h.upstream(), minted: h.metric("cardstile_tokens_minted_total") + h.metric("cardstile_credentials_minted_total"), redeemed: h.metric("cardstile_tokens_redeemed_total"),
-		refused: h.metric("cardstile_tokens_refused_total"), shed: h.metric("cardstile_shed_total"),
-		outcome: h.metric("cardstile_exchanges_total", "outcome", w.outcome), all: h.metric("cardstile_exchanges_total"),
+		records: len(h.records()), upstream: h.upstream(), minted: g.sum("cardstile_tokens_minted_total") + g.sum("cardstile_credentials_minted_total"), redeemed: g.sum("cardstile_tokens_redeemed_total"),
+		refused: g.sum("cardstile_tokens_refused_total"), shed: g.sum("cardstile_shed_total"),
+		outcome: g.sum("cardstile_exchanges_total", "outcome", w.outcome), all: g.sum("cardstile_exchanges_total"),
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -216,12 +217,15 @@ func TestCardTokensOfOthers(t *testing.T) {
 	stolen := payCall(h.bearer("other"), token)
 	stolen.body = strings.Replace(stolen.body, terminal, otherTerminal, 1)
 	w := notPaid("partner")
-	w.results, w.redeemed = []string{"refused token_partner"}, 1
+	w.refused = "" // it was not asked for
 	r := h.expect("another partner's Bearer", c, stolen, w)
 	if last := h.records()[len(h.records())-1]; last.Partner != "gp-other" || last.Call != "POST /v1/payments" || last.Exchange != r.header.Get("X-Request-Id") {
 		t.Errorf("recorded %+v", last)
 	}
-	h.expect("afterwards, its own", c, payCall(own, token), notPaid("spent"))
+	h.expect("afterwards, its own", c, payCall(own, token), paid())
+	if err := h.took(1); err != nil {
+		t.Error(err)
+	}
 
 	token = h.held()
 	x := payCall(own, token)
@@ -241,14 +245,14 @@ func TestCardTokensOfOthers(t *testing.T) {
 	} {
 		h.expect(name, c, payCall(own, bad.token), notPaid(bad.reason))
 	}
-	if h.payroc.Total() != 0 {
+	if h.payroc.Total() != 1 {
 		t.Error("the issuer was asked")
 	}
 }
 
 // TestHostedScopes: a Bearer is good for what its key is good for [23]. What it is not good for spends nothing.
 func TestHostedScopes(t *testing.T) {
-	h := newHouse(t, options{routes: only(nil)})
+	h := newHouse(t, options{routes: wide})
 	c, token := h.anybody(), h.held()
 	pages, payments := h.bearer("pages"), h.bearer("payments")
 	forbidden := func(resource string) want {
@@ -274,6 +278,8 @@ func TestHostedScopes(t *testing.T) {
 		}
 	}
 	h.expect("no API key", c, authorizeCall("").without("X-Api-Key"), want{status: 401, body: payrocUnauthorized, results: []string{"refused no_credential"}, outcome: "unauthorized"})
+	h.expect("a key with a scope at a face that has another", c, h.bridgeCall("pages", "GET", "cus-rain", "ca-rain", "", ""),
+		want{status: 403, body: bridgeForbidden, results: []string{"refused scope"}, outcome: "forbidden"})
 	h.expect("no Bearer", c, sessionCall(pages, terminal).without("Authorization"),
 		want{status: 401, body: payrocUnauthorized, results: []string{"refused no_credential"}, outcome: "unauthorized"})
 }
@@ -299,7 +305,13 @@ func TestTerminals(t *testing.T) {
 	h.expect("a payment at none", c, x, notFound)
 	x = payCall(bearer, token)
 	x.body = strings.Replace(x.body, terminal, "1234002", 1)
-	h.expect("a payment at the partner's other one", c, x, paid())
+	w := notPaid("bound")
+	w.redeemed = 1
+	h.expect("a payment at the partner's other one", c, x, w)
+	h.expect("afterwards, at its own", c, payCall(bearer, token), notPaid("spent"))
+	p := h.pageOf("first", "1234002").fill()
+	x.body = strings.Replace(x.body, token, h.tokenOf(c.do(p.mint())), 1)
+	h.expect("a card for the partner's other one, there", c, x.without("Idempotency-Key").with("Idempotency-Key", uuid()), paid())
 }
 
 // TestPagesClaimTheirSession: the page that asks first, by its idempotency key, has the session; one that asks with another key is
@@ -340,11 +352,21 @@ func TestPagesThatAreOver(t *testing.T) {
 	} {
 		h.expect(name, c, fieldsPage{h, bad.token}.configuration(), badPage(bad.reason))
 	}
+	// What was typed in waits for half an hour in all, from the session's beginning on.
+	h.skew.Store(-int64(9 * time.Minute))
+	p = h.page().fill()
 	h.skew.Store(0)
+	var minted struct {
+		Expires time.Time `json:"expiresAt"`
+	}
+	must(json.Unmarshal([]byte(c.do(p.mint()).body), &minted))
+	if left := time.Until(minted.Expires); left > 21*time.Minute || left < 20*time.Minute {
+		t.Errorf("a token nine minutes after the session's beginning lasts for %v", left)
+	}
 	fast.life.Store(int64(time.Millisecond))
 	brief := h.held()
 	time.Sleep(5 * time.Millisecond)
-	h.expect("a token that is over", c, payCall(h.bearer("first"), brief), notPaid("expired"))
+	h.expect("a token that is over", c, payCall(h.bearer("first"), brief), notPaid("unknown"))
 	if h.payroc.Total() != 0 {
 		t.Error("the issuer was asked")
 	}
@@ -363,8 +385,8 @@ func (s *hasty) Mint(ctx context.Context, k store.Kind, d store.Digest, v []byte
 	return s.Store.Mint(ctx, k, d, v, ttl)
 }
 
-// TestBearersEndWithTheirKey: a key that is revoked has no Bearers from the next reload on; what its partner's pages have stays
-// good, and ends with the partner's switch.
+// TestBearersEndWithTheirKey: a key that is revoked has no Bearers and no pages from the next reload on; a card's token is the
+// partner's, and ends with the partner's switch.
 func TestBearersEndWithTheirKey(t *testing.T) {
 	h := newHouse(t, options{routes: only(nil)})
 	c, first, second := h.anybody(), h.bearer("first"), h.bearer("second")
@@ -378,7 +400,11 @@ func TestBearersEndWithTheirKey(t *testing.T) {
 	h.expect("a payment, revoked", c, payCall(first, token), over)
 	h.expect("a Bearer, revoked", c, authorizeCall(h.apiKeys["first"]),
 		want{status: 401, body: payrocUnauthorized, results: []string{"refused api_key_unknown"}, outcome: "unauthorized"})
-	h.expect("a page that is open", c, p.mint(), pagesDo("submit"))
+	gone := badPage("login")
+	gone.results = []string{"refused jwt_login"}
+	for name, x := range map[string]call{"configuration": p.configuration(), "submit": p.fields()[1], "mint": p.mint()} {
+		h.expect("a page that began with it: "+name, c, x, gone)
+	}
 	h.expect("a payment with the other key's", c, payCall(second, token), paid())
 	h.skew.Store(int64(time.Hour + time.Second))
 	h.expect("after an hour", c, sessionCall(second, terminal), want{status: 401, body: payrocUnauthorized, results: []string{"refused jwt_expired"}, outcome: "unauthorized"})
@@ -628,6 +654,55 @@ func TestCardsWithoutACode(t *testing.T) {
 	if taken := h.payroc.Payments(); len(taken) != 1 || taken[0].NumberSHA256 != sha256.Sum256([]byte(number)) || taken[0].CodeSHA256 != [32]byte{} {
 		t.Error("the issuer has another card")
 	}
+}
+
+// TestPaymentsThatSayTooMuch: what a receiver may read in another way than we do is refused where it stands, and the token is as it was:
+// a query beside the body, and a card number beside the token.
+func TestPaymentsThatSayTooMuch(t *testing.T) {
+	h := newHouse(t, options{routes: only(nil)})
+	c, x := h.anybody(), payCall(h.bearer("first"), h.held())
+	asked := x
+	asked.path += "?processingTerminalId=" + otherTerminal
+	h.expect("a query", c, asked, want{status: 400, results: []string{"refused query"}, outcome: "bad_request"})
+	for _, member := range []string{"note", "cardNumber", "4111111111111111"} {
+		named := x.over(fmt.Sprintf(`{%q:%q,`, member, h.cards["held"].PAN))
+		h.expect("a card number in "+member, c, named, want{status: 400, results: []string{"refused card_number_in_clear"}, outcome: "bad_request"})
+	}
+	h.expect("afterwards", c, x, paid())
+}
+
+// TestPageLimits: a page's session has a limit of its own, and what pages do leaves their partner's backend its own; a payment
+// beyond the partner's limit does not use its token up.
+func TestPageLimits(t *testing.T) {
+	limited := func(limit string) want {
+		return limitedWant("", limit)
+	}
+	h := newHouse(t, options{routes: only(nil), config: func(_ *house, c *gateway.Config) { c.Limits.Page = perHour(3) }})
+	c, p, q := h.anybody(), h.page(), h.page()
+	for range 3 {
+		h.expect("within", c, p.fields()[0], pagesDo("submit"))
+	}
+	h.expect("beyond", c, p.fields()[0], limited("page"))
+	h.expect("another page", c, q.fields()[0], pagesDo("submit"))
+
+	h = newHouse(t, options{routes: only(nil)})
+	c = h.anybody()
+	own, x := h.bearer("first"), payCall(h.bearer("first"), h.held())
+	p = h.page()
+	h.o.partners = demoPartners(func(p *policy.Partner) { p.Rate = perHour(1) })
+	h.o.config = func(_ *house, c *gateway.Config) { c.CardDigest = mac(keys.UseDigest, "counted anew") }
+	h.reload()
+	h.expect("a page's first", c, p.fields()[0], pagesDo("submit"))
+	over := limited("partner")
+	over.rule = "submit"
+	h.expect("a page's second", c, p.fields()[1], over)
+	created := pagesDo("page")
+	created.status = 201
+	h.expect("the backend's first", c, sessionCall(own, terminal), created)
+	h.expect("the backend's second: a payment", c, x, limited("partner"))
+	h.o.config, h.o.partners = nil, demoPartners()
+	h.reload()
+	h.expect("afterwards", c, x, paid())
 }
 
 // TestSubmittedDigestNeedsTheSession: what is kept of a submission tells a repetition, and nobody who has the store and all keys can

@@ -203,8 +203,8 @@ func TestViolationReports(t *testing.T) {
 		"old, of nothing we have":   {fmt.Sprintf(`{"csp-report":{"violated-directive":%q}}`, secret), "other", 1},
 		"old, empty":                {`{"csp-report":{}}`, "other", 1},
 		"new":                       {list(1, "frame-ancestors"), "frame-ancestors", 1},
-		"new, several":              {list(32, "style-src"), "style-src", 32},
-		"new, of nothing we have":   {list(2, secret), "other", 2},
+		"new, several":              {list(32, "style-src"), "style-src", 1},
+		"new, of nothing we have":   {list(2, secret), "other", 1},
 		"new, with another type":    {`[{"type":"deprecation","body":{"effectiveDirective":"img-src"}}]`, "img-src", 0},
 		"new, none":                 {`[]`, "other", 0},
 		"upper case is another one": {list(1, "IMG-SRC"), "other", 1},
@@ -229,6 +229,10 @@ func TestViolationReports(t *testing.T) {
 	if got := h.metric("cardstile_page_violations_total"); got != all {
 		t.Errorf("%v counted of what is no report", got-all)
 	}
+	for _, kind := range []string{"", "text/plain", "application/json", "application/x-www-form-urlencoded"} {
+		h.expect("as "+kind, c, reportCall(kind, list(1, "img-src")), want{status: 415, body: problem(415)})
+	}
+	h.expect("as browsers may write it", c, reportCall("Application/CSP-Report; charset=utf-8", `[]`), nothing(204))
 	allowed := []string{"other", "connect-src", "script-src-elem", "frame-ancestors", "style-src"} // as reported above
 	families, err := h.registry.Gather()
 	must(err)
@@ -248,6 +252,17 @@ func TestViolationReports(t *testing.T) {
 	if len(h.records()) != 0 {
 		t.Errorf("recorded %+v", h.records())
 	}
+}
+
+// TestViolationReportsAreFew: who sends many is turned away, and what they send is not counted.
+func TestViolationReportsAreFew(t *testing.T) {
+	h := newHouse(t, options{routes: userRoutes, config: func(_ *house, c *gateway.Config) { c.Limits.Unproven = perHour(3) }})
+	c := h.anybody()
+	x := reportCall("application/csp-report", `{"csp-report":{"effective-directive":"img-src"}}`)
+	if got := h.race(10, func(int) call { return x }); got[204] == 0 || got[429] == 0 || float64(got[204]) != h.metric("cardstile_page_violations_total", "directive", "img-src") {
+		t.Errorf("answers %v, %v counted", got, h.metric("cardstile_page_violations_total", "directive", "img-src"))
+	}
+	h.expect("beyond", c, x, want{status: 429, body: problem(429), retryAfter: true})
 }
 
 // TestBeside: what a service puts beside routes stands below /demo/ of its listener, and nowhere else.

@@ -77,7 +77,7 @@ func (h *house) hosted() *gateway.Hosted {
 	})
 	must(err)
 	made.Cards, err = credential.NewTokens(credential.TokensConfig{
-		Kind: policy.KindCardToken, Store: h.services.Store, Digests: ring("card token"), Seeds: ring("card token seed"), Grants: seals("card grant"),
+		Kind: policy.KindCardToken, Store: h.services.Store, Digests: ring("card token"), Seeds: ring("card token seed"), Grants: seals("card grant"), Partners: []string{partnerID, "gp-other"},
 	})
 	must(err)
 	made.Holder, err = h.services.Vault.NewHolder(shared().symmetry[keys.UseStorage])

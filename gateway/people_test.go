@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -149,17 +150,29 @@ var keyNames = []struct{ name, partner, environment, scope string }{
 	{"other", "gp-other", "test", ""}, {"pages", partnerID, "test", "hosted-fields"}, {"payments", partnerID, "test", "payments"},
 }
 
-// loadKeys reads the file of API keys, which it makes the first time.
+// newAPIKeys makes them, in a file, which takes long: every house has a copy.
+func newAPIKeys(file string) (content []byte, secrets map[string]string) {
+	secrets = map[string]string{}
+	for _, k := range keyNames {
+		entry, secret, err := credential.Add(file, credential.NewAPIKey{Partner: k.partner, Environment: k.environment, Scope: strings.Fields(k.scope), Now: time.Now()})
+		must(err)
+		secrets[k.name] = secret
+		if k.name == "revoked" {
+			must(credential.Revoke(file, entry.ID, time.Now()))
+		}
+	}
+	content, err := os.ReadFile(file)
+	must(err)
+	return content, secrets
+}
+
+// loadKeys reads the house's file of API keys.
 func (h *house) loadKeys() *credential.APIKeys {
 	if h.keyFile == "" {
-		h.keyFile, h.apiKeys = filepath.Join(h.t.TempDir(), "credentials.json"), map[string]string{}
-		for _, k := range keyNames {
-			entry, secret, err := credential.Add(h.keyFile, credential.NewAPIKey{Partner: k.partner, Environment: k.environment, Scope: strings.Fields(k.scope), Now: time.Now()})
-			must(err)
-			h.apiKeys[k.name] = h.secret(secret)
-			if k.name == "revoked" {
-				must(credential.Revoke(h.keyFile, entry.ID, time.Now()))
-			}
+		h.keyFile, h.apiKeys = filepath.Join(h.t.TempDir(), "credentials.json"), maps.Clone(shared().apiKeys)
+		must(os.WriteFile(h.keyFile, shared().keyFile, 0o600))
+		for _, secret := range h.apiKeys {
+			h.secret(secret)
 		}
 	}
 	all, err := credential.LoadAPIKeys(h.keyFile)

@@ -124,6 +124,39 @@ func TestUserOfAnotherPartner(t *testing.T) {
 	}
 }
 
+// TestUserSignaturesWhereTheyAreRequired: there a token of the user opens nothing without what their wallet signed.
+func TestUserSignaturesWhereTheyAreRequired(t *testing.T) {
+	h := newHouse(t, options{routes: func(h *house) []gateway.Route {
+		routes := userRoutes(h)
+		routes[1].UnboundTokens = policy.UnboundWithUserSignature
+		return routes
+	}})
+	c, w, s := h.anybody(), shared().wallet, h.session()
+	jwt := h.userJWT(w.address)
+	unbound := userRefused("denied_unbound_token")
+	unbound.redeemed, unbound.refused = 1, "unbound_token"
+	x := detailsCall("wallet-card", h.mint(), s.ID())
+	h.expect("a token of the user", c, x.with("Cardstile-User-Token", jwt), unbound)
+	asked := h.typedOf(c.do(challengeCall("wallet-card", "view-details", jwt)))
+	h.expect("with a signature", c, detailsCall("wallet-card", h.mint(), s.ID()).signedBy(h, w, jwt, asked), revealed())
+	h.expect("a token that is bound, alone", c, detailsCall("wallet-card", h.mintBody(h.partner(), bound(policy.CardReveal, "wallet-card")), s.ID()), revealed())
+}
+
+// TestUserLimits: what is kept for a user, or tried by them, has a limit, whatever cards and tokens they name.
+func TestUserLimits(t *testing.T) {
+	h := newHouse(t, options{routes: userRoutes, config: func(_ *house, c *gateway.Config) { c.Limits.User = perHour(2) }})
+	c, jwt := h.anybody(), h.userJWT(shared().wallet.address)
+	h.typedOf(c.do(challengeCall("wallet-card", "view-details", jwt)))
+	h.typedOf(c.do(challengeCall("wallet-second", "view-pin", h.userJWT(shared().wallet.address, func(c claims) { c["jti"] = "another" }))))
+	over := limitedWant(gnosis("Too many requests"), "user")
+	over.rule = "sign"
+	h.expect("a third challenge", c, challengeCall("wallet-card", "view-details", jwt), over)
+	over.rule = "bring"
+	h.expect("a card", c, verifyCall(jwt, h.upload(h.cards["brought"].PAN)), over)
+	h.expect("another user's", c, verifyCall(h.userJWT(ada), h.upload(h.cards["brought"].PAN)), broughtWant())
+	h.expect("cards have limits of their own", c, detailsCall("wallet-card", h.mint(), h.session().ID()).with("Cardstile-User-Token", jwt), revealed())
+}
+
 // actions are what wallets sign for, with the call of each.
 func (h *house) actions(s *sandbox.Session) map[string]func(id, token string) call {
 	return map[string]func(id, token string) call{
