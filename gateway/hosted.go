@@ -35,6 +35,15 @@ type Hosted struct {
 	CVV, Name bool
 }
 
+// hostedExchange is what an exchange knows of hosted fields. The zero value is none.
+type hostedExchange struct {
+	session  credential.FieldsSession // of the page that calls
+	card     vault.Held               // that a redeemed token stands for
+	token    string                   // that token
+	terminal string                   // the processing terminal that the call names
+	counted  bool                     // whether the partner's limit has counted the call already
+}
+
 // The parts of a card, as they wait in the store.
 var (
 	fieldParts  = map[vault.Field]string{vault.FieldPAN: credential.PartPAN, vault.FieldCVC: credential.PartCVC}
@@ -54,7 +63,7 @@ func (x *running) provePage(ctx context.Context, c policy.Credential) (policy.Pr
 	if err == nil {
 		err = h.Bearers.Live(session.Key, session.Partner)
 	}
-	x.fields = session
+	x.hosted.session = session
 	return proof, err
 }
 
@@ -64,9 +73,9 @@ func (x *running) terminal(call *exchange.Call, p *proven) error {
 		return nil
 	}
 	if body := call.Forward.Body; body != nil && body.Has(call.Forward.Call.Terminal) {
-		x.named, _ = body.Text(call.Forward.Call.Terminal) // what is no text is nobody's
+		x.hosted.terminal, _ = body.Text(call.Forward.Call.Terminal) // what is no text is nobody's
 	}
-	if h := x.ep.route.Hosted; h == nil || x.named == "" || !slices.Contains(h.Terminals[p.partnerID()], x.named) {
+	if h := x.ep.route.Hosted; h == nil || x.hosted.terminal == "" || !slices.Contains(h.Terminals[p.partnerID()], x.hosted.terminal) {
 		return exchange.Fail(exchange.NotFound, "terminal")
 	}
 	return nil
@@ -86,7 +95,7 @@ func (x *running) limitPayment(ctx context.Context, call *exchange.Call, p *prov
 	if call.Forward == nil || !call.Forward.Paid {
 		return nil
 	}
-	x.partnerCounted = true
+	x.hosted.counted = true
 	return x.limitPartner(ctx, p, false)
 }
 
@@ -120,7 +129,7 @@ func (x *running) readFields(ctx context.Context, call *exchange.Call, _ proven,
 	if err := h.Sessions.Claim(ctx, fieldsOfPage(call), call.IdempotencyKey); err != nil {
 		return nil, err
 	}
-	s := &x.fields
+	s := &x.hosted.session
 	return &exchange.Result{Session: exchange.Fields{Terminal: s.Terminal, Scenario: s.Scenario, Library: s.Library, SecureToken: s.SecureToken}}, nil
 }
 
@@ -195,14 +204,14 @@ func (x *running) mintCardToken(ctx context.Context, call *exchange.Call, p prov
 	if err := h.complete(session.Value(), found); err != nil {
 		return nil, err
 	}
-	ttl := call.Bind.TTL - max(x.request.Received.Sub(x.fields.Began), 0) // the first of it is held since the session began, at the earliest
+	ttl := call.Bind.TTL - max(x.request.Received.Sub(x.hosted.session.Began), 0) // the first of it is held since the session began, at the earliest
 	if err := x.takeParts(ctx, found[credential.PartPAN]); err != nil {
 		return nil, err
 	}
 	x.idempotent.effect = true
 	token, expires, err := h.Cards.Mint(ctx, policy.Grant{
 		Partner: p.partner.ID, Operation: policy.ForwardSubmit, Environment: x.ep.route.Environment, Face: x.ep.route.Name,
-		Audience: x.fields.Terminal,
+		Audience: x.hosted.session.Terminal,
 	}, credential.Minting{TTL: ttl, Seed: x.idempotent.seed, Held: func(token string) ([]byte, error) {
 		return h.Holder.Rehold(session.Value(), partsOf(found), token)
 	}})
@@ -279,10 +288,11 @@ func (x *running) redeemCard(ctx context.Context, c policy.Credential, attempt s
 	}
 	proof, err := h.Cards.Redeem(ctx, c, credential.Redemption{Attempt: attempt})
 	if err == nil {
+		x.spent = true
 		x.g.metrics.redeemed.Inc()
 		err = x.belongs(proof.Grant, p)
 	}
-	if err == nil && x.named != "" && x.named != proof.Grant.Audience {
+	if err == nil && x.hosted.terminal != "" && x.hosted.terminal != proof.Grant.Audience {
 		err = &policy.Refused{Kind: policy.KindCardToken, Reason: policy.RefusedBound, Detail: "the card was submitted for another terminal"}
 	}
 	var refused *policy.Refused
@@ -293,7 +303,7 @@ func (x *running) redeemCard(ctx context.Context, c policy.Credential, attempt s
 	if err != nil {
 		return err
 	}
-	x.card, x.paid = h.Holder.Held(c.Value(), []byte(proof.Grant.Held)), c.Value()
+	x.hosted.card, x.hosted.token = h.Holder.Held(c.Value(), []byte(proof.Grant.Held)), c.Value()
 	p.add(proof)
 	return nil
 }

@@ -136,7 +136,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		x.exchange(r.Context(), &out)
 	}
-	writeResponse(w, id, &out)
+	x.burn(errors.Join(writeResponse(w, id, &out), r.Context().Err()))
 	if len(out.Body) <= maxBuffered {
 		*answer = out.Body
 	} else {
@@ -193,7 +193,7 @@ func (p *path) recovered(w http.ResponseWriter, x *running) {
 		kind = exchange.OutcomeUnknown
 	}
 	x.refuse(context.Background(), exchange.Fail(kind, "panic"), &out)
-	writeResponse(w, x.request.ID, &out)
+	x.burn(writeResponse(w, x.request.ID, &out))
 }
 
 // read reads the request's body: into buf, or where the endpoint has a shape for it, inside the vault.
@@ -263,8 +263,8 @@ var (
 )
 
 // writeResponse writes an answer as it stands. Nothing is compressed: an answer may hold a secret beside what a caller
-// chose (BREACH).
-func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
+// chose (BREACH). An error is a caller who did not take it: there is nobody left to tell.
+func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) error {
 	h := w.Header()
 	h["X-Request-Id"] = []string{id}
 	h["Cache-Control"] = noStore
@@ -297,13 +297,13 @@ func writeResponse(w http.ResponseWriter, id string, out *exchange.Response) {
 		h["Allow"] = []string{out.Allow}
 	}
 	w.WriteHeader(out.Status)
-	// Whoever does not take an answer has lost it; there is nobody left to tell.
 	if out.Clear != nil {
-		out.Clear.WriteTo(w) //nolint:errcheck
+		_, err := out.Clear.WriteTo(w)
 		out.Clear.Destroy()
-		return
+		return err
 	}
-	w.Write(out.Body) //nolint:errcheck
+	_, err := w.Write(out.Body)
+	return err
 }
 
 // newID returns 128 random bits in hex: a request id.

@@ -259,7 +259,7 @@ func (x *running) keep(ctx context.Context, result *exchange.Result, out *exchan
 	defer cancel()
 	var err error
 	switch {
-	case f != nil && (!i.effect || reopens(f.Kind) && !x.card.Present()), out.Clear != nil && !x.card.Present():
+	case f != nil && (!i.effect || reopens(f.Kind) && !x.hosted.card.Present()), out.Clear != nil && !x.hosted.card.Present():
 		// What may hold card data is not kept [11].
 		err = x.g.services.Store.Abandon(ctx, kindIdempotent, i.scope, i.attempt)
 	default:
@@ -275,7 +275,7 @@ func (x *running) finish(ctx context.Context, result *exchange.Result, out *exch
 	kept := keptAnswer{status: out.Status, contentType: out.ContentType, body: out.Body}
 	if out.Clear != nil {
 		var err error
-		if kept.body, err = x.ep.route.Hosted.Holder.Keep(x.paid, i.data(), out.Clear); err != nil {
+		if kept.body, err = x.ep.route.Hosted.Holder.Keep(x.hosted.token, i.data(), out.Clear); err != nil {
 			return errors.Join(err, x.g.services.Store.Abandon(ctx, kindIdempotent, i.scope, i.attempt))
 		}
 		kept.held = true

@@ -49,6 +49,7 @@ type metrics struct {
 	refused           *prometheus.CounterVec
 	credentials       *prometheus.CounterVec
 	taken             *prometheus.CounterVec
+	burned            *prometheus.CounterVec
 	replayed          *prometheus.CounterVec
 	issuerDuration    *prometheus.HistogramVec
 	issuerCircuit     *prometheus.GaugeVec
@@ -85,6 +86,7 @@ func newMetrics() *metrics {
 		refused:           counter("cardstile_tokens_refused_total", "Single-use tokens refused.", "reason"),
 		credentials:       counter("cardstile_credentials_minted_total", "Credentials minted beside single-use tokens: sessions (access tokens, logins), sessions of hosted fields, and challenges.", "kind"),
 		taken:             counter("cardstile_credentials_taken_total", "Refresh tokens and challenges that were presented, by whether they were used up or why not.", "kind", "result"),
+		burned:            counter("cardstile_credentials_burned_total", "Exchanges that used a single-use credential up and gave no answer for it, by why: the kind of failure, or not_taken where the caller was gone.", "cause"),
 		replayed:          counter("cardstile_idempotent_replays_total", "Calls that were answered with what their first one was answered.", "face", "operation"),
 		issuerDuration:    histogram("cardstile_issuer_duration_seconds", "Round trips to issuers.", slow, "issuer", "call", "result"),
 		issuerCircuit:     gauge("cardstile_issuer_open_circuit", "1 while an issuer is not called because it kept failing.", "issuer"),
@@ -118,6 +120,10 @@ func newMetrics() *metrics {
 		m.taken.WithLabelValues(string(kind), policy.RefusedSpent)
 	}
 	m.violations.WithLabelValues("script-src-elem")
+	for _, kind := range []exchange.Kind{exchange.Internal, exchange.Unavailable, exchange.IssuerFailed, exchange.IssuerTimeout, exchange.OutcomeUnknown} {
+		m.burned.WithLabelValues(kind.String())
+	}
+	m.burned.WithLabelValues(burnedLost)
 	m.reloads.WithLabelValues("ok")
 	m.reloads.WithLabelValues("failed")
 	m.lastReload.SetToCurrentTime()
@@ -128,7 +134,7 @@ func newMetrics() *metrics {
 func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
-		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.replayed,
+		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cardstile_ready", Help: "1 while answers can be released."}, g.readiness),
 	}

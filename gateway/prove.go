@@ -388,6 +388,7 @@ func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.C
 func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.Redemption, app string, p *proven) error {
 	proof, err := x.st.config.Tokens.Redeem(ctx, c, r)
 	if err == nil {
+		x.spent = true
 		x.g.metrics.redeemed.Inc()
 		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
 		err = x.belongs(proof.Grant, p)
@@ -421,6 +422,7 @@ func (x *running) belongs(grant *policy.Grant, p *proven) error {
 // redeemRefresh uses a refresh token up. One that was used before ends its whole family, which package credential sees to.
 func (x *running) redeemRefresh(ctx context.Context, c policy.Credential, attempt store.Attempt, p *proven) error {
 	proof, session, err := x.ep.route.Families.Redeem(ctx, c, attempt)
+	x.spent = x.spent || err == nil
 	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
 		return x.revokeRefused(ctx, c, err)
@@ -460,6 +462,7 @@ func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c poli
 	}
 	// The challenge is taken first: whoever asks whether a user is known has to bring one for each.
 	challenge, err := x.take(ctx, call, c, user, attempt)
+	x.spent = x.spent || err == nil
 	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
 		return err

@@ -78,6 +78,7 @@ func (x *running) unrecorded() *exchange.Failure {
 
 // fail answers a failure in the face's shape.
 func (x *running) fail(f *exchange.Failure, out *exchange.Response) {
+	x.failed = f
 	out.Reset()
 	x.ep.Fail(f.Kind, f.At, out)
 	x.rate.write(out)
@@ -92,6 +93,20 @@ func (x *running) fail(f *exchange.Failure, out *exchange.Response) {
 	x.counted.outcomes[f.Kind].Inc()
 	x.counted.duration.Observe(time.Since(x.request.Received).Seconds())
 }
+
+// burn counts what was used up for nothing: the exchange failed, or its caller did not take the answer.
+func (x *running) burn(lost error) {
+	switch {
+	case !x.spent:
+	case x.failed != nil:
+		x.g.metrics.burned.WithLabelValues(x.failed.Kind.String()).Inc()
+	case lost != nil:
+		x.g.metrics.burned.WithLabelValues(burnedLost).Inc()
+	}
+}
+
+// burnedLost is the cause of a burn where the answer was good and nobody took it.
+const burnedLost = "not_taken"
 
 // log tells operators about what is not the caller's doing.
 func (x *running) log(f *exchange.Failure) {

@@ -10,7 +10,6 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
 	"github.com/cardstile/cardstile/policy"
-	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -25,22 +24,20 @@ type running struct {
 	request exchange.Request
 	trace   trace
 
-	held           held
-	slot           *vault.Slot
-	fields         credential.FieldsSession // of the page that calls
-	card           vault.Held               // that a redeemed token stands for
-	paid           string                   // that token
-	named          string                   // the processing terminal that the call names
-	partnerCounted bool                     // whether the partner's limit has counted it already
-	session        *vault.Session           // closed when the exchange is done: its answer may be in it
-	verdict        func(error)              // tells the issuer's circuit breaker what became of the place it gave
-	late           *exchange.Failure        // of a body that could not be read, where callers are told so once they are proven
-	idempotent     idempotent
-	rate           rateHeaders
-	accepted       bool        // whether some credential proved something
-	event          audit.Event // filled along the way
-	phase          audit.Phase // of the last record: an outcome where an intent was recorded
-	mark           time.Time   // when the present stage began
+	held       held
+	slot       *vault.Slot
+	hosted     hostedExchange    // of hosted fields
+	session    *vault.Session    // closed when the exchange is done: its answer may be in it
+	verdict    func(error)       // tells the issuer's circuit breaker what became of the place it gave
+	late       *exchange.Failure // of a body that could not be read, where callers are told so once they are proven
+	idempotent idempotent
+	rate       rateHeaders
+	spent      bool              // whether a credential that is good once was used up
+	failed     *exchange.Failure // what the exchange was answered, where it failed
+	accepted   bool              // whether some credential proved something
+	event      audit.Event       // filled along the way
+	phase      audit.Phase       // of the last record: an outcome where an intent was recorded
+	mark       time.Time         // when the present stage began
 }
 
 // exchange is the way of a request. Each stage's result is the next one's argument, and the answer is released after the
@@ -191,8 +188,8 @@ func touchesPIN(call *exchange.Call) bool {
 // open makes the session of the exchange, or none where nothing sealed or in clear crosses.
 func (x *running) open(ctx context.Context, call *exchange.Call, p proven, d decided) (*vault.Session, error) {
 	rt := x.ep.route
-	if x.card.Present() {
-		return x.g.services.Vault.Open(ctx, vault.Opening{Binding: d.binding, Held: x.card, Issuer: rt.Issuer.SessionKey})
+	if x.hosted.card.Present() {
+		return x.g.services.Vault.Open(ctx, vault.Opening{Binding: d.binding, Held: x.hosted.card, Issuer: rt.Issuer.SessionKey})
 	}
 	if !call.Preamble.Present() {
 		return x.openClear(ctx, call, d)

@@ -151,13 +151,17 @@ export class hostedFields {
     element.referrerPolicy = "no-referrer";
     element.setAttribute("sandbox", "allow-scripts allow-same-origin"); // its own origin, which is not the page's
     element.style.cssText = "display:block;width:100%;border:0";
-    element.style.height = target.clientHeight > 0 ? "100%" : "48px";
+    const room = target.clientHeight;
+    element.style.height = room > 0 ? "100%" : "48px";
     const wrong = find(options.errorTarget);
     if (wrong !== null && !wrong.hasAttribute("aria-live") && !wrong.hasAttribute("role")) {
       wrong.setAttribute("aria-live", "polite");
     }
     this.frames.set(name, { element, options, flushed: undefined, awaits: 0, skipped: false });
     target.replaceChildren(element);
+    if (room > 0 && element.offsetHeight > room) { // all of a height that follows its content is the frame's own
+      element.style.height = `${room}px`;
+    }
   }
 
   /** receive takes messages of our frames, from the origin that they were loaded from. */
