@@ -46,7 +46,7 @@ func (r *rateHeaders) write(out *exchange.Response) {
 // count takes a place in the limits per partner, per card, and per card for what is done to its PIN [14].
 func (x *running) count(ctx context.Context, call *exchange.Call, p proven, d decided) error {
 	// A refresh token that was used up is not lost to a limit: who came back with it would end the login.
-	if p.session == (credential.Session{}) && !x.partnerCounted {
+	if p.session == (credential.Session{}) && !x.hosted.counted {
 		if err := x.limitPartner(ctx, &p, p.has(policy.KindFields)); err != nil {
 			return err
 		}
