@@ -127,7 +127,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	err := x.read(r, body)
 	if ep.LateBody && errors.Is(err, vault.ErrBody) {
-		x.late = bodyFailure(err, ep)
+		x.late, x.request.Unread = bodyFailure(err, ep), true
 		x.request.Clear, err = vault.ReadBody(http.NoBody, 0, ep.Shape)
 	}
 	if err != nil {

@@ -30,6 +30,7 @@ type Request struct {
 	Header   Header
 	Body     []byte
 	Clear    *vault.Body // in place of Body, where the endpoint declares a shape [12]
+	Unread   bool        // there was a body that could not be read, and Clear is an empty one in its place
 	Origin   string      // of the browser's page, as it was sent; "" where none was
 	Address  netip.Addr  // of the caller, behind listed proxies the one that they name
 	Received time.Time

@@ -142,7 +142,7 @@ func (f *forward) read(r *exchange.Request, c *exchange.Call) error {
 	if len(r.Body) != 0 {
 		return exchange.Fail(exchange.BadRequest, "body")
 	}
-	if hasBody(r) {
+	if hasBody(r) || r.Unread {
 		if err := jsonBody(r); err != nil {
 			return err
 		}
