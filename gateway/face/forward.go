@@ -218,21 +218,21 @@ const cardToken = "singleUseToken"
 
 // paid reads the token of a card that is held, where the body names one: it is a credential of its own.
 func (f *forward) paid(c *exchange.Call) error {
-	if f.call.Token == "" || c.Forward.Body == nil {
+	body := c.Forward.Body
+	if f.call.Token == "" || body == nil {
 		return nil
 	}
-	if c.Forward.Body.HoldsPAN() { // which the token is there to keep out
-		return exchange.Wrong("body", "card_number", "card_number_in_clear")
-	}
-	if !c.Forward.Body.Has(f.call.Token) {
-		return nil
-	}
-	kind, token, err := c.Forward.Body.Token(f.call.Token)
+	named := body.Has(f.call.Token)
+	kind, token, err := body.Token(f.call.Token)
 	switch {
-	case err != nil || kind != cardToken: // a card in clear too
+	case named && (err != nil || kind != cardToken): // a card in clear too
 		return exchange.Wrong("body", f.token+".type", "card_token_type")
-	case token == "":
+	case named && token == "":
 		return exchange.Wrong("body", f.token+".token", "card_token")
+	case body.HoldsPAN(): // which the token is there to keep out
+		return exchange.Wrong("body", "card_number", "card_number_in_clear")
+	case !named:
+		return nil
 	}
 	c.Credentials = append(c.Credentials, policy.NewCredential(policy.KindCardToken, token))
 	c.Forward.Paid = true
