@@ -643,7 +643,7 @@ func (t *tester) recordsAndLeaksNothing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	metrics, err := http.Get(t.doc.AdminURL + "/metrics") //nolint:noctx // loopback, and the test ends anyway
+	metrics, err := (&http.Client{Timeout: 10 * time.Second}).Get(t.doc.AdminURL + "/metrics") //nolint:noctx // loopback
 	if err != nil {
 		return err
 	}

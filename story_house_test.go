@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -360,9 +361,11 @@ func (g *gatewayProcess) url(listener string) string {
 // get asks the admin listener.
 func (g *gatewayProcess) get(t testing.TB, path string) (int, string) {
 	t.Helper()
-	res, err := http.Get(g.url("admin") + path) //nolint:noctx // loopback
+	res, err := (&http.Client{Timeout: patience}).Get(g.url("admin") + path) //nolint:noctx // loopback
 	if err != nil {
-		t.Fatal(err)
+		_ = g.cmd.Process.Signal(syscall.SIGQUIT) // it says what it waits for, and ends
+		eventually(t, "end of the process", func() bool { return !g.running() })
+		t.Fatalf("%v\n%s", err, g.log())
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
