@@ -237,7 +237,7 @@ func FuzzFieldPage(f *testing.F) {
 		}
 		checkDocument(t, p)
 		text := string(p.HTML)
-		if strings.Count(text, "<script") != 1 || strings.Count(text, "<input")+strings.Count(text, "<button") != 1 || strings.Count(text, "<meta") != 10 {
+		if strings.Count(text, "<script") != 1 || strings.Count(text, "<input")+strings.Count(text, "<button") != 1 || strings.Count(text, "<meta") != 11 {
 			t.Fatalf("markup:\n%s", text)
 		}
 	})
