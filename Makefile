@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test lint bench fuzz docs elements setup clean
+.PHONY: run build test lint bench fuzz chaos docs elements setup clean
 
 run: build
 	./bin/cardstile demo
@@ -24,7 +24,7 @@ lint: setup
 	$(GO) -C tools run ./elements -check
 	npm --prefix testdata/browser run --silent types
 
-# Redis, Prometheus' promtool, systemd-analyze, openssl, curl, jq, Chromium, nginx: installed where this is root on Debian. Then
+# Redis, a clock that can be turned, Prometheus' promtool, systemd-analyze, openssl, curl, jq, Chromium, nginx: installed where this is root on Debian. Then
 # what the tests in the browser use of npm, into testdata/browser.
 setup:
 	@./tools/setup
@@ -37,6 +37,11 @@ bench: build
 FUZZTIME ?= 20s
 fuzz:
 	@./tools/fuzz $(FUZZTIME)
+
+# Failovers, partitions, crashes and more under the store, for so long. CHAOS_SEED tries a seed that failed again.
+CHAOS ?= 5m
+chaos: setup
+	CHAOS=$(CHAOS) $(GO) test -race -count=1 -timeout 0 -v ./internal/chaos
 
 # Files that are made from the source; a test holds them to it.
 docs:

@@ -35,6 +35,14 @@ type Options struct {
 	Password string
 	// Users are ACL users in Redis's notation, "name on >password ~pattern +command". See redis.io, ACL SETUSER.
 	Users []string
+	// Sentinel runs it as a Sentinel, which Server.Monitor tells what to watch.
+	Sentinel bool
+	// Cluster makes it a node of Redis Cluster, with its bus at Server.Bus; see Join.
+	Cluster bool
+	// Clock, where not nil, is the server's clock.
+	Clock *Clock
+	// SmallDisk gives it a disk of a mebibyte. See Server.FillDisk.
+	SmallDisk bool
 }
 
 // Server is one redis-server. Its methods fail the test that started it. Safe for concurrent use, but Kill, Restart and
@@ -42,10 +50,13 @@ type Options struct {
 type Server struct {
 	// Addr is where it listens: host:port, the same one after Restart.
 	Addr string
+	// Bus is where a node of Redis Cluster listens for the others. Empty: it is none.
+	Bus string
 	// Dir is its directory: configuration, dump.rdb, log. Removed when the test ends.
 	Dir string
 
 	t      testing.TB
+	o      Options
 	config string
 	ca     *authority
 	admin  *redis.Client // over the unix socket, as a user of its own
@@ -72,12 +83,15 @@ func StartWith(t testing.TB, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{t: t, Dir: dir}
+	s := &Server{t: t, o: o, Dir: dir}
 	t.Cleanup(s.stop)
 
 	const attempts = 5 // another process may take the free port before the server does
 	for i := range attempts {
 		s.Addr = freeAddress(t)
+		if o.Cluster {
+			s.Bus = freeAddress(t)
+		}
 		password := rand.Text()
 		s.configure(o, password)
 		s.connect(password)
@@ -111,7 +125,7 @@ func (s *Server) configure(o Options, adminPassword string) {
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("bind 127.0.0.1")
-	line("dir %s", s.Dir)
+	line("dir %s", s.disk())
 	line("unixsocket %s", s.socket())
 	line("logfile %s", filepath.Join(s.Dir, "redis.log"))
 	line("save \"\"")
@@ -135,6 +149,11 @@ func (s *Server) configure(o Options, adminPassword string) {
 		line("tls-auth-clients no")
 	} else {
 		line("port %s", port)
+	}
+	if o.Cluster {
+		_, bus, _ := net.SplitHostPort(s.Bus)
+		line("cluster-enabled yes")
+		line("cluster-port %s", bus)
 	}
 	for i := 0; i < len(o.Args); i++ {
 		if name, ok := strings.CutPrefix(o.Args[i], "--"); ok {
@@ -164,7 +183,7 @@ func (s *Server) launch() error {
 	if err := os.Remove(s.socket()); err != nil && !errors.Is(err, os.ErrNotExist) { // a killed server leaves it behind
 		return err
 	}
-	cmd := exec.Command("redis-server", s.config)
+	cmd := s.command()
 	cmd.SysProcAttr = processAttributes()
 	if err := cmd.Start(); err != nil {
 		return err
@@ -193,6 +212,22 @@ func (s *Server) launch() error {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// command is what starts the process. What stands before redis-server replaces itself by it, so that the process id is the server's.
+func (s *Server) command() *exec.Cmd {
+	args := []string{"redis-server", s.config}
+	if s.o.Sentinel {
+		args = append(args, "--sentinel")
+	}
+	if s.o.SmallDisk {
+		args = append(smallDisk(s.disk()), args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	if s.o.Clock != nil {
+		cmd.Env = append(os.Environ(), s.o.Clock.environment()...)
+	}
+	return cmd
 }
 
 // Log returns what the server wrote to its log.

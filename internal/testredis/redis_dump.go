@@ -10,11 +10,16 @@ import (
 // whatever TLS, passwords and users the test has set up.
 func (s *Server) Do(args ...any) any {
 	s.t.Helper()
-	reply, err := s.admin.Do(context.Background(), args...).Result()
+	reply, err := s.Try(args...)
 	if err != nil {
 		s.t.Fatalf("redis: %v: %v", args[0], err)
 	}
 	return reply
+}
+
+// Try is Do for a server that may be down, and for any goroutine: it returns the error.
+func (s *Server) Try(args ...any) (any, error) {
+	return s.admin.Do(context.Background(), args...).Result()
 }
 
 // Dump returns every key of every database with its value, for a test that looks for what must not be there. Keys are

@@ -1,0 +1,104 @@
+package chaos
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	// Scenarios wait most of the time, so that a few more than there are processors run at once.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "5"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// scenarios are all.
+func scenarios() []Scenario {
+	all := []Scenario{failovers(3), pauses, wires(2), clocks, disks}
+	for kept := range keeping {
+		all = append(all, restarts(kept))
+	}
+	return all
+}
+
+// firstSeed is CHAOS_SEED, with which a failure is tried again, or a new one.
+func firstSeed(t *testing.T) uint64 {
+	if text := os.Getenv("CHAOS_SEED"); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seed
+	}
+	return uint64(rand.Uint32())
+}
+
+// TestChaos runs every scenario once, or again and again for as long as CHAOS says (5m).
+func TestChaos(t *testing.T) {
+	var length time.Duration
+	if text := os.Getenv("CHAOS"); text != "" {
+		var err error
+		if length, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := firstSeed(t)
+	begun := time.Now()
+	for seed := first; seed == first || time.Since(begun) < length; seed++ {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			for _, s := range scenarios() {
+				t.Run(s.Name, func(t *testing.T) {
+					t.Parallel()
+					report(t, seed, s.Run(newWorld(t, Real, seed)))
+				})
+			}
+		})
+		if t.Failed() {
+			break
+		}
+	}
+}
+
+// TestMutants shows the judge stores that are wrong. Each is found out for what it does, in one of a few tries: a scenario
+// says what happens, not which calls it happens to.
+func TestMutants(t *testing.T) {
+	first := firstSeed(t)
+	for _, m := range Mutants() {
+		t.Run(m.Name+" in "+m.In.Name, func(t *testing.T) {
+			t.Parallel()
+			const tries = 5
+			for try := range uint64(tries) {
+				var found []violation
+				t.Run(fmt.Sprint("try ", try), func(t *testing.T) { found = m.In.Run(newWorld(t, m.Subject, first+try)) })
+				n := 0
+				by := map[*token]string{}
+				for _, v := range found {
+					by[v.token] += string(v.crime)
+					if v.crime == m.Crime {
+						n++
+					}
+				}
+				for k, crimes := range by { // the two ways of judging agree
+					if strings.Contains(crimes, string(twice)) && !strings.Contains(crimes, string(illegal)) {
+						t.Errorf("it was given to two, and the model finds nothing wrong: %v", k)
+					}
+				}
+				t.Logf("seed %d: %d tokens %s, %d violations in all", first+try, n, m.Crime, len(found))
+				if n > 0 {
+					return
+				}
+			}
+			t.Errorf("seeds from %d: the judge saw nothing wrong in a store %s", first, m.Name)
+		})
+	}
+}

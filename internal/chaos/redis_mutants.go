@@ -1,0 +1,191 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/cardstile/cardstile/policy/store"
+)
+
+// The mutants are stores with one thing wrong. Where they run scripts these are the store's own, read from its source, with
+// one line changed, so that nothing but that line can be what the judge finds.
+
+// change is what a mutant does to a script: every old text, which must be there, becomes the new one.
+type change struct{ old, new string }
+
+var (
+	// withoutFence compares no tenures.
+	withoutFence = change{"if string.sub(record, 2, 41) ~= tenure then", "if false then"}
+	// withoutAttempt knows no attempt again.
+	withoutAttempt = change{"if string.sub(record, 57) == ARGV[1] then", "if false then"}
+	// byRunID takes the process for the tenure.
+	byRunID = []change{
+		{"redis.call('INFO', 'replication')", "redis.call('INFO', 'server') .. redis.call('INFO', 'replication')"},
+		{"'master_replid:(%x+)'", "'run_id:(%x+)'"},
+	}
+	// byOffer compares tenures only with those of before, as a fence that believes the secondary id does: PSYNC's rule, and wrong here.
+	byOffer = change{"if string.sub(record, 2, 41) ~= tenure then", "if string.sub(record, 2, 41) ~= tenure and not string.find(info, 'master_replid2:' .. string.sub(record, 2, 41), 1, true) then"}
+	// valueAgain gives a spent token's value to whoever asks within the window.
+	valueAgain = change{"if string.sub(record, 57) == ARGV[1] then", "if true then"}
+)
+
+// Mutant is a store with something wrong, and where that shows.
+type Mutant struct {
+	Subject
+	// In is a scenario in which it shows, by Crime.
+	In    Scenario
+	Crime crime
+}
+
+// Mutants are all. Lag before a failover, and replies that break, are in every scenario that they name.
+func Mutants() []Mutant {
+	flip := failovers(2, alive, alive)
+	return []Mutant{
+		{scripted("without the fence", -1, nil, []change{withoutFence}), failovers(1, partition), twice},
+		{scripted("without the fence", -1, nil, []change{withoutFence}), failovers(1, crash), twice},
+		{scripted("with a fence on run_id", -1, byRunID, byRunID), flip, twice},
+		{scripted("with a fence that takes the id before, too", -1, nil, []change{byOffer}), failovers(1, alive), twice},
+		{scripted("without attempt ids", -1, nil, []change{withoutAttempt}), wires(1), illegal},
+		{scripted("without attempt ids, its library trying again", 2, nil, []change{withoutAttempt}), wires(1), illegal},
+		{scripted("that gives the value to every attempt", -1, nil, []change{valueAgain}), pauses, twice},
+		{plain, failovers(1, partition), twice},
+		{plain, wires(1), illegal},
+		{forgetful, pauses, lost},
+	}
+}
+
+// scripted is the store's scripts with changes, behind a client with so many retries.
+func scripted(name string, retries int, inMint, inRedeem []change) Subject {
+	return Subject{name, func(t testing.TB, c store.RedisConfig) store.Tokens {
+		return &scriptTokens{
+			client: client(t, c, retries),
+			mint:   source(t, "redis_mint.lua", inMint), redeem: source(t, "redis_redeem.lua", inRedeem),
+		}
+	}}
+}
+
+func source(t testing.TB, name string, changes []change) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("..", "..", "policy", "store", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for _, c := range changes {
+		if !strings.Contains(text, c.old) {
+			t.Fatalf("%s has no %q: the mutant changes nothing", name, c.old)
+		}
+		text = strings.ReplaceAll(text, c.old, c.new)
+	}
+	return text
+}
+
+func client(t testing.TB, c store.RedisConfig, retries int) redis.UniversalClient {
+	u := redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: c.Addresses, Protocol: 2, DisableIdentity: true, MaxRetries: retries, DialerRetries: 1, ContextTimeoutEnabled: true,
+		DialTimeout: c.DialTimeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout, PoolSize: c.PoolSize,
+	})
+	t.Cleanup(func() { u.Close() })
+	return u
+}
+
+type scriptTokens struct {
+	client       redis.UniversalClient
+	mint, redeem string
+}
+
+func key(kind store.Kind, d store.Digest) string {
+	return "mutant:" + string(kind) + ":{" + string(d[:]) + "}"
+}
+
+// noAnswer is what the store says when it knows nothing.
+func noAnswer(err error) error { return errors.Join(store.ErrUnavailable, err) }
+
+// Mint is store.Tokens.Mint.
+func (s *scriptTokens) Mint(ctx context.Context, kind store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
+	expired := store.ExpiredFor
+	if kind == store.KindCard {
+		expired = 0
+	}
+	n, err := s.client.Eval(ctx, s.mint, []string{key(kind, d)}, ttl.Milliseconds(), expired.Milliseconds(), value).Int()
+	switch {
+	case err != nil:
+		return noAnswer(err)
+	case n == 0:
+		return store.ErrExists
+	}
+	return nil
+}
+
+// Redeem is store.Tokens.Redeem.
+func (s *scriptTokens) Redeem(ctx context.Context, kind store.Kind, d store.Digest, a store.Attempt) ([]byte, error) {
+	window := store.ReplayWindow
+	if kind == store.KindCard {
+		window = 0
+	}
+	k := key(kind, d)
+	reply, err := s.client.Eval(ctx, s.redeem, []string{k, k + ":replay"}, a[:], window.Milliseconds(), store.SpentFor.Milliseconds()).Result()
+	if err != nil {
+		return nil, noAnswer(err)
+	}
+	switch v := reply.(type) {
+	case string:
+		return []byte(v), nil
+	case int64:
+		return nil, []error{store.ErrUnknown, store.ErrFenced, store.ErrExpired, store.ErrSpent}[v]
+	}
+	return nil, noAnswer(nil)
+}
+
+// plain is SET NX and GETDEL, as everybody writes it first.
+var plain = Subject{"with a plain GETDEL", func(t testing.TB, c store.RedisConfig) store.Tokens {
+	return plainTokens{client(t, c, -1)}
+}}
+
+type plainTokens struct{ client redis.UniversalClient }
+
+// Mint is store.Tokens.Mint.
+func (s plainTokens) Mint(ctx context.Context, kind store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
+	err := s.client.SetArgs(ctx, key(kind, d), value, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return store.ErrExists
+	case err != nil:
+		return noAnswer(err)
+	}
+	return nil
+}
+
+// Redeem is store.Tokens.Redeem.
+func (s plainTokens) Redeem(ctx context.Context, kind store.Kind, d store.Digest, _ store.Attempt) ([]byte, error) {
+	v, err := s.client.GetDel(ctx, key(kind, d)).Bytes()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return nil, store.ErrUnknown
+	case err != nil:
+		return nil, noAnswer(err)
+	}
+	return v, nil
+}
+
+// forgetful says that it minted and now and then did not.
+var forgetful = Subject{"that forgets what it minted", func(t testing.TB, c store.RedisConfig) store.Tokens {
+	return forgetfulTokens{Real.New(t, c)}
+}}
+
+type forgetfulTokens struct{ store.Tokens }
+
+// Mint is store.Tokens.Mint.
+func (s forgetfulTokens) Mint(ctx context.Context, kind store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
+	if d[0] < 16 {
+		return nil
+	}
+	return s.Tokens.Mint(ctx, kind, d, value, ttl)
+}
