@@ -50,10 +50,19 @@ func (g *gnosisPay) userEndpoints() []Endpoint {
 			Operations: []policy.Operation{policy.CardVerify}, Static: staticJSON(publicKeyJSON(g.config.SessionSPKI)),
 		}, Endpoint{
 			Method: http.MethodPost, Pattern: "/api/v1/cards/verify", MaxBody: maxBody, CORS: gnosisPayUsers,
-			Operations: []policy.Operation{policy.CardVerify}, Parse: g.parseVerify, Render: g.renderVerify,
+			Operations: []policy.Operation{policy.CardVerify}, Parse: g.parseVerify, Render: g.renderVerify, Fail: g.failVerify,
 		})
 	}
 	return all
+}
+
+// failVerify is the face's answer, with the member that published clients read beside it at 400.
+func (g *gnosisPay) failVerify(kind exchange.Kind, at exchange.Place, out *exchange.Response) {
+	g.Fail(kind, at, out)
+	if out.Status == http.StatusBadRequest {
+		out.Body = exchange.AppendMember(append(out.Body[:len(out.Body)-1], ','), "details", "encryptedPan, encryptedKey and iv are required, each of its form")
+		out.Body = append(out.Body, '}')
+	}
 }
 
 // publicKeyJSON is {"publicKey": base64 of the SubjectPublicKeyInfo's DER}.
