@@ -121,8 +121,8 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 	return p, nil
 }
 
-// inScope holds a credential to what it may be used for, of which a call that names no scope is nothing; and a page of ours to its partner: a token that says it is another one's
-// is not spent [22].
+// inScope holds a credential to what it may be used for, of which a call that names no scope is nothing; and a page of ours to its
+// partner: a token that says it is another one's is not spent [22].
 func (x *running) inScope(call *exchange.Call, p *proven) error {
 	trade := x.ep.Operations[0] == policy.SessionMint && x.ep.route.Hosted != nil // what the key becomes has its scope
 	for i := range p.proofs {
