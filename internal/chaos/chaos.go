@@ -68,6 +68,8 @@ type World struct {
 	short int
 	// pad is how many bytes a value has beyond the few that tell it from others.
 	pad int
+	// long lets scenarios take their time.
+	long bool
 	// skewed is when a server's clock was first turned, in ns since start; never, until then.
 	skewed atomic.Int64
 
@@ -146,7 +148,7 @@ func (w *World) add(name string, o testredis.Options) *node {
 	o.Args = append(slices.Clone(o.Args), "--bind-source-addr", source)
 	switch {
 	case o.Sentinel:
-		o.Args = append(o.Args, "--sentinel", "announce-ip "+host, "--sentinel", "announce-port "+port)
+		o.Args = append(o.Args, "--sentinel", "announce-ip", host, "--sentinel", "announce-port", port)
 	case o.Cluster:
 		bus := w.net.listen(w.t, "", name)
 		_, busPort, _ := net.SplitHostPort(bus.address)

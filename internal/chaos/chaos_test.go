@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 
 // scenarios are all.
 func scenarios() []Scenario {
-	all := []Scenario{failovers(3), pauses, wires(2), clocks, disks}
+	all := []Scenario{sentinels, cluster, failovers(3), wires(2), pauses, clocks, disks}
 	for kept := range keeping {
 		all = append(all, restarts(kept))
 	}
@@ -59,7 +59,9 @@ func TestChaos(t *testing.T) {
 			for _, s := range scenarios() {
 				t.Run(s.Name, func(t *testing.T) {
 					t.Parallel()
-					report(t, seed, s.Run(newWorld(t, Real, seed)))
+					w := newWorld(t, Real, seed)
+					w.long = length > 0
+					report(t, seed, s.Run(w))
 				})
 			}
 		})

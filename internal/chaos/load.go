@@ -57,7 +57,7 @@ func (w *World) worker(ctx context.Context, g *gateway, r *rand.Rand) {
 	var attempt uint64
 	for ctx.Err() == nil {
 		all := w.history.all()
-		time.Sleep(time.Duration(r.IntN(3_000+10*len(all))) * time.Microsecond) // a long history is judged in the end
+		time.Sleep(time.Duration(r.IntN(3_000+20*len(all))) * time.Microsecond) // a long history is judged in the end
 		switch {
 		case open != nil && r.IntN(10) < 7:
 			if w.redeem(g, open, attempt, redeem) != nothing || r.IntN(8) == 0 {
@@ -96,6 +96,7 @@ func (k *token) take() bool {
 	return k.asked <= mostAsked
 }
 
+// newToken is a token that is in the history already, and nowhere else.
 func (w *World) newToken(r *rand.Rand) *token {
 	k := &token{kind: store.KindToken, ttl: longLife}
 	if r.IntN(5) == 0 {
@@ -109,6 +110,27 @@ func (w *World) newToken(r *rand.Rand) *token {
 	k.value = fmt.Sprintf("value %x", r.Uint64()) + strings.Repeat(".", w.pad)
 	w.history.add(k)
 	return k
+}
+
+// keep mints tokens that the workers leave alone, for spend to redeem when the replica no longer hears of it.
+func (w *World) keep(g *gateway) (kept []*token) {
+	const n = 20
+	for range n {
+		k := w.newToken(w.rand)
+		k.mu.Lock()
+		k.ttl, k.asked = longLife, mostAsked
+		k.mu.Unlock()
+		w.mint(g, k)
+		kept = append(kept, k)
+	}
+	return kept
+}
+
+// spend redeems what was kept.
+func (w *World) spend(g *gateway, kept []*token) {
+	for _, k := range kept {
+		w.redeem(g, k, w.history.attempt(), redeem)
+	}
 }
 
 // mint asks for a token to be stored. A token is in the history before anyone could have it.

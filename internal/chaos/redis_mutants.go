@@ -50,6 +50,7 @@ func Mutants() []Mutant {
 	return []Mutant{
 		{scripted("without the fence", -1, nil, []change{withoutFence}), failovers(1, partition), twice},
 		{scripted("without the fence", -1, nil, []change{withoutFence}), failovers(1, crash), twice},
+		{scripted("without the fence", -1, nil, []change{withoutFence}), sentinels, twice},
 		{scripted("with a fence on run_id", -1, byRunID, byRunID), flip, twice},
 		{scripted("with a fence that takes the id before, too", -1, nil, []change{byOffer}), failovers(1, alive), twice},
 		{scripted("without attempt ids", -1, nil, []change{withoutAttempt}), wires(1), illegal},
@@ -57,6 +58,7 @@ func Mutants() []Mutant {
 		{scripted("that gives the value to every attempt", -1, nil, []change{valueAgain}), pauses, twice},
 		{plain, failovers(1, partition), twice},
 		{plain, wires(1), illegal},
+		{plain, cluster, twice},
 		{forgetful, pauses, lost},
 	}
 }
@@ -88,10 +90,17 @@ func source(t testing.TB, name string, changes []change) string {
 }
 
 func client(t testing.TB, c store.RedisConfig, retries int) redis.UniversalClient {
-	u := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: c.Addresses, Protocol: 2, DisableIdentity: true, MaxRetries: retries, DialerRetries: 1, ContextTimeoutEnabled: true,
+	o := &redis.UniversalOptions{
+		Addrs: c.Addresses, MasterName: c.MasterName, Protocol: 2, DisableIdentity: true, MaxRetries: retries, DialerRetries: 1, ContextTimeoutEnabled: true,
 		DialTimeout: c.DialTimeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout, PoolSize: c.PoolSize,
-	})
+	}
+	u := redis.NewUniversalClient(o)
+	if len(c.Addresses) > 1 && c.MasterName == "" {
+		u.Close()
+		cluster := o.Cluster()
+		cluster.ClusterStateReloadInterval = time.Second
+		u = redis.NewClusterClient(cluster)
+	}
 	t.Cleanup(func() { u.Close() })
 	return u
 }

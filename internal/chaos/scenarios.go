@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/cardstile/cardstile/internal/testredis"
@@ -59,6 +60,16 @@ func newPair(w *World, args ...string) *pair {
 // move sends a gateway to a node.
 func (p *pair) move(g *gateway, n *node) { g.route.Store(p.ways[g][n]) }
 
+// caughtUp is whether the replica has what the primary had when it was called.
+func (p *pair) caughtUp() func() bool {
+	offset := func(n *node, field string) int {
+		i, _ := strconv.Atoi(n.Field("replication", field))
+		return i
+	}
+	want := offset(p.primary, "master_repl_offset")
+	return func() bool { return offset(p.second, "slave_repl_offset") >= want }
+}
+
 // routes are all ways to a node.
 func (p *pair) routes(n *node) (all []*route) {
 	for _, g := range p.w.gateways {
@@ -92,13 +103,16 @@ func failovers(rounds int, fixed ...end) Scenario {
 				how = fixed[round%len(fixed)]
 			}
 			w.progress(60, a, b)
+			kept := w.keep(a)
+			p.second.Eventually("the replica has what is kept", p.caughtUp())
 			for _, g := range w.gateways {
 				w.net.set(g.name, p.primary.name, w.weather())
 			}
 			if how != coordinate {
 				w.net.set(p.primary.name, p.second.name, rule{cut: true})
 			}
-			w.progress(60, a, b)
+			w.spend(a, kept)
+			w.progress(30, a, b)
 			w.say("round %d: %s; its replica takes over", round, how)
 			p.failover(how, a, b)
 			p.primary, p.second = p.second, p.primary

@@ -125,3 +125,25 @@ func (s *Server) announced() (host, port, bus string) {
 	}
 	return host, port, bus
 }
+
+// Move moves a slot of Redis Cluster from one primary to another, key by key, as redis-cli does, and tells the others.
+// between is called when the slot is half moved.
+func Move(slot int, from, to *Server, others []*Server, between func()) {
+	from.t.Helper()
+	host, port, _ := net.SplitHostPort(to.Addr)
+	to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", from.ID())
+	from.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", to.ID())
+	for first := true; ; first = false {
+		keys, _ := from.Do("CLUSTER", "GETKEYSINSLOT", slot, 1).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		from.Do("MIGRATE", host, port, keys[0], 0, Patience.Milliseconds())
+		if first {
+			between()
+		}
+	}
+	for _, s := range append([]*Server{to, from}, others...) {
+		s.Do("CLUSTER", "SETSLOT", slot, "NODE", to.ID())
+	}
+}
