@@ -526,8 +526,8 @@ type ForwardConfig struct {
 	// pointer. The token is used up, and the card goes to the issuer in its place. For face `payroc`.
 	CardToken string `yaml:"card_token"`
 
-	// Terminal is the member of the request that names a processing terminal, by JSON pointer: it must be there, and one of the
-	// partner's. For face `payroc`.
+	// Terminal is the member of the request that names a processing terminal, by JSON pointer: it must be one of the partner's,
+	// and be there where the issuer's entry says `shared_credential`. For face `payroc`.
 	Terminal string `yaml:"terminal"`
 
 	// WithoutSession is what becomes of `fields` where the caller brought no session: `mask`, `refuse` (before anything is

@@ -67,12 +67,18 @@ func (x *running) provePage(ctx context.Context, c policy.Credential) (policy.Pr
 	return proof, err
 }
 
-// terminal holds the processing terminal that a forward names to those of the partner: another's is like one that is not there.
+// terminal holds the processing terminal that a forward names to those of the partner: another's is like one that is not there. A
+// call that names none is for the issuer to judge, by whose credential it is; where that is several callers', it tells nothing.
 func (x *running) terminal(call *exchange.Call, p *proven) error {
 	if call.Forward == nil || call.Forward.Call.Terminal == "" {
 		return nil
 	}
-	if body := call.Forward.Body; body != nil && body.Has(call.Forward.Call.Terminal) {
+	body := call.Forward.Body
+	named := body != nil && (body.Has(call.Forward.Call.Terminal) || body.Null(call.Forward.Call.Terminal))
+	if !named && !x.ep.route.Issuer.shared {
+		return nil
+	}
+	if named {
 		x.hosted.terminal, _ = body.Text(call.Forward.Call.Terminal) // what is no text is nobody's
 	}
 	if h := x.ep.route.Hosted; h == nil || x.hosted.terminal == "" || !slices.Contains(h.Terminals[p.partnerID()], x.hosted.terminal) {

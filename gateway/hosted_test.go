@@ -301,9 +301,6 @@ func TestTerminals(t *testing.T) {
 		h.expect("a payment at "+name, c, x, notFound)
 	}
 	x := payCall(bearer, token)
-	x.body = strings.Replace(x.body, `"processingTerminalId":"1234001",`, "", 1)
-	h.expect("a payment at none", c, x, notFound)
-	x = payCall(bearer, token)
 	x.body = strings.Replace(x.body, terminal, "1234002", 1)
 	w := notPaid("bound")
 	w.redeemed = 1
@@ -312,6 +309,14 @@ func TestTerminals(t *testing.T) {
 	p := h.pageOf("first", "1234002").fill()
 	x.body = strings.Replace(x.body, token, h.tokenOf(c.do(p.mint())), 1)
 	h.expect("a card for the partner's other one, there", c, x.without("Idempotency-Key").with("Idempotency-Key", uuid()), paid())
+
+	// One that names none is for the issuer to judge, which has more than one here.
+	x = payCall(bearer, h.held())
+	x.body = strings.Replace(x.body, `"processingTerminalId":"1234001",`, "", 1)
+	before := h.payroc.Total()
+	if r := c.do(x); r.status != 400 || h.payroc.Total() != before+1 {
+		t.Errorf("%d %s, asked %d times", r.status, r.body, h.payroc.Total()-before)
+	}
 }
 
 // TestPagesClaimTheirSession: the page that asks first, by its idempotency key, has the session; one that asks with another key is
@@ -851,4 +856,21 @@ func (s *swappingCards) Redeem(ctx context.Context, k store.Kind, d store.Digest
 		v = s.first
 	}
 	return v, err
+}
+
+// TestTerminalBehindASharedCredential: where several callers are one to the issuer, a payment that names no terminal tells it
+// nothing of whose it is: it is refused, and spends nothing.
+func TestTerminalBehindASharedCredential(t *testing.T) {
+	h := newHouse(t, options{routes: only(func(c *gateway.IssuerConfig) { c.Shared = true })})
+	c, bearer := h.anybody(), h.bearer("first")
+	paying := payCall(bearer, h.held())
+	x := paying
+	x.body = strings.Replace(x.body, `"processingTerminalId":"1234001",`, "", 1)
+	before := h.payroc.Total()
+	if r := c.do(x.without("Idempotency-Key").with("Idempotency-Key", uuid())); r.status != 404 || h.payroc.Total() != before {
+		t.Errorf("%d %s, asked %d times", r.status, r.body, h.payroc.Total()-before)
+	}
+	if r := c.do(paying); r.status != 201 {
+		t.Errorf("afterwards, at its terminal: %d %s", r.status, r.body)
+	}
 }

@@ -111,7 +111,9 @@ func (p *Payroc) read(req *http.Request, body []byte) (in payment) {
 		in.bad = problem("bad-request", "")
 		return in
 	}
-	if err := json.Unmarshal(members["processingTerminalId"], &in.terminal); err != nil || !slices.Contains(p.terminals, in.terminal) {
+	if named, ok := members["processingTerminalId"]; !ok && len(p.terminals) == 1 {
+		in.terminal = p.terminals[0] // there is no other
+	} else if err := json.Unmarshal(named, &in.terminal); err != nil || !slices.Contains(p.terminals, in.terminal) {
 		in.bad = invalid("processingTerminalId")
 		return in
 	}

@@ -145,7 +145,8 @@ func TestPayrocRefusals(t *testing.T) {
 	}
 	swap := strings.NewReplacer(terminal, "1234009").Replace
 	p.problem("terminal", 400, "bad-request", "processingTerminalId", "POST", "/v1/payments", swap(good), with()...)
-	p.problem("no terminal", 400, "bad-request", "processingTerminalId", "POST", "/v1/payments", `{}`, with()...)
+	p.problem("terminal of no text", 400, "bad-request", "processingTerminalId", "POST", "/v1/payments", `{"processingTerminalId":1}`, with()...)
+	p.problem("no terminal of several", 400, "bad-request", "processingTerminalId", "POST", "/v1/payments", `{}`, with()...)
 
 	method := func(text string) string {
 		return `{"processingTerminalId":"` + terminal + `","paymentMethod":` + text + `}`
