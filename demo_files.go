@@ -74,6 +74,7 @@ routes:
     origins: [https://app.example, "https://localhost:%[2]d"]
     apps:
       - {id: demo, partner: gp-demo, origins: [https://app.example, "https://localhost:%[2]d"], page: {same_origin: true}}
+      - {page: {same_origin: true}, id: gp-demo, partner: "gp-demo", origins: ["https://app.example", "https://localhost:%[2]d"]} # by the partner's name
   - {listener: public, face: gnosispay, issuer: cards, operations: [card.verify], session_key: "session-demo", legacy: ["oaep-sha1"],
      origins: [https://app.example, "https://localhost:%[2]d"],
      user_tokens: {jwks: users-jwks.json, issuer: "https://users.example", audience: cardstile-demo}}
