@@ -148,7 +148,35 @@ func (c *RedisConfig) client(retries int) redis.UniversalClient {
 	}
 	cluster := o.Cluster()
 	cluster.ClusterStateReloadInterval = time.Second // go-redis's minute leaves a failed-over shard unreachable for as long
-	return redis.NewClusterClient(cluster)
+	client := redis.NewClusterClient(cluster)
+	if retries < 0 {
+		client.AddHook(sentOnce{})
+	}
+	return client
+}
+
+// sentOnce keeps go-redis's Cluster client from sending a command again whose reply was lost: it does not look at
+// MaxRetries there, and a mint would be told that its own token exists. What a node refuses to another one, by MOVED or
+// ASK, still goes there.
+type sentOnce struct{}
+
+// onceOnly is a command that says of itself that it is not to be repeated.
+type onceOnly struct{ redis.Cmder }
+
+// NoRetry is asked by go-redis when a reply was lost.
+func (onceOnly) NoRetry() bool { return true }
+
+// DialHook changes nothing.
+func (sentOnce) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook marks the command.
+func (sentOnce) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error { return next(ctx, onceOnly{cmd}) }
+}
+
+// ProcessPipelineHook changes nothing: the store has no pipelines.
+func (sentOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // options returns go-redis's options.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -66,6 +67,11 @@ func (i *impostor) serve(c net.Conn, reply string) {
 		switch {
 		case name == "hello":
 			answer = "-ERR unknown command\r\n"
+		case name == "command":
+			answer = "*0\r\n"
+		case name == "cluster": // SLOTS: all of them are here
+			host, port, _ := net.SplitHostPort(i.addr)
+			answer = fmt.Sprintf("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%s\r\n:%s\r\n", len(host), host, port)
 		case reply == "":
 			return
 		}
@@ -220,4 +226,28 @@ func TestSingleUseIsNeverSentTwice(t *testing.T) {
 		_ = r.Abandon(ctx, kindCall, d, attempt(1))
 		sent("all before, and abandon", 9, "eval", "evalsha")
 	}
+}
+
+// A Cluster's client tries again by itself where a reply was lost, unless it is told not to.
+func TestSingleUseIsNeverSentTwiceInCluster(t *testing.T) {
+	i := newImpostor(t, "")
+	r := newRedis(t, store.RedisConfig{Addresses: []string{i.addr, i.addr}})
+	ctx, d := t.Context(), digest()
+	sent := func(what string, want int, commands ...string) {
+		t.Helper()
+		if n := i.count(commands...); n != want {
+			t.Errorf("%s: sent %d times, want %d", what, n, want)
+		}
+	}
+	err := r.Mint(ctx, store.KindToken, d, nil, time.Hour)
+	wantReason(t, "mint", err, store.ReasonConnection)
+	sent("mint", 1, "eval", "evalsha")
+	_, err = r.Redeem(ctx, store.KindToken, d, attempt(1))
+	wantReason(t, "redeem", err, store.ReasonConnection)
+	sent("mint and redeem", 2, "eval", "evalsha")
+	_, err = r.Take(ctx, d, policy.Rate{Count: 1, Per: time.Hour})
+	wantReason(t, "take", err, store.ReasonConnection)
+	sent("mint, redeem and take", 3, "eval", "evalsha")
+	wantReason(t, "once", r.Once(ctx, store.KindEnvelope, d, time.Hour), store.ReasonConnection)
+	sent("once", 1, "set")
 }
