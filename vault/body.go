@@ -104,14 +104,17 @@ func (b *Body) kind(pointer string) jsontext.Kind {
 	return 0
 }
 
-// HoldsPAN reports whether there is a card number outside the members that are declared to hold one: see [HoldsPAN].
+// HoldsPAN reports whether there is a card number outside the strings that are declared to hold one: see [HoldsPAN].
 func (b *Body) HoldsPAN() bool {
 	raw, from := b.raw.Bytes(), 0
+	if raw == nil {
+		return false
+	}
 	var g Guard
 	defer g.Reset()
 	for index := b.next(from); index >= 0; index = b.next(from) {
 		at := b.found[index]
-		if b.shape.members[index].use == useClear {
+		if b.shape.members[index].use == useClear && at.kind == jsontext.KindString {
 			_, _ = g.Write(raw[from : at.start+1]) // as far as the quote
 			from = at.end - 1
 			continue
