@@ -320,6 +320,7 @@ var disks = Scenario{"disks", func(w *World) []violation {
 	w.say("the server is killed with a full disk")
 	n.Kill()
 	n.Restart()
+	n.FreeDisk()
 	n.watch.sight()
 	w.progress(60, w.gateways...)
 	return w.finish(w.everywhere()...)

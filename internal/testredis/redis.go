@@ -201,8 +201,11 @@ func (s *Server) launch() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for {
-		if _, err := os.Stat(s.socket()); err == nil && s.admin.Ping(ctx).Err() == nil {
-			return nil
+		if _, err := os.Stat(s.socket()); err == nil {
+			// A server that cannot write to its disk says so even to a PING, and is there.
+			if err := s.admin.Ping(ctx).Err(); err == nil || redis.HasErrorPrefix(err, "MISCONF") {
+				return nil
+			}
 		}
 		select {
 		case <-exited:
