@@ -15,6 +15,8 @@ import (
 
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/gateway/elements"
+	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/internal/testredis"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
@@ -108,6 +110,46 @@ func TestScopesAreClosed(t *testing.T) {
 	if err := h.took(1); err != nil {
 		t.Error(err)
 	}
+}
+
+// unscoped is a face whose calls name no scope.
+type unscoped struct{ face.Face }
+
+// Endpoints implements face.Face.
+func (u unscoped) Endpoints() []face.Endpoint {
+	all := slices.Clone(u.Face.Endpoints())
+	for i := range all {
+		if parse := all[i].Parse; parse != nil {
+			all[i].Parse = func(r *exchange.Request) (*exchange.Call, error) {
+				c, err := parse(r)
+				if c != nil {
+					c.Scope = ""
+				}
+				return c, err
+			}
+		}
+	}
+	return all
+}
+
+// TestScopesAreClosedWhereNoneIsNamed: a call that names no scope is in none: it fails closed for every key and Bearer that has one.
+func TestScopesAreClosedWhereNoneIsNamed(t *testing.T) {
+	h := newHouse(t, options{routes: func(h *house) []gateway.Route {
+		routes := []gateway.Route{h.bridgeRoute(h.issuerOf("rain", nil)), h.payrocRoute(h.issuerKind("payroc", nil))}
+		for i := range routes {
+			routes[i].Face = unscoped{routes[i].Face}
+		}
+		return routes
+	}})
+	c := h.anybody()
+	h.scopedKeys(map[string][]string{"all": {"card-accounts", "hosted-fields", "payments"}})
+	forbidden := want{status: 403, results: []string{"refused scope"}, outcome: "forbidden"}
+	h.expect("profile", c, h.profileCall("all"), forbidden)
+	h.expect("session", c, sessionCall(h.bearer("all"), terminal), forbidden)
+	token := h.held()
+	h.expect("payment", c, payCall(h.bearer("all"), token), forbidden)
+	h.expect("profile, by a key without", c, h.profileCall("first"), want{status: 200, results: []string{"done"}, rule: "key", outcome: "done", upstream: -1})
+	h.expect("payment, by a key without", c, payCall(h.bearer("first"), token), paid())
 }
 
 // timing is a store that notes for how long it is to keep what.
