@@ -134,7 +134,10 @@ func (p *pair) failover(how end, a, b *gateway) {
 		for _, g := range w.gateways { // it pauses writers; weather is not to
 			w.net.set(g.name, old.name, rule{})
 		}
-		old.Do("FAILOVER", "TO", host, port, "TIMEOUT", testredis.Patience.Milliseconds())
+		old.Eventually("it agrees to hand over", func() bool {
+			_, err := old.Try("FAILOVER", "TO", host, port, "TIMEOUT", testredis.Patience.Milliseconds())
+			return err == nil
+		})
 		next.Eventually("it takes over", func() bool { return next.Field("replication", "role") == "master" })
 		both(next)
 		old.Synced()
@@ -203,7 +206,7 @@ func restarts(kept string) Scenario {
 		for range 2 {
 			w.progress(60, w.gateways...)
 			if kept == "snapshots" {
-				n.Do("SAVE")
+				n.Eventually("a snapshot is taken", func() bool { _, err := n.Try("SAVE"); return err == nil }) // one may be under way
 				w.progress(30, w.gateways...)
 			}
 			if w.rand.IntN(3) == 0 {
