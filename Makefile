@@ -14,7 +14,7 @@ build:
 
 # The whole suite, with the race detector, against real servers that the tests start themselves.
 test: lint
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 25m ./...
 
 lint: setup
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }

@@ -358,35 +358,6 @@ func TestAdminAnswersLocalNames(t *testing.T) {
 	}
 }
 
-// TestAdminElsewhereAnswersAnyName: off loopback it is named as its operators like, and a bearer or a certificate keeps it [19].
-func TestAdminElsewhereAnswersAnyName(t *testing.T) {
-	addresses, err := net.InterfaceAddrs()
-	must(err)
-	at := slices.IndexFunc(addresses, func(a net.Addr) bool {
-		ip, ok := a.(*net.IPNet)
-		return ok && ip.IP.To4() != nil && !ip.IP.IsLoopback()
-	})
-	if at < 0 {
-		t.Skip("this machine has no address but loopback")
-	}
-	h := newHouse(t, options{services: func(s *gateway.Services) { s.AdminAddress = addresses[at].(*net.IPNet).IP.String() + ":0" }})
-	for _, host := range []string{"gateway.internal", "localhost", "192.0.2.7:8445"} {
-		if r := h.adminAs(h.gateway.Addr("admin").String(), host); r.status != 200 {
-			t.Errorf("%s: %d %s", host, r.status, r.body)
-		}
-	}
-	// What listens everywhere is on loopback to who comes that way.
-	h = newHouse(t, options{services: func(s *gateway.Services) { s.AdminAddress = "0.0.0.0:0" }})
-	_, port, err := net.SplitHostPort(h.gateway.Addr("admin").String())
-	must(err)
-	if r := h.adminAs("127.0.0.1:"+port, "gateway.internal"); r.status != 421 {
-		t.Errorf("by loopback: %d %s", r.status, r.body)
-	}
-	if r := h.adminAs(addresses[at].(*net.IPNet).IP.String()+":"+port, "gateway.internal"); r.status != 200 {
-		t.Errorf("by its own address: %d %s", r.status, r.body)
-	}
-}
-
 // TestPagesOfOurOwnOrigin: each page says whether one of its own origin may embed it, once, and none may that was not told so.
 func TestPagesOfOurOwnOrigin(t *testing.T) {
 	for _, same := range []bool{false, true} {
