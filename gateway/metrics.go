@@ -136,8 +136,23 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cardstile_ready", Help: "1 while answers can be released."}, g.readiness),
+		readyCollector{g},
 	}
+}
+
+// readyCollector asks whether answers can be released when it is collected, and not, as a GaugeFunc would, when what was collected
+// is written: asking observes metrics of the store, which another collector may hold until somebody takes its next one, and who
+// writes takes none meanwhile. The scrape would never end.
+type readyCollector struct{ g *Gateway }
+
+var readyDesc = prometheus.NewDesc("cardstile_ready", "1 while answers can be released.", nil, nil)
+
+// Describe implements prometheus.Collector.
+func (readyCollector) Describe(to chan<- *prometheus.Desc) { to <- readyDesc }
+
+// Collect implements prometheus.Collector.
+func (c readyCollector) Collect(to chan<- prometheus.Metric) {
+	to <- prometheus.MustNewConstMetric(readyDesc, prometheus.GaugeValue, c.g.readiness())
 }
 
 // stage notes how long the stage that ends now took.
