@@ -46,8 +46,8 @@ func (k *mintedToken) answer(s subject, a store.Attempt, now, m, r int64) error 
 
 // answers are all that may be said to a call that took place somewhere in now.
 func (k *mintedToken) answers(s subject, a store.Attempt, now span) (all []error) {
-	if k.once { // of a held card nothing stays past its time
-		s.expiredFor = 0
+	if k.once { // of a held card nothing stays past its time, but for the millisecond through which Redis keeps a key
+		s.expiredFor = time.Duration(s.rounding) * time.Millisecond
 	}
 	for t := now.from - s.rounding; t <= now.to+s.rounding; t++ {
 		for _, m := range []int64{k.at.from, k.at.to} {
