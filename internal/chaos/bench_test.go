@@ -40,7 +40,7 @@ func BenchmarkFence(b *testing.B) {
 	for _, replicas := range []int{0, 2} {
 		s := testredis.Start(b)
 		for range replicas {
-			r := testredis.Start(b, "--repl-diskless-sync-delay", "0")
+			r := testredis.Start(b)
 			r.Follow(s.Addr)
 			r.Synced()
 		}
@@ -71,12 +71,12 @@ type named struct {
 }
 
 func (n named) Mint(ctx context.Context, kind store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
-	return n.client.EvalSha(ctx, n.mint, []string{key(kind, d)}, ttl.Milliseconds(), store.ExpiredFor.Milliseconds(), value).Err()
+	return n.client.EvalSha(ctx, n.mint, []string{key(kind, d)}, (ttl + store.SpentFor).Milliseconds(), value).Err()
 }
 
 func (n named) Redeem(ctx context.Context, kind store.Kind, d store.Digest, a store.Attempt) ([]byte, error) {
-	k := key(kind, d)
-	v, err := n.client.EvalSha(ctx, n.redeem, []string{k, k + ":replay"}, a[:], store.ReplayWindow.Milliseconds(), store.SpentFor.Milliseconds()).Text()
+	v, err := n.client.EvalSha(ctx, n.redeem, []string{key(kind, d)}, a[:],
+		store.ReplayWindow.Milliseconds(), store.SpentFor.Milliseconds(), store.SpentFor.Milliseconds()).Text()
 	return []byte(v), err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,18 +23,20 @@ type change struct{ old, new string }
 
 var (
 	// withoutFence compares no tenures.
-	withoutFence = change{"if string.sub(record, 2, 41) ~= tenure then", "if false then"}
+	withoutFence = change{"not string.find(info, 'master_replid:' .. tenure, 1, true)", "false"}
 	// withoutAttempt knows no attempt again.
-	withoutAttempt = change{"if string.sub(record, 57) == ARGV[1] then", "if false then"}
+	withoutAttempt = change{"if attempt ~= ARGV[1] or", "if true or"}
 	// byRunID takes the process for the tenure.
 	byRunID = []change{
 		{"redis.call('INFO', 'replication')", "redis.call('INFO', 'server') .. redis.call('INFO', 'replication')"},
-		{"'master_replid:(%x+)'", "'run_id:(%x+)'"},
+		{"'master_replid:'", "'run_id:'"},
 	}
+	// mintByRunID is the same for the script that takes it down.
+	mintByRunID = append(slices.Clone(byRunID), change{"at + 14, at + 53", "at + 7, at + 46"})
 	// byOffer compares tenures only with those of before, as a fence that believes the secondary id does: PSYNC's rule, and wrong here.
-	byOffer = change{"if string.sub(record, 2, 41) ~= tenure then", "if string.sub(record, 2, 41) ~= tenure and not string.find(info, 'master_replid2:' .. string.sub(record, 2, 41), 1, true) then"}
+	byOffer = change{"not string.find(info, 'master_replid:' .. tenure, 1, true)", "not string.find(info, 'master_replid2?:' .. tenure)"}
 	// valueAgain gives a spent token's value to whoever asks within the window.
-	valueAgain = change{"if string.sub(record, 57) == ARGV[1] then", "if true then"}
+	valueAgain = change{"if attempt ~= ARGV[1] or", "if"}
 )
 
 // Mutant is a store with something wrong, and where that shows.
@@ -51,7 +54,7 @@ func Mutants() []Mutant {
 		{scripted("without the fence", -1, nil, []change{withoutFence}), failovers(1, partition), twice},
 		{scripted("without the fence", -1, nil, []change{withoutFence}), failovers(1, crash), twice},
 		{scripted("without the fence", -1, nil, []change{withoutFence}), sentinels, twice},
-		{scripted("with a fence on run_id", -1, byRunID, byRunID), flip, twice},
+		{scripted("with a fence on run_id", -1, mintByRunID, byRunID), flip, twice},
 		{scripted("with a fence that takes the id before, too", -1, nil, []change{byOffer}), failovers(1, alive), twice},
 		{scripted("without attempt ids", -1, nil, []change{withoutAttempt}), wires(1), illegal},
 		{scripted("without attempt ids, its library trying again", 2, nil, []change{withoutAttempt}), wires(1), illegal},
@@ -114,16 +117,20 @@ func key(kind store.Kind, d store.Digest) string {
 	return "mutant:" + string(kind) + ":{" + string(d[:]) + "}"
 }
 
+// stays is how long past its time a token's key stays.
+func stays(kind store.Kind) time.Duration {
+	if kind == store.KindCard {
+		return 0
+	}
+	return store.SpentFor
+}
+
 // noAnswer is what the store says when it knows nothing.
 func noAnswer(err error) error { return errors.Join(store.ErrUnavailable, err) }
 
 // Mint is store.Tokens.Mint.
 func (s *scriptTokens) Mint(ctx context.Context, kind store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
-	expired := store.ExpiredFor
-	if kind == store.KindCard {
-		expired = 0
-	}
-	n, err := s.client.Eval(ctx, s.mint, []string{key(kind, d)}, ttl.Milliseconds(), expired.Milliseconds(), value).Int()
+	n, err := s.client.Eval(ctx, s.mint, []string{key(kind, d)}, (ttl + stays(kind)).Milliseconds(), value).Int()
 	switch {
 	case err != nil:
 		return noAnswer(err)
@@ -139,8 +146,8 @@ func (s *scriptTokens) Redeem(ctx context.Context, kind store.Kind, d store.Dige
 	if kind == store.KindCard {
 		window = 0
 	}
-	k := key(kind, d)
-	reply, err := s.client.Eval(ctx, s.redeem, []string{k, k + ":replay"}, a[:], window.Milliseconds(), store.SpentFor.Milliseconds()).Result()
+	reply, err := s.client.Eval(ctx, s.redeem, []string{key(kind, d)}, a[:],
+		window.Milliseconds(), stays(kind).Milliseconds(), store.SpentFor.Milliseconds()).Result()
 	if err != nil {
 		return nil, noAnswer(err)
 	}
@@ -148,7 +155,9 @@ func (s *scriptTokens) Redeem(ctx context.Context, kind store.Kind, d store.Dige
 	case string:
 		return []byte(v), nil
 	case int64:
-		return nil, []error{store.ErrUnknown, store.ErrFenced, store.ErrExpired, store.ErrSpent}[v]
+		return nil, []error{store.ErrUnknown, store.ErrFenced, store.ErrExpired}[v]
+	case []any:
+		return nil, store.ErrSpent
 	}
 	return nil, noAnswer(nil)
 }

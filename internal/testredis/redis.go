@@ -130,6 +130,7 @@ func (s *Server) configure(o Options, adminPassword string) {
 	line("logfile %s", filepath.Join(s.Dir, "redis.log"))
 	line("save \"\"")
 	line("appendonly no")
+	line("repl-diskless-sync-delay 0") // a replica that asks gets its data at once, rather than with those of the next 5 s
 	line("enable-debug-command yes")
 	line("user testredis on >%s ~* &* +@all", adminPassword)
 	for _, u := range o.Users {

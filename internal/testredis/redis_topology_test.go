@@ -47,7 +47,7 @@ func TestSmallDisk(t *testing.T) {
 }
 
 func TestSentinelsFailOver(t *testing.T) {
-	primary, replica := testredis.Start(t), testredis.Start(t, "--repl-diskless-sync-delay", "0")
+	primary, replica := testredis.Start(t), testredis.Start(t)
 	replica.Follow(primary.Addr)
 	replica.Synced()
 	var sentinels []*testredis.Server
@@ -68,7 +68,7 @@ func TestSentinelsFailOver(t *testing.T) {
 func TestJoin(t *testing.T) {
 	var nodes []*testredis.Server
 	for range 4 {
-		nodes = append(nodes, testredis.StartWith(t, testredis.Options{Cluster: true, Args: []string{"--repl-diskless-sync-delay", "0"}}))
+		nodes = append(nodes, testredis.StartWith(t, testredis.Options{Cluster: true}))
 	}
 	testredis.Join(3, nodes...)
 	if got := nodes[3].Field("replication", "role"); got != "slave" {

@@ -66,8 +66,8 @@ func redisSubject(t testing.TB, args ...string) subject {
 	t.Helper()
 	r := newRedis(t, store.RedisConfig{Addresses: []string{testredis.Start(t, args...).Addr}})
 	pass := func(d time.Duration) { time.Sleep(d + 2*time.Millisecond) }
-	s := subject{r, pass, 1, 250 * time.Millisecond, 500 * time.Millisecond, 700 * time.Millisecond, 500 * time.Millisecond}
-	r.ShortenWindows(s.replay, s.spentFor, s.expiredFor)
+	s := subject{r, pass, 1, 250 * time.Millisecond, 500 * time.Millisecond, 700 * time.Millisecond, 700 * time.Millisecond}
+	r.ShortenWindows(s.replay, s.spentFor)
 	return s
 }
 

@@ -80,6 +80,7 @@ type machine struct {
 	ttls   []time.Duration
 	waits  []time.Duration
 	now    func() int64
+	zero   int64 // the time, in ms of Unix, at which now is 0
 	tokens map[int]*mintedToken
 	record map[int]*storedRecord
 	marks  map[int]*storedRecord
@@ -147,7 +148,14 @@ func (m *machine) Redeem(t *rapid.T) {
 		}
 		return
 	}
-	if may := k.answers(m.subject, a, at); !slices.Contains(may, err) {
+	spent, isSpent := err.(*store.Spent)
+	if isSpent {
+		err = store.ErrSpent
+		if when := spent.At.UnixMilli() - m.zero; spent.Attempt != k.attempt || when < k.redeemed.from-m.rounding || when > k.redeemed.to+m.rounding+at.to-at.from {
+			t.Fatalf("spent by %v at %d, want %v at %v", spent.Attempt, when, k.attempt, k.redeemed)
+		}
+	}
+	if may := k.answers(m.subject, a, at); !slices.Contains(may, err) || !isSpent && err == store.ErrSpent {
 		t.Fatalf("redeem at %v: %v, want one of %v: %+v", at, err, may, k)
 	}
 	switch {
@@ -242,7 +250,7 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 			ttls:    []time.Duration{time.Millisecond, time.Second, 9 * time.Second, time.Minute, time.Hour, day, 200 * day},
 			waits: []time.Duration{time.Millisecond, time.Second - 1, time.Second, 9 * time.Second, 10 * time.Second, time.Minute,
 				10 * time.Minute, time.Hour, day, 199 * day},
-			now: func() int64 { return c.now().Sub(epoch).Milliseconds() },
+			now: func() int64 { return c.now().Sub(epoch).Milliseconds() }, zero: epoch.UnixMilli(),
 		}
 		m.reset(0)
 		rt.Repeat(rapid.StateMachineActions(m))
@@ -262,8 +270,8 @@ func TestMemoryKeepsTheContract(t *testing.T) {
 func TestRedisKeepsTheContract(t *testing.T) {
 	s := redisSubject(t)
 	r := s.Store.(*store.Redis)
-	s.replay, s.spentFor, s.expiredFor = 20*time.Millisecond, 30*time.Millisecond, 20*time.Millisecond
-	r.ShortenWindows(s.replay, s.spentFor, s.expiredFor)
+	s.replay, s.spentFor, s.expiredFor = 20*time.Millisecond, 30*time.Millisecond, 30*time.Millisecond
+	r.ShortenWindows(s.replay, s.spentFor)
 	m := &machine{
 		subject: s,
 		ids:     2,

@@ -133,7 +133,7 @@ func (m *Memory) Mint(ctx context.Context, kind Kind, d Digest, value []byte, tt
 	start := time.Now()
 	err := checkEntry(opMint, kind, value, ttl)
 	if err == nil {
-		err = m.add(ctx, opMint, class{familyToken, kind}, d, stateLive, value, ttl, kind.expiredFor(), ErrExists)
+		err = m.add(ctx, opMint, class{familyToken, kind}, d, stateLive, value, ttl, kind.expiredFor(ExpiredFor), ErrExists)
 	}
 	m.meter.done(opMint, err, start)
 	return err
@@ -167,8 +167,9 @@ func (m *Memory) redeem(ctx context.Context, kind Kind, d Digest, a Attempt) ([]
 		return nil, ErrExpired
 	case r.state() == stateLive && window == 0:
 		value := append([]byte{}, r.value()...)
+		copy(r.attempt(), a[:])
 		v.shard.wheel.remove(&v.shard.slab, h)
-		v.shard.spend(h, i, r.expires()+SpentFor.Milliseconds())
+		v.shard.spend(h, i, v.ms, r.expires()+SpentFor.Milliseconds())
 		return value, nil
 	case r.state() == stateLive:
 		copy(r.attempt(), a[:])
@@ -178,7 +179,7 @@ func (m *Memory) redeem(ctx context.Context, kind Kind, d Digest, a Attempt) ([]
 		v.shard.wheel.add(&v.shard.slab, h)
 	case r.state() == stateReplay && v.ms < r.due() && string(r.attempt()) == string(a[:]):
 	default:
-		return nil, ErrSpent
+		return nil, &Spent{Attempt: Attempt(r.attempt()), At: m.start.Add(time.Duration(r.spentAt()) * time.Millisecond)}
 	}
 	return append([]byte{}, r.value()...), nil
 }

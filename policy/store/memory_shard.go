@@ -191,15 +191,20 @@ func (s *shard) expire(h handle, now int64) {
 		s.remove(h, i)
 		return
 	}
-	s.spend(h, i, end) // the replay window is over, or the time that an answer is kept
+	if r.state() == stateReplay { // its window is over
+		s.spend(h, i, r.spentAt(), end)
+		return
+	}
+	clear(r.attempt()) // of a call, whose answer is kept no longer
+	s.spend(h, i, r.expires(), end)
 }
 
 // spend takes the value of the record h, which stands at place i of the index and in no slot of the wheel. The digest stays
-// until end (ms).
-func (s *shard) spend(h handle, i int, end int64) {
+// until end, and of a token, that it was redeemed at at (ms), and by whom.
+func (s *shard) spend(h handle, i int, at, end int64) {
 	h = s.move(h, i, 0, 0)
 	r := s.slab.record(h)
-	clear(r.attempt())
+	r.setExpires(at)
 	r.setState(stateSpent)
 	r.setDue(end)
 	s.wheel.add(&s.slab, h)

@@ -10,7 +10,7 @@ import (
 //	offset  bytes
 //	0       32     digest
 //	32      16     attempt that redeemed it, or owns the call; of a limit: its theoretical arrival time, µs (8 bytes)
-//	48      6      expires, ms of the store's time
+//	48      6      expires, ms of the store's time; of a token whose value is gone: when it was redeemed
 //	54      6      due, ms: when the wheel has to do something about it
 //	60      4      the record after it in its slot of the wheel, or 0
 //	64      4      the record before it; or the slot, with slotBit, of the first one
@@ -58,6 +58,15 @@ func (r record) setValue(v []byte) {
 
 // setLength says how long the value is. MaxValueBytes and callAnswer fit.
 func (r record) setLength(n int) { binary.LittleEndian.PutUint16(r[offLength:], uint16(n)) }
+
+// spentAt is when a token was redeemed, ms of the store's time: counted back from the end of its window while that lasts,
+// afterwards in the place of its expiry.
+func (r record) spentAt() int64 {
+	if r.state() == stateReplay {
+		return r.due() - ReplayWindow.Milliseconds()
+	}
+	return r.expires()
+}
 
 // end is when the record is as good as none.
 func (r record) end() int64 {

@@ -83,6 +83,9 @@ func resultOf(err error) result {
 	case ErrLost:
 		return resultLost
 	}
+	if _, ok := err.(*Spent); ok {
+		return resultSpent
+	}
 	if errors.Is(err, ErrInvalid) {
 		return resultInvalid
 	}

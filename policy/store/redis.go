@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,6 +30,8 @@ type RedisConfig struct {
 	Addresses []string
 	// MasterName is the name under which Sentinels know the primary. Empty: no Sentinel.
 	MasterName string
+	// SentinelUsername and SentinelPasswordFile are for the Sentinels, which have users of their own. The file is read once.
+	SentinelUsername, SentinelPasswordFile string
 	// Username is the ACL user. Empty: the default user. See AccessRules for what it must be allowed.
 	Username string
 	// PasswordFile holds the password; one newline at its end does not count. It is read anew for each connection, so
@@ -47,11 +51,32 @@ type RedisConfig struct {
 	// Timeout bounds each wait: for a free connection, for a write, for a reply. 0: 1 s. A context's deadline that is
 	// earlier counts.
 	Timeout time.Duration
+	// Quorum, where it is set, is what stands in for the fence by tenure.
+	Quorum *Quorum
 }
+
+// Quorum has every mint, redemption, mark and idempotent call acknowledged by replicas before it counts: WAIT, on the
+// connection that wrote. It is for servers that do not let scripts read INFO, so that the tenure cannot be known.
+//
+// It holds as long as whichever replica is promoted is among those that acknowledged: with as many Replicas as there are,
+// always; with fewer, if the most advanced one is promoted. It does not hold against a server that comes back with older
+// data than it acknowledged (a restart from a snapshot), which the tenure does notice. What was not acknowledged in time
+// fails closed: nothing is released, and whether the token is used up is open.
+//
+// A token that was minted by tenure is fenced here, and the other way round. https://redis.io/docs/latest/commands/wait/
+type Quorum struct {
+	// Replicas is how many must acknowledge: 1 to 100.
+	Replicas int
+	// Timeout is how long they have: 1 ms up to less than RedisConfig.Timeout. 0: 500 ms.
+	Timeout time.Duration
+}
+
+// quorumTenure stands in the place of a tenure.
+const quorumTenure = "0000000000000000000000000000000000000000"
 
 // AccessRules returns what an ACL user needs, in Redis's notation: the commands and the keys under prefix.
 func AccessRules(prefix string) string {
-	return "~" + prefixOrDefault(prefix) + ":* +ping +eval +evalsha +info +time +get +set +del +select +hello"
+	return "~" + prefixOrDefault(prefix) + ":* +ping +eval +evalsha +info +time +get +set +setrange +pttl +del +wait +select +hello"
 }
 
 func prefixOrDefault(prefix string) string {
@@ -80,7 +105,9 @@ type Redis struct {
 	username, passwordFile string
 	addresses              string // for operators
 
-	replay, spentFor, expiredFor int64 // ms
+	quorum *Quorum // nil: fenced by tenure
+
+	replay, spentFor int64 // ms
 }
 
 var _ Store = (*Redis)(nil)
@@ -93,7 +120,11 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 		return nil, fmt.Errorf("redis store: %w", err)
 	}
 	logging.Disable()
+	if c.Quorum != nil {
+		c.Quorum = &Quorum{Replicas: c.Quorum.Replicas, Timeout: cmp.Or(c.Quorum.Timeout, defaultQuorumTimeout)}
+	}
 	return &Redis{
+		quorum:       c.Quorum,
 		prefix:       prefixOrDefault(c.Prefix),
 		once:         c.client(-1),
 		again:        c.client(1),
@@ -103,7 +134,6 @@ func NewRedis(c RedisConfig) (*Redis, error) {
 		addresses:    strings.Join(c.Addresses, ", "),
 		replay:       ReplayWindow.Milliseconds(),
 		spentFor:     SpentFor.Milliseconds(),
-		expiredFor:   ExpiredFor.Milliseconds(),
 	}, nil
 }
 
@@ -112,7 +142,7 @@ func (c *RedisConfig) check() error {
 		return errors.New("no address")
 	}
 	for _, a := range c.Addresses {
-		if strings.HasPrefix(a, "/") {
+		if isSocket(a) {
 			continue
 		}
 		host, port, err := net.SplitHostPort(a)
@@ -131,12 +161,37 @@ func (c *RedisConfig) check() error {
 		return errors.New("a time-out is negative")
 	case c.Username != "" && c.PasswordFile == "":
 		return fmt.Errorf("user %q: a password file is missing", c.Username)
+	case c.SentinelUsername != "" && c.SentinelPasswordFile == "":
+		return fmt.Errorf("user %q of the Sentinels: a password file is missing", c.SentinelUsername)
+	case c.SentinelPasswordFile != "" && c.MasterName == "":
+		return errors.New("a password for Sentinels, and no name of their primary")
+	case c.MasterName == "" && len(c.Addresses) > 1 && slices.ContainsFunc(c.Addresses, isSocket):
+		return errors.New("Redis Cluster, which several addresses mean, has no sockets")
 	case len(c.Prefix) > 64 || strings.Trim(c.Prefix, prefixCharacters) != "":
 		return fmt.Errorf("prefix %q: want at most 64 letters, digits, '.', '_', '-', ':'", c.Prefix)
+	}
+	if err := c.checkQuorum(); err != nil {
+		return err
 	}
 	_, err := readPassword(c.PasswordFile)
 	return err
 }
+
+func (c *RedisConfig) checkQuorum() error {
+	if c.Quorum == nil {
+		return nil
+	}
+	if c.Quorum.Replicas < 1 || c.Quorum.Replicas > 100 {
+		return fmt.Errorf("quorum of %d replicas: want 1 to 100", c.Quorum.Replicas)
+	}
+	limit := cmp.Or(c.Timeout, defaultTimeout)
+	if t := cmp.Or(c.Quorum.Timeout, defaultQuorumTimeout); t < time.Millisecond || t >= limit {
+		return fmt.Errorf("quorum's time-out %v: want 1ms or more, and less than the store's, %v", t, limit)
+	}
+	return nil
+}
+
+func isSocket(address string) bool { return strings.HasPrefix(address, "/") }
 
 const prefixCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-:"
 
@@ -179,19 +234,20 @@ func (sentOnce) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	return next
 }
 
+// The time-outs where none is configured.
+const (
+	defaultDialTimeout   = 2 * time.Second
+	defaultTimeout       = time.Second
+	defaultQuorumTimeout = 500 * time.Millisecond
+)
+
 // options returns go-redis's options.
 func (c *RedisConfig) options(retries int) *redis.UniversalOptions {
 	poolSize := c.PoolSize
 	if poolSize == 0 {
 		poolSize = max(16, 10*runtime.GOMAXPROCS(0))
 	}
-	dialTimeout, timeout := c.DialTimeout, c.Timeout
-	if dialTimeout == 0 {
-		dialTimeout = 2 * time.Second
-	}
-	if timeout == 0 {
-		timeout = time.Second
-	}
+	dialTimeout, timeout := cmp.Or(c.DialTimeout, defaultDialTimeout), cmp.Or(c.Timeout, defaultTimeout)
 	o := &redis.UniversalOptions{
 		Addrs: c.Addresses, MasterName: c.MasterName, DB: c.DB,
 		// RESP2, and nothing that listens for pushes, sends identities or opens pools besides.
@@ -288,18 +344,18 @@ func (r *Redis) mint(ctx context.Context, kind Kind, d Digest, value []byte, ttl
 	if err := r.begin(ctx, opMint, checkEntry(opMint, kind, value, ttl)); err != nil {
 		return err
 	}
-	keys := []string{r.key(familyToken, kind, &d)}
-	expired := r.expiredFor
-	if kind.expiredFor() == 0 {
-		expired = 0
+	stays := milliseconds(ttl) + r.expiredFor(kind)
+	args := []any{stays, value}
+	if r.quorum != nil {
+		args = append(args, quorumTenure)
 	}
-	reply, err := mintScript.run(ctx, r.once, keys, milliseconds(ttl), expired, value)
+	reply, short, err := r.run(ctx, r.once, opMint, mintScript, []string{r.key(familyToken, kind, &d)}, args)
 	if err != nil {
 		return failed(ctx, opMint, err)
 	}
 	switch reply {
 	case int64(1):
-		return nil
+		return short
 	case int64(0):
 		return ErrExists
 	}
@@ -314,31 +370,75 @@ func (r *Redis) Redeem(ctx context.Context, kind Kind, d Digest, a Attempt) ([]b
 	return value, err
 }
 
-// redeemErrors are the numbers that redis_redeem.lua answers.
-var redeemErrors = [...]error{ErrUnknown, ErrFenced, ErrExpired, ErrSpent}
+// expiredFor is how long a token's key stays past its time, ms.
+func (r *Redis) expiredFor(kind Kind) int64 {
+	return kind.expiredFor(time.Duration(r.spentFor) * time.Millisecond).Milliseconds()
+}
 
+// redeem asks, and once more where no answer came: it is the same attempt, so that it gets the value that it may have
+// redeemed already. Of a kind whose value is given away once there is nothing to gain.
 func (r *Redis) redeem(ctx context.Context, kind Kind, d Digest, a Attempt) ([]byte, error) {
 	if err := r.begin(ctx, opRedeem, checkRedeem(kind, a)); err != nil {
 		return nil, err
 	}
-	key := r.key(familyToken, kind, &d)
+	value, err := r.redeemOnce(ctx, kind, d, a)
+	if kind.replayWindow() != 0 && ctx.Err() == nil && isLost(err) {
+		value, err = r.redeemOnce(ctx, kind, d, a)
+	}
+	return value, err
+}
+
+// isLost says whether the operation may have taken place, and what became of it may be had by asking again.
+func isLost(err error) bool {
+	u, ok := errors.AsType[*Unavailable](err)
+	return ok && (u.Reason == ReasonConnection || u.Reason == ReasonTimeout)
+}
+
+// redeemErrors are the numbers that redis_redeem.lua answers.
+var redeemErrors = [...]error{ErrUnknown, ErrFenced, ErrExpired}
+
+func (r *Redis) redeemOnce(ctx context.Context, kind Kind, d Digest, a Attempt) ([]byte, error) {
 	replay := r.replay
 	if kind.replayWindow() == 0 {
 		replay = 0
 	}
-	reply, err := redeemScript.run(ctx, r.once, []string{key, key + ":replay"}, a[:], replay, r.spentFor)
+	args := []any{a[:], replay, r.expiredFor(kind), r.spentFor}
+	if r.quorum != nil {
+		args = append(args, quorumTenure)
+	}
+	reply, short, err := r.run(ctx, r.once, opRedeem, redeemScript, []string{r.key(familyToken, kind, &d)}, args)
 	if err != nil {
 		return nil, failed(ctx, opRedeem, err)
 	}
 	switch v := reply.(type) {
 	case string:
+		if short != nil {
+			return nil, short
+		}
 		return []byte(v), nil
 	case int64:
 		if v >= 0 && v < int64(len(redeemErrors)) {
 			return nil, redeemErrors[v]
 		}
+	case []any:
+		if spent, ok := spentReply(v); ok {
+			return nil, spent
+		}
 	}
 	return nil, unexpected(opRedeem)
+}
+
+// spentReply reads {attempt, milliseconds since then}.
+func spentReply(reply []any) (*Spent, bool) {
+	if len(reply) != 2 {
+		return nil, false
+	}
+	attempt, ok := reply[0].(string)
+	since, isNumber := reply[1].(int64)
+	if !ok || !isNumber || len(attempt) != len(Attempt{}) {
+		return nil, false
+	}
+	return &Spent{Attempt: Attempt([]byte(attempt)), At: time.Now().Add(-time.Duration(since) * time.Millisecond)}, true
 }
 
 // Once is Once.Once.
@@ -353,10 +453,16 @@ func (r *Redis) mark(ctx context.Context, kind Kind, d Digest, ttl time.Duration
 	if err := r.begin(ctx, opOnce, checkEntry(opOnce, kind, nil, ttl)); err != nil {
 		return err
 	}
-	err := r.once.SetArgs(ctx, r.key(familyOnce, kind, &d), "1", redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
+	key, args := r.key(familyOnce, kind, &d), redis.SetArgs{Mode: "NX", TTL: ttl}
+	var short, err error
+	if r.quorum == nil {
+		err = r.once.SetArgs(ctx, key, "1", args).Err()
+	} else {
+		_, short, err = r.acknowledged(ctx, opOnce, key, func(p redis.Pipeliner) redis.Cmder { return p.SetArgs(ctx, key, "1", args) })
+	}
 	switch {
 	case err == nil:
-		return nil
+		return short
 	case errors.Is(err, redis.Nil):
 		return ErrSpent
 	}

@@ -12,8 +12,8 @@ import (
 )
 
 // ShortenWindows makes a Redis store wait less than it does, for tests that cannot turn a server's clock.
-func (r *Redis) ShortenWindows(replay, spentFor, expiredFor time.Duration) {
-	r.replay, r.spentFor, r.expiredFor = replay.Milliseconds(), spentFor.Milliseconds(), expiredFor.Milliseconds()
+func (r *Redis) ShortenWindows(replay, spentFor time.Duration) {
+	r.replay, r.spentFor = replay.Milliseconds(), spentFor.Milliseconds()
 }
 
 // Scripts are the scripts' sources with the names that the code knows for them.

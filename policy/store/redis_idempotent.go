@@ -26,8 +26,8 @@ func (r *Redis) beginCall(
 	ctx context.Context, kind Kind, scope, body Digest, a Attempt, lease, ttl, tombstone time.Duration,
 ) (Begun, error) {
 	key := r.key(familyIdempotent, kind, &scope)
-	reply, err := beginScript.run(ctx, r.again, []string{key, key + ":answer"},
-		a[:], body[:], milliseconds(lease), milliseconds(ttl), milliseconds(tombstone))
+	reply, short, err := r.run(ctx, r.again, opBegin, beginScript, []string{key, key + ":answer"},
+		[]any{a[:], body[:], milliseconds(lease), milliseconds(ttl), milliseconds(tombstone)})
 	if err != nil {
 		return Begun{}, failed(ctx, opBegin, err)
 	}
@@ -36,6 +36,8 @@ func (r *Redis) beginCall(
 		return Begun{Value: []byte(v)}, nil
 	case int64:
 		switch {
+		case (v == 0 || v == 1) && short != nil:
+			return Begun{}, short
 		case v == 0 || v == 1:
 			return Begun{Owner: true, TakenOver: v == 1}, nil
 		case v >= 2 && v-2 < int64(len(beginErrors)):
@@ -51,7 +53,7 @@ func (r *Redis) Finish(ctx context.Context, kind Kind, scope Digest, a Attempt, 
 	err := r.begin(ctx, opFinish, checkOwner(opFinish, kind, a, value))
 	if err == nil {
 		key := r.key(familyIdempotent, kind, &scope)
-		err = r.end(ctx, opFinish, finishScript, []string{key, key + ":answer"}, a[:], value)
+		err = r.end(ctx, opFinish, finishScript, []string{key, key + ":answer"}, []any{a[:], value})
 	}
 	r.meter.done(opFinish, err, start)
 	return err
@@ -62,21 +64,21 @@ func (r *Redis) Abandon(ctx context.Context, kind Kind, scope Digest, a Attempt)
 	start := time.Now()
 	err := r.begin(ctx, opAbandon, checkOwner(opAbandon, kind, a, nil))
 	if err == nil {
-		err = r.end(ctx, opAbandon, abandonScript, []string{r.key(familyIdempotent, kind, &scope)}, a[:])
+		err = r.end(ctx, opAbandon, abandonScript, []string{r.key(familyIdempotent, kind, &scope)}, []any{a[:]})
 	}
 	r.meter.done(opAbandon, err, start)
 	return err
 }
 
 // end runs a script that ends a call.
-func (r *Redis) end(ctx context.Context, op operation, s script, keys []string, args ...any) error {
-	reply, err := s.run(ctx, r.again, keys, args...)
+func (r *Redis) end(ctx context.Context, op operation, s script, keys []string, args []any) error {
+	reply, short, err := r.run(ctx, r.again, op, s, keys, args)
 	if err != nil {
 		return failed(ctx, op, err)
 	}
 	switch reply {
 	case int64(1):
-		return nil
+		return short
 	case int64(0):
 		return ErrLost
 	}

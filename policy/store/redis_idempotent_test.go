@@ -124,7 +124,7 @@ func TestCallsAreNotFenced(t *testing.T) {
 		wantError(t, "the first's finish", c.finish(t.Context(), attempt(1), "v"), store.ErrLost)
 	})
 	t.Run("promoted replica", func(t *testing.T) {
-		primary, replica := testredis.Start(t), testredis.Start(t, "--repl-diskless-sync-delay", "0")
+		primary, replica := testredis.Start(t), testredis.Start(t)
 		r := newRedis(t, store.RedisConfig{Addresses: []string{primary.Addr}})
 		follow(replica, primary)
 		kept, taken := newCall(r), newCall(r)

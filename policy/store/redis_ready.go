@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,9 +26,12 @@ func (r *Redis) ready(ctx context.Context) error {
 	if err := r.once.Ping(ctx).Err(); err != nil {
 		return r.wrong(ctx, err)
 	}
-	reply, err := probeScript.run(ctx, r.once, []string{r.prefix + ":probe"})
+	reply, short, err := r.run(ctx, r.once, opReady, probeScript, []string{r.prefix + ":probe"}, nil)
 	if err != nil {
 		return r.wrong(ctx, err)
+	}
+	if short != nil {
+		return r.notEnoughReplicas(ctx, short)
 	}
 	fields, ok := reply.([]any)
 	if !ok || len(fields) == 0 {
@@ -40,22 +44,37 @@ func (r *Redis) ready(ctx context.Context) error {
 		s, _ := fields[i].(string)
 		return s
 	}
-	switch role := text(0); role {
-	case "master":
-	case "noinfo":
-		return r.notReady(ReasonPermission, "scripts cannot read INFO, which names the tenure that fences tokens: "+r.grant("+info"))
+	switch role := text(0); {
+	case role == "master":
+	case role == "noinfo" && r.quorum != nil: // that is what it is for
+	case role == "noinfo":
+		return r.notReady(ReasonPermission, "scripts cannot read INFO, which names the tenure that fences tokens: "+r.grant("+info")+
+			", or, where no user can be allowed that, have replicas acknowledge instead: fence: quorum")
 	default:
 		return r.notReady(ReasonReadOnly, fmt.Sprintf("its role is %q: point the store at the primary, or name the Sentinels' master", role))
 	}
-	if len(text(1)) != 40 {
-		return r.notReady(ReasonReply, "INFO replication has no master_replid: is this Redis 7.0 or later?")
+	if r.quorum == nil && len(text(1)) != 40 {
+		return r.notReady(ReasonReply, "INFO replication has no master_replid: is this Redis 7.0 or later? Where it is, use fence: quorum")
 	}
 	return r.checkEviction(ctx, text(2))
+}
+
+// notEnoughReplicas explains a quorum that there is not.
+func (r *Redis) notEnoughReplicas(ctx context.Context, short error) error {
+	if u, ok := errors.AsType[*Unavailable](short); !ok || u.Reason != ReasonReplicas {
+		return fmt.Errorf("redis %s: %w", r.addresses, short)
+	}
+	return r.notReady(ReasonReplicas, fmt.Sprintf("fewer than %d replicas acknowledged a write within %v, so that nothing is released: is one down, or behind?",
+		r.quorum.Replicas, r.quorum.Timeout))
 }
 
 // checkEviction requires maxmemory-policy noeviction: under any other a spent record may be evicted. policy is what INFO
 // memory said, empty where it was refused. What cannot be read counts as wrong.
 func (r *Redis) checkEviction(ctx context.Context, policy string) error {
+	if policy == "" { // not in a script; by itself, perhaps
+		_, rest, _ := strings.Cut(r.once.Info(ctx, "memory").Val(), "maxmemory_policy:")
+		policy, _, _ = strings.Cut(rest, "\r\n")
+	}
 	if policy == "" {
 		const name = "maxmemory-policy"
 		values, err := r.once.ConfigGet(ctx, name).Result()

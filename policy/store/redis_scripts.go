@@ -38,13 +38,13 @@ type script struct {
 }
 
 var (
-	mintScript    = script{mintSource, "5aa433c49ec6c9668f4e6864070f43efff5afaf3"}
-	redeemScript  = script{redeemSource, "3e832d831a3c557e40d245cb99ba48cced7dc50d"}
+	mintScript    = script{mintSource, "73a8580b02c542c55e0674a394827b2ea8725705"}
+	redeemScript  = script{redeemSource, "d270342058b90f86431ecda673fc5eb4f9d86dee"}
 	beginScript   = script{beginSource, "d042d9f5f0177d93824421805a7086d13cbcc030"}
 	finishScript  = script{finishSource, "74c5c3ae16fbd9786756addb8e093568a0a48df3"}
 	abandonScript = script{abandonSource, "ac759c36c9b2a518a4297721752b9834ccb3b6b6"}
 	takeScript    = script{takeSource, "b183129f0901108cc23960bfee8fe80910764a4e"}
-	probeScript   = script{probeSource, "38ffd2d0458ab3bc3946563d17e445c6e673a05e"}
+	probeScript   = script{probeSource, "b59603bb19c66e658e2a3f475aaa7f0c1ee0fc35"}
 )
 
 // run runs the script once. A server that does not have it refuses its name without running anything; it then gets the

@@ -10,6 +10,7 @@ package store
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -22,9 +23,12 @@ import (
 // can tell the token from it.
 type Digest [32]byte
 
-// Attempt identifies one try of one exchange to redeem, or to run an idempotent call. The gateway draws it at random for each exchange and never takes
-// it from the wire [9]. The zero Attempt is refused with ErrInvalid.
+// Attempt identifies one try of one exchange to redeem, or to run an idempotent call. The gateway draws it at random for
+// each exchange and never takes it from the wire [9]. The zero Attempt is refused with ErrInvalid.
 type Attempt [16]byte
+
+// String returns it in hex, as audit records have it.
+func (a Attempt) String() string { return hex.EncodeToString(a[:]) }
 
 // Kind separates what is stored for different purposes: one digest under two kinds is two entries. It is a constant of
 // the code, never anything that came over the wire: 1 to 32 of a-z, 0-9, '_', '-', or ErrInvalid. Memory keeps at most
@@ -46,8 +50,8 @@ const (
 	// SpentFor is how long past its token's expiry a spent record stays [26]: a token is told to be spent, and its
 	// digest cannot be minted again, for all of its lifetime and this.
 	SpentFor = 10 * time.Minute
-	// ExpiredFor is how long an expired token that nobody redeemed is told to be expired rather than unknown. One of
-	// KindCard is gone with its time.
+	// ExpiredFor is how long, at least, an expired token that nobody redeemed is told to be expired rather than unknown.
+	// Redis does so for SpentFor. One of KindCard is gone with its time.
 	ExpiredFor = time.Minute
 	// MaxValueBytes bounds every value. A longer one is refused with ErrInvalid.
 	MaxValueBytes = 32 << 10
@@ -63,19 +67,19 @@ func (k Kind) replayWindow() time.Duration {
 	return ReplayWindow
 }
 
-// expiredFor is how long past its expiry a token stays that nobody redeemed.
-func (k Kind) expiredFor() time.Duration {
+// expiredFor is how long past its expiry a token stays that nobody redeemed, in a store where that is d.
+func (k Kind) expiredFor(d time.Duration) time.Duration {
 	if k == KindCard {
 		return 0
 	}
-	return ExpiredFor
+	return d
 }
 
 // What a caller treats differently. Match them with errors.Is.
 var (
 	// ErrUnknown: there is nothing under that digest, or nothing any more.
 	ErrUnknown = errors.New("unknown")
-	// ErrSpent: it was there, and somebody else has had it.
+	// ErrSpent: it was there, and somebody else has had it. Redeem's is a *Spent.
 	ErrSpent = errors.New("already spent")
 	// ErrExpired: it was there, and its time is over.
 	ErrExpired = errors.New("expired")
@@ -92,6 +96,19 @@ var (
 	// ErrInvalid: the call is a mistake of the caller's code (a zero attempt, a value too long, a rate that is none).
 	ErrInvalid = errors.New("invalid store call")
 )
+
+// Spent is the error of a redemption that came after another one. It matches ErrSpent.
+type Spent struct {
+	// Attempt had the token: of the exchange whose audit records name it.
+	Attempt Attempt
+	// At is when it had it, to the millisecond: counted by the store's clock, set down by this instance's.
+	At time.Time
+}
+
+func (e *Spent) Error() string { return ErrSpent.Error() }
+
+// Is matches ErrSpent.
+func (e *Spent) Is(target error) bool { return target == ErrSpent }
 
 // Tokens are single-use values: minted once, redeemed once.
 //
@@ -112,9 +129,10 @@ type Tokens interface {
 	// again is told ErrSpent, the attempt that had it too. Where its reply was lost, the value is.
 	//
 	// Errors: ErrUnknown; ErrFenced, before anything else that the record says; ErrExpired, judged by the store's clock
-	// and for ExpiredFor, later ErrUnknown; ErrSpent for every other attempt, and for this one when its window is over,
+	// and for ExpiredFor, later ErrUnknown; *Spent for every other attempt, and for this one when its window is over,
 	// until SpentFor past the token's expiry; ErrUnavailable (it may be spent then; the same attempt may ask again);
-	// ErrInvalid.
+	// ErrInvalid. Where the connection breaks or nothing comes back in time, Redis asks once more for the same attempt,
+	// but for KindCard.
 	Redeem(ctx context.Context, kind Kind, d Digest, a Attempt) (value []byte, err error)
 }
 
