@@ -4,8 +4,8 @@
 // A scenario starts real servers on loopback, with a proxy on every wire between them, and gateways' workers that mint and
 // redeem, each call recorded with when it began and ended. Then it does harm: kills, pauses, partitions, failovers, lost
 // replies, clocks that jump, disks that are full. At the end every token is asked for once more, everywhere, and what was
-// answered is judged: each token's history has to be one that a single, sequential token could have (model.go), and what was
-// minted under a tenure that lasted has to be there (judge.go).
+// answered is judged: each token's history has to be one that a single, sequential token could have, and what was
+// minted under a tenure that lasted has to be there (internal/drill, which has the workers, the wires and the judge).
 //
 // The judge is judged as well: stores without the fence, without attempt ids, or with a plain GETDEL have to be found out.
 //
@@ -15,15 +15,14 @@
 package chaos
 
 import (
-	"context"
 	"math/rand/v2"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cardstile/cardstile/internal/drill"
 	"github.com/cardstile/cardstile/internal/testredis"
 	"github.com/cardstile/cardstile/policy/store"
 )
@@ -48,6 +47,9 @@ var Real = Subject{"the store", func(t testing.TB, c store.RedisConfig) store.To
 // timeout is how long a gateway waits here: short, so that many calls end with nothing known.
 const timeout = 250 * time.Millisecond
 
+// workers is how many each gateway has.
+const workers = 4
+
 // World is one run of one scenario.
 type World struct {
 	t       testing.TB
@@ -56,42 +58,29 @@ type World struct {
 	rand    *rand.Rand // of the scenario's own goroutine
 	seed    uint64
 
-	net      *network
+	net      *drill.Network
 	nodes    []*node
-	gateways []*gateway
-	history  *history
+	gateways []*drill.Gateway
+	load     *drill.Load
 
-	// again lets workers mint what was minted already: only where no tenure ends, since what is lost may be minted anew, and
-	// only what does not expire meanwhile.
-	again bool
-	// short is the share of tokens, in percent, with a life of less than a second.
-	short int
-	// pad is how many bytes a value has beyond the few that tell it from others.
-	pad int
 	// long lets scenarios take their time.
 	long bool
-	// skewed is when a server's clock was first turned, in ns since start; never, until then.
+	// skewed is when a server's clock was first turned, in ns of the history's clock; 0 until then.
 	skewed atomic.Int64
-
-	working sync.WaitGroup
-	end     context.CancelFunc
 }
-
-// never is a time after all others.
-const never = int64(1) << 62
 
 // newWorld returns a world with two gateways, and no servers yet. It ends with the test.
 func newWorld(t testing.TB, s Subject, seed uint64) *World {
-	w := &World{t: t, subject: s, start: time.Now(), seed: seed, rand: rand.New(rand.NewPCG(seed, 0)), short: 10}
-	w.skewed.Store(never)
-	w.net = newNetwork(seed)
-	w.history = &history{}
-	for i, name := range []string{"a", "b"} {
-		w.gateways = append(w.gateways, &gateway{name: name, number: i})
+	w := &World{t: t, subject: s, start: time.Now(), seed: seed, rand: rand.New(rand.NewPCG(seed, 0))}
+	w.net = drill.NewNetwork(seed)
+	w.gateways = []*drill.Gateway{{Name: "a"}, {Name: "b"}}
+	w.load = &drill.Load{
+		History: drill.NewHistory(), Gateways: w.gateways, Seed: seed, Workers: workers,
+		Pause: 3 * time.Millisecond, PauseMore: 20 * time.Microsecond, Timeout: 4 * timeout, Short: 10,
 	}
 	t.Cleanup(func() {
-		w.stop()
-		w.net.close()
+		w.load.Stop()
+		w.net.Close()
 		for _, n := range w.nodes {
 			n.watch.stop()
 		}
@@ -99,40 +88,30 @@ func newWorld(t testing.TB, s Subject, seed uint64) *World {
 	return w
 }
 
-// now is in ns since the start.
-func (w *World) now() int64 { return int64(time.Since(w.start)) }
-
 // say tells what is done, so that a failure comes with its story.
 func (w *World) say(format string, args ...any) {
 	w.t.Helper()
 	w.t.Logf("%6.3f s: "+format, append([]any{time.Since(w.start).Seconds()}, args...)...)
 }
 
-// gateway is one instance of what uses the store.
-type gateway struct {
-	name   string
-	number int
-	route  atomic.Pointer[route]
-	// answered counts the calls that were answered with a yes.
-	answered atomic.Int64
-}
-
-// route is the way by which a gateway comes to servers at the moment, and the nodes that may be at its end.
-type route struct {
-	tokens store.Tokens
-	reach  func(*token) []*node
-}
-
 // node is a server with what stands around it.
 type node struct {
 	*testredis.Server
 	name  string
-	front *front // where it is announced
+	front *drill.Front // where it is announced
 	watch *watch
 }
 
 // address is the host and port at which others come to the node.
-func (n *node) address() string { return n.front.address }
+func (n *node) address() string { return n.front.Address }
+
+// watches are what was seen of nodes.
+func watches(nodes ...*node) (all []*drill.Watch) {
+	for _, n := range nodes {
+		all = append(all, &n.watch.Watch)
+	}
+	return all
+}
 
 // config is a gateway's for servers at these addresses.
 func config(addresses ...string) store.RedisConfig {
@@ -142,46 +121,56 @@ func config(addresses ...string) store.RedisConfig {
 // add starts a server with options, on its own address and behind a front that others know it by.
 func (w *World) add(name string, o testredis.Options) *node {
 	w.t.Helper()
-	n := &node{name: name, front: w.net.listen(w.t, "", name)}
-	source := w.net.source(name)
+	n := &node{name: name, front: w.listen("", name)}
+	source := w.net.Source(name)
 	host, port, _ := net.SplitHostPort(n.address())
 	o.Args = append(slices.Clone(o.Args), "--bind-source-addr", source)
 	switch {
 	case o.Sentinel:
 		o.Args = append(o.Args, "--sentinel", "announce-ip", host, "--sentinel", "announce-port", port)
 	case o.Cluster:
-		bus := w.net.listen(w.t, "", name)
-		_, busPort, _ := net.SplitHostPort(bus.address)
+		bus := w.listen("", name)
+		_, busPort, _ := net.SplitHostPort(bus.Address)
 		o.Args = append(o.Args, "--cluster-announce-ip", host, "--cluster-announce-port", port, "--cluster-announce-bus-port", busPort)
 		n.Server = testredis.StartWith(w.t, o)
-		bus.backend.Store(&n.Server.Bus)
+		bus.Backend.Store(&n.Server.Bus)
 	default:
 		o.Args = append(o.Args, "--replica-announce-ip", host, "--replica-announce-port", port)
 	}
 	if n.Server == nil {
 		n.Server = testredis.StartWith(w.t, o)
 	}
-	n.front.backend.Store(&n.Server.Addr)
+	n.front.Backend.Store(&n.Server.Addr)
 	n.watch = w.look(n, o.Sentinel)
 	w.nodes = append(w.nodes, n)
 	return n
 }
 
-// direct returns a gateway's route to one node, over a wire of its own that has the gateway's name.
-func (w *World) direct(g *gateway, n *node) *route {
+// listen opens a way to a process.
+func (w *World) listen(from, to string) *drill.Front {
 	w.t.Helper()
-	f := w.net.listen(w.t, g.name, n.name)
-	f.backend.Store(&n.Server.Addr)
-	only := []*node{n}
-	return &route{w.subject.New(w.t, config(f.address)), func(*token) []*node { return only }}
+	f, err := w.net.Listen(from, to)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return f
+}
+
+// direct returns a gateway's route to one node, over a wire of its own that has the gateway's name.
+func (w *World) direct(g *drill.Gateway, n *node) *drill.Route {
+	w.t.Helper()
+	f := w.listen(g.Name, n.name)
+	f.Backend.Store(&n.Server.Addr)
+	only := watches(n)
+	return &drill.Route{Tokens: w.subject.New(w.t, config(f.Address)), Reach: func(*drill.Token) []*drill.Watch { return only }}
 }
 
 // progress returns when each of these gateways was given n more good answers.
-func (w *World) progress(n int64, gateways ...*gateway) {
+func (w *World) progress(n int64, gateways ...*drill.Gateway) {
 	w.t.Helper()
 	for _, g := range gateways {
-		want := g.answered.Load() + n
-		w.eventually("gateway "+g.name+" gets on", func() bool { return g.answered.Load() >= want })
+		want := g.Answered.Load() + n
+		w.eventually("gateway "+g.Name+" gets on", func() bool { return g.Answered.Load() >= want })
 	}
 }
 

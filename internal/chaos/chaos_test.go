@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/cardstile/cardstile/internal/drill"
 )
 
 func TestMain(m *testing.M) {
@@ -80,13 +82,13 @@ func TestMutants(t *testing.T) {
 			t.Parallel()
 			const tries = 5
 			for try := range uint64(tries) {
-				var found []violation
+				var found []drill.Violation
 				t.Run(fmt.Sprint("try ", try), func(t *testing.T) { found = m.In.Run(newWorld(t, m.Subject, first+try)) })
 				n := 0
-				by := map[*token]string{}
+				by := map[*drill.Token]string{}
 				for _, v := range found {
-					by[v.token] += string(v.crime)
-					if v.crime == m.Crime {
+					by[v.Token] += string(v.Crime)
+					if v.Crime == m.Crime {
 						n++
 					}
 				}

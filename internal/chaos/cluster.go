@@ -1,12 +1,12 @@
 package chaos
 
 import (
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/cardstile/cardstile/internal/drill"
 	"github.com/cardstile/cardstile/internal/testredis"
 )
 
@@ -23,9 +23,9 @@ type clustered struct {
 }
 
 // cluster has slots moved, primaries cut off from the rest, killed, and told to hand over, all while gateways are at work.
-var cluster = Scenario{"cluster", func(w *World) []violation {
+var cluster = Scenario{"cluster", func(w *World) []drill.Violation {
 	c := newCluster(w)
-	w.work()
+	w.load.Start()
 	w.progress(80, w.gateways...)
 
 	c.move(12, 0, 1)
@@ -33,13 +33,13 @@ var cluster = Scenario{"cluster", func(w *World) []violation {
 
 	w.say("a primary is cut off from the other nodes, and gateways reach it still")
 	old, next := c.shard(2)
-	kept := w.keep(w.gateways[0])
+	kept := w.load.Keep(w.gateways[0], w.rand)
 	time.Sleep(timeout) // most likely the replicas have it by then; the judge does not rely on it
-	c.part(old, rule{cut: true})
-	w.spend(w.gateways[0], kept)
+	c.part(old, drill.Rule{Cut: true})
+	w.load.Spend(w.gateways[0], kept)
 	next.Eventually("its replica takes over", isPrimary(next))
 	w.progress(60, w.gateways...)
-	c.part(old, rule{})
+	c.part(old, drill.Rule{})
 	old.Eventually("it follows", func() bool { return !isPrimary(old)() })
 	old.Synced()
 
@@ -83,7 +83,7 @@ func newCluster(w *World) *clustered {
 	}
 	testredis.Join(shards, servers...)
 	for _, g := range w.gateways {
-		g.route.Store(&route{w.subject.New(w.t, config(addresses...)), c.reach})
+		g.Route.Store(&drill.Route{Tokens: w.subject.New(w.t, config(addresses...)), Reach: c.reach})
 	}
 	return c
 }
@@ -102,17 +102,17 @@ func (c *clustered) shard(i int) (primary, replica *node) {
 }
 
 // part gives the wires between a node and all other nodes a rule.
-func (c *clustered) part(n *node, r rule) {
+func (c *clustered) part(n *node, r drill.Rule) {
 	for _, other := range c.nodes {
 		if other != n {
-			c.w.net.set(n.name, other.name, r)
+			c.w.net.Set(n.name, other.name, r)
 		}
 	}
 }
 
 // reach are the nodes of the token's shard, and of the one that its slot was moved to.
-func (c *clustered) reach(k *token) []*node {
-	s := slot(k)
+func (c *clustered) reach(k *drill.Token) []*drill.Watch {
+	s := drill.Slot(k.Digest)
 	i := homeOf(s)
 	all := []*node{c.nodes[i], c.nodes[i+shards]}
 	c.mu.Lock()
@@ -120,43 +120,25 @@ func (c *clustered) reach(k *token) []*node {
 	if to, ok := c.moved[s]; ok {
 		all = append(all, c.nodes[to], c.nodes[to+shards])
 	}
-	return all
+	return watches(all...)
 }
 
 // homeOf is the shard that a slot belonged to at first: see testredis.Join.
 func homeOf(slot int) int {
 	for i := range shards {
-		if slot < (i+1)*slots/shards {
+		if slot < (i+1)*drill.Slots/shards {
 			return i
 		}
 	}
 	panic("chaos: internal error: a slot beyond the last")
 }
 
-const slots = 16384
-
-// slot is the slot of the token's keys. Their hash tag is the digest: policy/store/redis.go.
-func slot(k *token) int {
-	var crc uint16 // CRC-16/XMODEM, as Redis Cluster's specification has it
-	for _, b := range []byte(base64.RawURLEncoding.EncodeToString(k.digest[:])) {
-		crc ^= uint16(b) << 8
-		for range 8 {
-			carry := crc&0x8000 != 0
-			crc <<= 1
-			if carry {
-				crc ^= 0x1021
-			}
-		}
-	}
-	return int(crc % slots)
-}
-
 // move moves slots that have tokens from one shard to another.
 func (c *clustered) move(n, from, to int) {
 	var chosen []int
-	all := c.w.history.all()
+	all := c.w.load.History.All()
 	for _, k := range slices.Backward(all) { // those that are asked for the most
-		if s := slot(k); len(chosen) < n && homeOf(s) == from && !slices.Contains(chosen, s) {
+		if s := drill.Slot(k.Digest); len(chosen) < n && homeOf(s) == from && !slices.Contains(chosen, s) {
 			chosen = append(chosen, s)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cardstile/cardstile/internal/drill"
 	"github.com/cardstile/cardstile/internal/testredis"
 )
 
@@ -12,7 +13,7 @@ import (
 type Scenario struct {
 	Name string
 	// Run does it, and returns what the judge found.
-	Run func(w *World) []violation
+	Run func(w *World) []drill.Violation
 }
 
 // prompt are directives of every server here: a replica is not kept waiting.
@@ -23,32 +24,32 @@ func with(args ...string) testredis.Options {
 }
 
 // weather draws a rule for the wires of a gateway under which it still gets on: mostly fair.
-func (w *World) weather() rule {
+func (w *World) weather() drill.Rule {
 	switch w.rand.IntN(5) {
 	case 0:
-		return rule{delay: time.Duration(w.rand.IntN(20)) * time.Millisecond}
+		return drill.Rule{Delay: time.Duration(w.rand.IntN(20)) * time.Millisecond}
 	case 1:
-		return rule{breaks: 8 + w.rand.IntN(40)}
+		return drill.Rule{Breaks: 8 + w.rand.IntN(40)}
 	case 2:
-		return rule{lag: time.Duration(w.rand.IntN(100)) * time.Millisecond}
+		return drill.Rule{Lag: time.Duration(w.rand.IntN(100)) * time.Millisecond}
 	}
-	return rule{}
+	return drill.Rule{}
 }
 
 // pair is a primary with a replica, and each gateway's way to each of them.
 type pair struct {
 	w               *World
 	primary, second *node
-	ways            map[*gateway]map[*node]*route
+	ways            map[*drill.Gateway]map[*node]*drill.Route
 }
 
 func newPair(w *World, args ...string) *pair {
 	w.t.Helper()
-	p := &pair{w: w, primary: w.add("one", with(args...)), second: w.add("two", with(args...)), ways: map[*gateway]map[*node]*route{}}
+	p := &pair{w: w, primary: w.add("one", with(args...)), second: w.add("two", with(args...)), ways: map[*drill.Gateway]map[*node]*drill.Route{}}
 	p.second.Follow(p.primary.address())
 	p.second.Synced()
 	for _, g := range w.gateways {
-		p.ways[g] = map[*node]*route{}
+		p.ways[g] = map[*node]*drill.Route{}
 		for _, n := range w.nodes {
 			p.ways[g][n] = w.direct(g, n)
 		}
@@ -58,7 +59,7 @@ func newPair(w *World, args ...string) *pair {
 }
 
 // move sends a gateway to a node.
-func (p *pair) move(g *gateway, n *node) { g.route.Store(p.ways[g][n]) }
+func (p *pair) move(g *drill.Gateway, n *node) { g.Route.Store(p.ways[g][n]) }
 
 // caughtUp is whether the replica has what the primary had when it was called.
 func (p *pair) caughtUp() func() bool {
@@ -71,7 +72,7 @@ func (p *pair) caughtUp() func() bool {
 }
 
 // routes are all ways to a node.
-func (p *pair) routes(n *node) (all []*route) {
+func (p *pair) routes(n *node) (all []*drill.Route) {
 	for _, g := range p.w.gateways {
 		all = append(all, p.ways[g][n])
 	}
@@ -93,9 +94,9 @@ var ends4 = []end{crash, partition, alive, coordinate}
 // failovers lets the replica take over and the primary come back as its replica, again and again, so that servers flip.
 // Just before, replication lags: what is redeemed then the replica never hears of.
 func failovers(rounds int, fixed ...end) Scenario {
-	return Scenario{"failovers", func(w *World) []violation {
+	return Scenario{"failovers", func(w *World) []drill.Violation {
 		p := newPair(w)
-		w.work()
+		w.load.Start()
 		a, b := w.gateways[0], w.gateways[1]
 		for round := range rounds {
 			how := ends4[w.rand.IntN(len(ends4))]
@@ -103,36 +104,36 @@ func failovers(rounds int, fixed ...end) Scenario {
 				how = fixed[round%len(fixed)]
 			}
 			w.progress(60, a, b)
-			kept := w.keep(a)
+			kept := w.load.Keep(a, w.rand)
 			p.second.Eventually("the replica has what is kept", p.caughtUp())
 			for _, g := range w.gateways {
-				w.net.set(g.name, p.primary.name, w.weather())
+				w.net.Set(g.Name, p.primary.name, w.weather())
 			}
 			if how != coordinate {
-				w.net.set(p.primary.name, p.second.name, rule{cut: true})
+				w.net.Set(p.primary.name, p.second.name, drill.Rule{Cut: true})
 			}
-			w.spend(a, kept)
+			w.load.Spend(a, kept)
 			w.progress(30, a, b)
 			w.say("round %d: %s; its replica takes over", round, how)
 			p.failover(how, a, b)
 			p.primary, p.second = p.second, p.primary
 			for _, g := range w.gateways {
-				w.net.set(g.name, p.second.name, rule{})
+				w.net.Set(g.Name, p.second.name, drill.Rule{})
 			}
 		}
 		w.progress(60, a, b)
-		w.stop()
+		w.load.Stop()
 		return w.finish(p.routes(p.primary)...)
 	}}
 }
 
-func (p *pair) failover(how end, a, b *gateway) {
+func (p *pair) failover(how end, a, b *drill.Gateway) {
 	w, old, next := p.w, p.primary, p.second
 	both := func(n *node) { p.move(a, n); p.move(b, n) }
 	if how == coordinate {
 		host, port, _ := net.SplitHostPort(next.address())
 		for _, g := range w.gateways { // it pauses writers; weather is not to
-			w.net.set(g.name, old.name, rule{})
+			w.net.Set(g.Name, old.name, drill.Rule{})
 		}
 		old.Eventually("it agrees to hand over", func() bool {
 			_, err := old.Try("FAILOVER", "TO", host, port, "TIMEOUT", testredis.Patience.Milliseconds())
@@ -148,7 +149,7 @@ func (p *pair) failover(how end, a, b *gateway) {
 		old.Kill()
 	}
 	if how == partition {
-		w.net.set(b.name, old.name, rule{cut: true})
+		w.net.Set(b.Name, old.name, drill.Rule{Cut: true})
 	}
 	next.Promote()
 	next.watch.sight()
@@ -162,13 +163,13 @@ func (p *pair) failover(how end, a, b *gateway) {
 	}
 	first := w.rand.IntN(2) == 0 // what was held up arrives, while it is a primary still or when it is one no more
 	if first {
-		w.net.set(b.name, old.name, rule{})
+		w.net.Set(b.Name, old.name, drill.Rule{})
 	}
-	w.net.set(old.name, next.name, rule{})
+	w.net.Set(old.name, next.name, drill.Rule{})
 	old.Follow(next.address())
 	old.watch.sight()
 	both(next)
-	w.net.set(b.name, old.name, rule{})
+	w.net.Set(b.Name, old.name, drill.Rule{})
 	old.Synced()
 }
 
@@ -177,15 +178,15 @@ func single(w *World, o testredis.Options) *node {
 	w.t.Helper()
 	n := w.add("one", o)
 	for _, g := range w.gateways {
-		g.route.Store(w.direct(g, n))
+		g.Route.Store(w.direct(g, n))
 	}
 	return n
 }
 
 // everywhere are the ways that gateways have now.
-func (w *World) everywhere() (all []*route) {
+func (w *World) everywhere() (all []*drill.Route) {
 	for _, g := range w.gateways {
-		all = append(all, g.route.Load())
+		all = append(all, g.Route.Load())
 	}
 	return all
 }
@@ -200,9 +201,9 @@ var keeping = map[string][]string{
 
 // restarts kills the server, or ends it in good order, and starts it again on what it kept.
 func restarts(kept string) Scenario {
-	return Scenario{"restarts with " + kept, func(w *World) []violation {
+	return Scenario{"restarts with " + kept, func(w *World) []drill.Violation {
 		n := single(w, with(keeping[kept]...))
-		w.work()
+		w.load.Start()
 		for range 2 {
 			w.progress(60, w.gateways...)
 			if kept == "snapshots" {
@@ -225,10 +226,10 @@ func restarts(kept string) Scenario {
 }
 
 // pauses stops the server where it stands for longer than gateways wait. What they sent meanwhile it carries out later.
-var pauses = Scenario{"pauses", func(w *World) []violation {
-	w.again = true
+var pauses = Scenario{"pauses", func(w *World) []drill.Violation {
+	w.load.Again = true
 	n := single(w, with())
-	w.work()
+	w.load.Start()
 	for range 3 {
 		w.progress(60, w.gateways...)
 		w.say("the server is stopped")
@@ -243,32 +244,32 @@ var pauses = Scenario{"pauses", func(w *World) []violation {
 // wires has slow wires, connections that break in the middle of a reply, and partitions after which what was sent arrives
 // late, or not at all. The tenure lasts: nothing may be lost.
 func wires(rounds int) Scenario {
-	return Scenario{"wires", func(w *World) []violation {
-		w.again = true
+	return Scenario{"wires", func(w *World) []drill.Violation {
+		w.load.Again = true
 		n := single(w, with())
-		w.work()
+		w.load.Start()
 		for range rounds {
 			w.progress(40, w.gateways...)
 			for _, g := range w.gateways {
-				w.net.set(g.name, n.name, rule{delay: time.Duration(w.rand.IntN(8)) * time.Millisecond, breaks: 4 + w.rand.IntN(8)})
+				w.net.Set(g.Name, n.name, drill.Rule{Delay: time.Duration(w.rand.IntN(8)) * time.Millisecond, Breaks: 4 + w.rand.IntN(8)})
 			}
 			w.say("replies break")
 			w.progress(60, w.gateways...)
 			g := w.gateways[w.rand.IntN(2)]
-			w.say("gateway %s is cut off", g.name)
-			w.net.set(g.name, n.name, rule{cut: true})
+			w.say("gateway %s is cut off", g.Name)
+			w.net.Set(g.Name, n.name, drill.Rule{Cut: true})
 			w.wait(timeout, 2*timeout)
 			if w.rand.IntN(2) == 0 {
-				w.net.reset(g.name, n.name)
+				w.net.Reset(g.Name, n.name)
 			}
-			w.net.set(g.name, n.name, rule{})
+			w.net.Set(g.Name, n.name, drill.Rule{})
 			w.say("replies come too late")
-			w.net.set(w.gateways[0].name, n.name, rule{lag: timeout + time.Duration(w.rand.IntN(100))*time.Millisecond})
+			w.net.Set(w.gateways[0].Name, n.name, drill.Rule{Lag: timeout + time.Duration(w.rand.IntN(100))*time.Millisecond})
 			w.wait(2*timeout, 3*timeout)
-			w.net.set(w.gateways[0].name, n.name, rule{})
+			w.net.Set(w.gateways[0].Name, n.name, drill.Rule{})
 		}
 		for _, g := range w.gateways {
-			w.net.set(g.name, n.name, rule{})
+			w.net.Set(g.Name, n.name, drill.Rule{})
 		}
 		w.progress(60, w.gateways...)
 		return w.finish(w.everywhere()...)
@@ -276,13 +277,13 @@ func wires(rounds int) Scenario {
 }
 
 // clocks turns the server's clock, past the life of tokens and of spent records, and back.
-var clocks = Scenario{"clocks", func(w *World) []violation {
+var clocks = Scenario{"clocks", func(w *World) []drill.Violation {
 	clock := testredis.NewClock(w.t)
 	o := with()
 	o.Clock = clock
-	w.short = 40
+	w.load.Short = 40
 	single(w, o)
-	w.work()
+	w.load.Start()
 	for range 5 {
 		w.progress(50, w.gateways...)
 		ahead := []time.Duration{time.Second, 20 * time.Second, 59 * time.Minute, longLife + 5*time.Minute, 3 * time.Hour}[w.rand.IntN(5)]
@@ -290,7 +291,7 @@ var clocks = Scenario{"clocks", func(w *World) []violation {
 			ahead = -ahead
 		}
 		w.say("the server's clock is set %v ahead", ahead)
-		w.skewed.CompareAndSwap(never, w.now())
+		w.skewed.CompareAndSwap(0, w.load.History.Now())
 		clock.Set(ahead)
 	}
 	w.progress(50, w.gateways...)
@@ -299,12 +300,12 @@ var clocks = Scenario{"clocks", func(w *World) []violation {
 }}
 
 // disks has a server whose disk is full for a while, and then dies of it.
-var disks = Scenario{"disks", func(w *World) []violation {
+var disks = Scenario{"disks", func(w *World) []drill.Violation {
 	o := with("--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
 	o.SmallDisk = true
-	w.pad = 512
+	w.load.Pad = 512
 	n := single(w, o)
-	w.work()
+	w.load.Start()
 	refuses := func() bool { return n.Field("persistence", "aof_last_write_status") == "err" }
 	for range 2 {
 		w.progress(60, w.gateways...)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cardstile/cardstile/internal/drill"
 	"github.com/cardstile/cardstile/internal/testredis"
 )
 
@@ -13,7 +14,7 @@ const masterName = "chaos"
 
 // sentinels has three servers under three Sentinels. First the primary is cut off, together with a gateway and a Sentinel: both
 // sides go on, each with a primary of its own, until the others' wins. Then the primary is killed.
-var sentinels = Scenario{"sentinels", func(w *World) []violation {
+var sentinels = Scenario{"sentinels", func(w *World) []drill.Violation {
 	a, b := w.gateways[0], w.gateways[1]
 	data := []*node{w.add("one", with()), w.add("two", with()), w.add("three", with())}
 	for _, n := range data[1:] {
@@ -41,41 +42,41 @@ var sentinels = Scenario{"sentinels", func(w *World) []violation {
 		}
 		return data[i]
 	}
-	through := func() *route { // the Sentinels' primary, whichever that is
+	through := func() *drill.Route { // the Sentinels' primary, whichever that is
 		c := config(guards[1].address(), guards[2].address())
 		c.MasterName = masterName
-		return &route{w.subject.New(w.t, c), func(*token) []*node { return data }}
+		return &drill.Route{Tokens: w.subject.New(w.t, c), Reach: func(*drill.Token) []*drill.Watch { return watches(data...) }}
 	}
 	follows := func(n *node) {
 		n.Eventually("the old primary follows the new one", func() bool { return n.Field("replication", "role") == "slave" })
 		n.Synced()
 	}
-	a.route.Store(w.direct(a, data[0]))
-	b.route.Store(through())
-	w.work()
+	a.Route.Store(w.direct(a, data[0]))
+	b.Route.Store(through())
+	w.load.Start()
 	w.progress(60, a, b)
 
 	w.say("the primary, a Sentinel and gateway a are cut off")
-	here, there := []string{"one", "first", a.name}, []string{"two", "three", "second", "third", outside}
-	partition := func(r rule) {
+	here, there := []string{"one", "first", a.Name}, []string{"two", "three", "second", "third", drill.Outside}
+	partition := func(r drill.Rule) {
 		for _, x := range here {
 			for _, y := range there {
-				w.net.set(x, y, r)
+				w.net.Set(x, y, r)
 			}
 		}
 	}
-	kept := w.keep(a)
+	kept := w.load.Keep(a, w.rand)
 	time.Sleep(timeout) // most likely the replicas have it by then; the judge does not rely on it
-	partition(rule{cut: true})
-	w.spend(a, kept)
+	partition(drill.Rule{Cut: true})
+	w.load.Spend(a, kept)
 	guards[1].Eventually("the Sentinels fail over", func() bool { return primary() != data[0] })
 	w.progress(60, a, b)
 	w.say("%s is the primary there; the partition ends", primary().name)
-	partition(rule{})
+	partition(drill.Rule{})
 	if w.long { // Sentinels take eight seconds to be sure
 		follows(data[0])
 	}
-	a.route.Store(through())
+	a.Route.Store(through())
 	w.progress(60, a, b)
 
 	old := primary()
@@ -91,7 +92,7 @@ var sentinels = Scenario{"sentinels", func(w *World) []violation {
 		w.say("the Sentinels were in TILT, and do not fail over: %s starts again", old.name)
 		old.Restart()
 		w.progress(60, a, b)
-		return w.finish(a.route.Load(), w.direct(b, old))
+		return w.finish(a.Route.Load(), w.direct(b, old))
 	}
 	w.progress(60, a, b)
 	old.Restart() // as a primary that nobody asked for, until the Sentinels notice
@@ -100,5 +101,5 @@ var sentinels = Scenario{"sentinels", func(w *World) []violation {
 		follows(old)
 		w.progress(60, a, b)
 	}
-	return w.finish(a.route.Load(), w.direct(b, primary()))
+	return w.finish(a.Route.Load(), w.direct(b, primary()))
 }}

@@ -1,26 +1,27 @@
-package chaos
+package drill
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 )
 
-// network is all wires between the processes of a world: listeners that pass on what they get, as the rules of that wire say.
+// Network is all wires between the processes of a world: listeners that pass on what they get, as the rules of that wire say.
 // A wire is named by its two ends, first the one that dials. Who dials is known by the listener where it has one
 // dialler only, else by the address: each server binds its outgoing connections to one of its own.
-type network struct {
+type Network struct {
 	mu      sync.Mutex
 	rand    *rand.Rand
-	rules   map[ends]rule
+	rules   map[ends]Rule
 	changed chan struct{} // closed and made anew when a rule changes
 	wires   map[*wire]struct{}
-	fronts  []*front
+	fronts  []*Front
 	names   map[string]string // of addresses
+	broken  int
 	ended   bool
 
 	running sync.WaitGroup
@@ -28,37 +29,48 @@ type network struct {
 
 type ends struct{ from, to string }
 
-// rule is what becomes of what goes over a wire. The zero rule passes everything on.
-type rule struct {
-	// cut holds everything, as a network does that drops packets: nobody is told.
-	cut bool
-	// delay holds each piece for so long, either way; lag only what comes back.
-	delay, lag time.Duration
-	// breaks resets the connection in the middle of every nth reply, at random.
-	breaks int
+// Rule is what becomes of what goes over a wire. The zero Rule passes everything on.
+type Rule struct {
+	// Cut holds everything, as a network does that drops packets: nobody is told.
+	Cut bool
+	// Delay holds each piece for so long, either way; Lag only what comes back.
+	Delay, Lag time.Duration
+	// Breaks resets the connection in the middle of every nth reply, at random.
+	Breaks int
 }
 
-type front struct {
+// Front is where a process is reached: what it listens for goes to Backend, host:port or the path of a unix socket, and
+// nowhere while that is nil.
+type Front struct {
+	Address string
+	Backend atomic.Pointer[string]
+
 	from, to string
-	address  string
-	backend  atomic.Pointer[string]
 	listener net.Listener
 }
 
 type wire struct {
 	ends
-	client, server *net.TCPConn
+	client, server stream
 }
 
-func newNetwork(seed uint64) *network {
-	return &network{
-		rand: rand.New(rand.NewPCG(seed, 1)), rules: make(map[ends]rule), changed: make(chan struct{}),
+// stream is a connection over TCP or a unix socket.
+type stream interface {
+	net.Conn
+	CloseRead() error
+	CloseWrite() error
+}
+
+// NewNetwork returns one without wires. Which replies break follows from the seed.
+func NewNetwork(seed uint64) *Network {
+	return &Network{
+		rand: rand.New(rand.NewPCG(seed, 1)), rules: make(map[ends]Rule), changed: make(chan struct{}),
 		wires: make(map[*wire]struct{}), names: make(map[string]string),
 	}
 }
 
-// source gives a process an address of its own to dial from.
-func (n *network) source(name string) string {
+// Source gives a process an address of its own to dial from.
+func (n *Network) Source(name string) string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	address := fmt.Sprintf("127.0.77.%d", len(n.names)+1)
@@ -66,17 +78,16 @@ func (n *network) source(name string) string {
 	return address
 }
 
-// outside is the name of whoever has no address of its own.
-const outside = "outside"
+// Outside is the name of whoever has no address of its own.
+const Outside = "outside"
 
-// listen opens a way to a process. With from it is that dialler's only.
-func (n *network) listen(t testing.TB, from, to string) *front {
-	t.Helper()
+// Listen opens a way to a process, on loopback. With from it is that dialler's only.
+func (n *Network) Listen(from, to string) (*Front, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	f := &front{from: from, to: to, address: l.Addr().String(), listener: l}
+	f := &Front{from: from, to: to, Address: l.Addr().String(), listener: l}
 	n.mu.Lock()
 	n.fronts = append(n.fronts, f)
 	n.mu.Unlock()
@@ -86,14 +97,14 @@ func (n *network) listen(t testing.TB, from, to string) *front {
 			if err != nil {
 				return
 			}
-			n.running.Go(func() { n.serve(f, c.(*net.TCPConn)) })
+			n.running.Go(func() { n.serve(f, c.(stream)) })
 		}
 	})
-	return f
+	return f, nil
 }
 
-// set gives the wires between two ends, whoever dials, a rule.
-func (n *network) set(a, b string, r rule) {
+// Set gives the wires between two ends, whoever dials, a rule.
+func (n *Network) Set(a, b string, r Rule) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.rules[ends{a, b}], n.rules[ends{b, a}] = r, r
@@ -101,8 +112,8 @@ func (n *network) set(a, b string, r rule) {
 	n.changed = make(chan struct{})
 }
 
-// reset breaks all connections between two ends, with what is on its way.
-func (n *network) reset(a, b string) {
+// Reset breaks all connections between two ends, with what is on its way.
+func (n *Network) Reset(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for w := range n.wires {
@@ -112,8 +123,15 @@ func (n *network) reset(a, b string) {
 	}
 }
 
-// close ends everything.
-func (n *network) close() {
+// Broken is how many connections broke in the middle of a reply.
+func (n *Network) Broken() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.broken
+}
+
+// Close ends everything.
+func (n *Network) Close() {
 	n.mu.Lock()
 	if !n.ended {
 		n.ended = true
@@ -130,21 +148,23 @@ func (n *network) close() {
 }
 
 func (w *wire) reset() {
-	for _, c := range []*net.TCPConn{w.client, w.server} {
+	for _, c := range []stream{w.client, w.server} {
 		if c != nil {
-			_ = c.SetLinger(0)
+			if tcp, ok := c.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0)
+			}
 			c.Close()
 		}
 	}
 }
 
-func (n *network) serve(f *front, client *net.TCPConn) {
+func (n *Network) serve(f *Front, client stream) {
 	w := &wire{ends{f.from, f.to}, client, nil}
 	n.mu.Lock()
 	if f.from == "" {
 		host, _, _ := net.SplitHostPort(client.RemoteAddr().String())
 		if w.from = n.names[host]; w.from == "" {
-			w.from = outside
+			w.from = Outside
 		}
 	}
 	n.wires[w] = struct{}{}
@@ -156,16 +176,20 @@ func (n *network) serve(f *front, client *net.TCPConn) {
 		w.reset()
 		delete(n.wires, w)
 	}()
-	backend := f.backend.Load()
+	backend := f.Backend.Load()
 	if ended || backend == nil || !n.pass(w.ends, time.Time{}) {
 		return
 	}
-	server, err := net.DialTimeout("tcp", *backend, 10*time.Second)
+	network := "tcp"
+	if strings.HasPrefix(*backend, "/") {
+		network = "unix"
+	}
+	server, err := net.DialTimeout(network, *backend, 10*time.Second)
 	if err != nil {
 		return
 	}
 	n.mu.Lock()
-	w.server = server.(*net.TCPConn)
+	w.server = server.(stream)
 	if n.ended {
 		w.reset()
 	}
@@ -185,7 +209,7 @@ type piece struct {
 
 // pump carries what comes from one side to the other. What a side sent before it closed still arrives, when the rules let it:
 // a command that nobody waits for any more is carried out all the same.
-func (n *network) pump(w *wire, from, to *net.TCPConn, reply bool) {
+func (n *Network) pump(w *wire, from, to stream, reply bool) {
 	const most = 256 // pieces on their way
 	pieces := make(chan piece, most)
 	gone := make(chan struct{})
@@ -197,9 +221,9 @@ func (n *network) pump(w *wire, from, to *net.TCPConn, reply bool) {
 			k, err := from.Read(buffer)
 			if k > 0 {
 				r := n.rule(w.ends)
-				due := time.Now().Add(r.delay)
+				due := time.Now().Add(r.Delay)
 				if reply {
-					due = due.Add(r.lag)
+					due = due.Add(r.Lag)
 				}
 				select {
 				case pieces <- piece{append([]byte(nil), buffer[:k]...), due}:
@@ -219,7 +243,7 @@ func (n *network) pump(w *wire, from, to *net.TCPConn, reply bool) {
 			w.reset()
 			return
 		}
-		if at, yes := n.breaksAt(w.ends, len(p.data)); reply && yes {
+		if at, yes := n.breaksAt(w.ends, len(p.data), reply); yes {
 			_, _ = to.Write(p.data[:at])
 			w.reset()
 			return
@@ -232,14 +256,14 @@ func (n *network) pump(w *wire, from, to *net.TCPConn, reply bool) {
 	_ = to.CloseWrite()
 }
 
-func (n *network) rule(e ends) rule {
+func (n *Network) rule(e ends) Rule {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.rules[e]
 }
 
 // pass returns when a piece may go on: true, or false when the network has ended.
-func (n *network) pass(e ends, due time.Time) bool {
+func (n *Network) pass(e ends, due time.Time) bool {
 	for {
 		n.mu.Lock()
 		r, changed, ended := n.rules[e], n.changed, n.ended
@@ -248,7 +272,7 @@ func (n *network) pass(e ends, due time.Time) bool {
 		switch {
 		case ended:
 			return false
-		case r.cut:
+		case r.Cut:
 			<-changed
 		case wait > 0:
 			time.Sleep(min(wait, 50*time.Millisecond))
@@ -258,13 +282,14 @@ func (n *network) pass(e ends, due time.Time) bool {
 	}
 }
 
-// breaksAt is whether this reply breaks, and where.
-func (n *network) breaksAt(e ends, length int) (at int, yes bool) {
+// breaksAt is whether this piece breaks, which only replies do, and where.
+func (n *Network) breaksAt(e ends, length int, reply bool) (at int, yes bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	b := n.rules[e].breaks
-	if b == 0 || n.rand.IntN(b) != 0 {
+	b := n.rules[e].Breaks
+	if !reply || b == 0 || n.rand.IntN(b) != 0 {
 		return 0, false
 	}
+	n.broken++
 	return n.rand.IntN(length), true
 }

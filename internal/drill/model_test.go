@@ -1,4 +1,4 @@
-package chaos
+package drill
 
 import (
 	"fmt"
@@ -66,7 +66,7 @@ func TestModel(t *testing.T) {
 		if kind == "" {
 			kind = store.KindToken
 		}
-		k := &token{kind: kind, calls: c.calls}
+		k := &Token{Kind: kind, calls: c.calls}
 		if got := porcupine.CheckOperations(model(), k.operations()); got != c.legal {
 			t.Errorf("%s: legal is %v, want %v", c.name, got, c.legal)
 		}
@@ -75,7 +75,7 @@ func TestModel(t *testing.T) {
 
 // TestPossibleTenures: what a call may have met lies between what was seen before it and after it.
 func TestPossibleTenures(t *testing.T) {
-	h := &watch{seen: []sighting{{1, 2, "x"}, {5, 6, "x"}, {9, 10, ""}, {13, 14, "y"}, {17, 18, "y"}}}
+	h := &Watch{seen: []sighting{{1, 2, "x"}, {5, 6, "x"}, {9, 10, ""}, {13, 14, "y"}, {17, 18, "y"}}}
 	for _, c := range []struct {
 		from, to int64
 		want     string
