@@ -53,6 +53,8 @@ type RedisConfig struct {
 	Timeout time.Duration
 	// Quorum, where it is set, is what stands in for the fence by tenure.
 	Quorum *Quorum
+	// Dial, where it is not nil, makes the connections, below TLS: for a drill, whose wires break.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Quorum has every mint, redemption, mark and idempotent call acknowledged by replicas before it counts: WAIT, on the
@@ -276,16 +278,19 @@ func (c *RedisConfig) options(retries int) *redis.UniversalOptions {
 // dialer dials, and shakes hands where TLS is configured, within timeout and the context's deadline. go-redis's own
 // would shake hands without looking at the context.
 func (c *RedisConfig) dialer(timeout time.Duration) func(context.Context, string, string) (net.Conn, error) {
-	dial := &net.Dialer{Timeout: timeout, KeepAlive: time.Minute}
+	dial := c.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: timeout, KeepAlive: time.Minute}).DialContext
+	}
 	if c.TLS == nil {
-		return dial.DialContext
+		return dial
 	}
 	config := c.TLS.Clone()
 	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		raw, err := dial.DialContext(ctx, network, address)
+		raw, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
