@@ -17,7 +17,7 @@ type Scenario struct {
 }
 
 // prompt are directives of every server here: a replica is not kept waiting.
-var prompt = []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1", "--hz", "100"}
+var prompt = []string{"--repl-ping-replica-period", "1", "--hz", "100"}
 
 func with(args ...string) testredis.Options {
 	return testredis.Options{Args: append(append([]string(nil), prompt...), args...)}
