@@ -537,6 +537,14 @@ func calls(s store.Store) map[string]func(ctx context.Context) error {
 			}
 			return err
 		},
+		"shared": func(ctx context.Context) error {
+			all, err := s.Shared(ctx, kindStanding)
+			if err != nil && all != nil {
+				return errors.New("values, with an error")
+			}
+			return err
+		},
+		"raise": func(ctx context.Context) error { return s.Raise(ctx, kindStanding, "p", store.Versioned{Value: []byte("v"), Version: 1}) },
 		"ready": s.Ready,
 	}
 }

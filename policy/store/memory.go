@@ -52,6 +52,7 @@ type Memory struct {
 	limits  budget
 	calls   budget
 	entries [maxClasses]entries
+	shared  sharedValues
 	meter   *meter
 
 	classMu sync.Mutex // guards the making of a new map
@@ -338,6 +339,7 @@ func (m *Memory) ready(ctx context.Context) error {
 // Close forgets everything. Operations that follow return ErrUnavailable.
 func (m *Memory) Close() error {
 	m.closed.Store(true)
+	m.shared.close()
 	for i := range m.shards {
 		s := &m.shards[i]
 		s.mu.Lock()

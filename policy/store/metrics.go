@@ -22,13 +22,15 @@ const (
 	opGet
 	opDelete
 	opTake
+	opShared
+	opRaise
 	opReady
 	operations
 )
 
 var operationNames = [operations]string{
 	opMint: "mint", opRedeem: "redeem", opOnce: "once", opBegin: "begin", opFinish: "finish", opAbandon: "abandon",
-	opPut: "put", opGet: "get", opDelete: "delete", opTake: "take", opReady: "ready",
+	opPut: "put", opGet: "get", opDelete: "delete", opTake: "take", opShared: "shared", opRaise: "raise", opReady: "ready",
 }
 
 func (o operation) String() string { return operationNames[o] }

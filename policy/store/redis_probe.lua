@@ -11,6 +11,10 @@ redis.call('SETRANGE', KEYS[1], '0', '2')
 redis.call('PTTL', KEYS[1])
 redis.call('GET', KEYS[1])
 redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'f', '1')
+redis.call('HGET', KEYS[1], 'f')
+redis.call('HGETALL', KEYS[1])
+redis.call('DEL', KEYS[1])
 local memory = redis.pcall('INFO', 'memory')
 if type(memory) == 'table' then
   memory = ''

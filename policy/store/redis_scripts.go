@@ -23,6 +23,8 @@ var (
 	abandonSource string
 	//go:embed redis_take.lua
 	takeSource string
+	//go:embed redis_raise.lua
+	raiseSource string
 	//go:embed redis_probe.lua
 	probeSource string
 )
@@ -39,12 +41,13 @@ type script struct {
 
 var (
 	mintScript    = script{mintSource, "73a8580b02c542c55e0674a394827b2ea8725705"}
-	redeemScript  = script{redeemSource, "d270342058b90f86431ecda673fc5eb4f9d86dee"}
+	redeemScript  = script{redeemSource, "d2f976fb6397087d32fdeb36768b3cbadb1edaea"}
 	beginScript   = script{beginSource, "d042d9f5f0177d93824421805a7086d13cbcc030"}
 	finishScript  = script{finishSource, "74c5c3ae16fbd9786756addb8e093568a0a48df3"}
 	abandonScript = script{abandonSource, "ac759c36c9b2a518a4297721752b9834ccb3b6b6"}
 	takeScript    = script{takeSource, "b183129f0901108cc23960bfee8fe80910764a4e"}
-	probeScript   = script{probeSource, "b59603bb19c66e658e2a3f475aaa7f0c1ee0fc35"}
+	raiseScript   = script{raiseSource, "d8ebf32bbdde98de39abc29a9c3b6abef7149fab"}
+	probeScript   = script{probeSource, "0a77a4ada44f11afa0e7b6c0a97e9a71a63652d5"}
 )
 
 // run runs the script once. A server that does not have it refuses its name without running anything; it then gets the

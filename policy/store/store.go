@@ -1,5 +1,6 @@
 // Package store holds what all instances of a gateway must agree on: which single-use token is still good, which write
-// was seen already, what a repeated call was answered, who is logged in, how much of a limit is left.
+// was seen already, what a repeated call was answered, who is logged in, how much of a limit is left, and
+// how a partner stands.
 //
 // It answers "has it already?" behind narrow contracts, twice: Memory for one instance, Redis for several. One test runs
 // on both. Keys are digests and values are opaque: what is secret in a value the vault has sealed before it comes here,
@@ -188,6 +189,7 @@ type Store interface {
 	Once
 	Idempotent
 	Records
+	Shared
 	Limiter
 
 	// Ready returns nil where the store can do its work now, or an error that says what is wrong and how to mend it, for
