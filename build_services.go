@@ -85,8 +85,10 @@ func (b *builder) loadRedis(c *RedisConfig) {
 		b.problem("store.redis.password_file", "required where there is a username")
 	}
 	b.redis = &store.RedisConfig{
-		Addresses: c.Addresses, Username: c.Username, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
+		Addresses: c.Addresses, Username: c.Username, DB: c.DB, Prefix: c.Prefix, PoolSize: c.PoolSize, Timeout: c.Timeout, DialTimeout: c.DialTimeout,
 	}
+	b.loadSentinel(c.Sentinel)
+	b.loadFence(c)
 	if c.PasswordFile != "" {
 		b.redis.PasswordFile = b.relative(c.PasswordFile)
 		b.secret("store.redis.password_file", c.PasswordFile) // read again at each dial; here, whether it holds one
@@ -106,6 +108,42 @@ func (b *builder) loadRedis(c *RedisConfig) {
 			b.redis.TLS.Certificates = []tls.Certificate{pair}
 			b.redisFiles = append(b.redisFiles, pair.Certificate...)
 		}
+	}
+}
+
+func (b *builder) loadSentinel(c *SentinelConfig) {
+	if c == nil {
+		return
+	}
+	if c.Master == "" {
+		b.problem("store.redis.sentinel.master", "required: the name under which the Sentinels know the primary")
+	}
+	if c.Username != "" && c.PasswordFile == "" {
+		b.problem("store.redis.sentinel.password_file", "required where there is a username")
+	}
+	b.redis.MasterName, b.redis.SentinelUsername = c.Master, c.Username
+	if c.PasswordFile != "" {
+		b.redis.SentinelPasswordFile = b.relative(c.PasswordFile)
+		b.secret("store.redis.sentinel.password_file", c.PasswordFile)
+	}
+}
+
+func (b *builder) loadFence(c *RedisConfig) {
+	switch c.Fence {
+	case "", "tenure":
+		if c.Quorum != (QuorumConfig{}) {
+			b.problem("store.redis.quorum", "is for fence: quorum")
+		}
+	case "quorum":
+		if c.Quorum.Replicas == 0 {
+			b.problem("store.redis.quorum.replicas", "required: how many replicas must acknowledge")
+			return
+		}
+		b.redis.Quorum = &store.Quorum{Replicas: c.Quorum.Replicas, Timeout: c.Quorum.Timeout}
+		b.notice("store.redis.fence: quorum: single use rests on acknowledgement by %d of the replicas, not on the server's tenure: "+
+			"it does not hold where another replica is promoted, or a server comes back with older data", c.Quorum.Replicas)
+	default:
+		b.problem("store.redis.fence", "want tenure or quorum")
 	}
 }
 

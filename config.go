@@ -115,10 +115,26 @@ type StoreConfig struct {
 	Memory *MemoryConfig `yaml:"memory"`
 }
 
-// RedisConfig is one Redis server, version 7 or later. It must have `maxmemory-policy noeviction`.
+// RedisConfig is Redis, version 7 or later: one server, one that Sentinels watch, or a Cluster. It must have
+// `maxmemory-policy noeviction`.
 type RedisConfig struct {
-	// Addresses are those of the server, as `host:port`. Required.
+	// Addresses is that of the server, as `host:port`; with `sentinel` those of the Sentinels; several without it are nodes of
+	// a Cluster. Required.
 	Addresses []string `yaml:"addresses"`
+
+	// Sentinel, if set, has Sentinels say which server is the primary.
+	Sentinel *SentinelConfig `yaml:"sentinel"`
+
+	// DB is the number of the database. Cluster has 0 only. Default `0`.
+	DB int `yaml:"db"`
+
+	// Fence is what keeps a token that a failover brought back from being redeemed again: `tenure` (the server's replication
+	// id, which scripts read by `INFO`) or, where they cannot, `quorum` (replicas acknowledge every write before it counts).
+	// Tokens of one are refused under the other. See docs/single-use.md. Default `tenure`.
+	Fence string `yaml:"fence"`
+
+	// Quorum is for `fence: quorum`.
+	Quorum QuorumConfig `yaml:"quorum"`
 
 	// Username is the ACL user's. Default: Redis' default user.
 	Username string `yaml:"username"`
@@ -140,6 +156,28 @@ type RedisConfig struct {
 
 	// DialTimeout is the time for a new connection. Default `2s`.
 	DialTimeout time.Duration `yaml:"dial_timeout"`
+}
+
+// SentinelConfig says how Sentinels are asked.
+type SentinelConfig struct {
+	// Master is the name under which they know the primary. Required.
+	Master string `yaml:"master"`
+
+	// Username is the Sentinels' ACL user. Default: their default user.
+	Username string `yaml:"username"`
+
+	// PasswordFile is a file with the Sentinels' password, which is not the servers'.
+	PasswordFile string `yaml:"password_file"`
+}
+
+// QuorumConfig says who must acknowledge a write.
+type QuorumConfig struct {
+	// Replicas is how many must, so that a token is minted or redeemed: as many as may be promoted, for certainty. Required
+	// with `fence: quorum`.
+	Replicas int `yaml:"replicas"`
+
+	// Timeout is how long they have, less than `timeout`. What comes later fails closed. Default `500ms`.
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // ClientTLSConfig is our side of TLS where we are the client.

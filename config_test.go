@@ -71,6 +71,13 @@ var mistakes = []mistake{
 	{"redis password missing", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], password_file: nowhere}}", nil},
 	{"redis user without password", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], username: u}}", nil},
 	{"redis prefix", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], prefix: \"a b\"}}", nil},
+	{"redis fence of another name", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], fence: wait}}", nil},
+	{"redis quorum without its fence", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], quorum: {replicas: 1}}}", nil},
+	{"redis quorum of nobody", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], fence: quorum}}", nil},
+	{"redis quorum slower than a reply", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], fence: quorum, quorum: {replicas: 1, timeout: 1s}}}", nil},
+	{"redis Sentinel without a name", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], sentinel: {username: u}}}", nil},
+	{"redis Sentinel password missing", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], sentinel: {master: m, password_file: nowhere}}}", nil},
+	{"redis database of a Cluster", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\", \"r:2\"], db: 1}}", nil},
 	{"redis CA missing", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], tls: {ca: nowhere.pem}}}", nil},
 	{"redis without storage key", "store: {memory: {logins_file: logins}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}\n  - {id: storage-demo, use: storage, file: storage-key.pem}", "store: {redis: {addresses: [\"r:1\"]}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}", nil},
 	{"logins file missing", "logins_file: logins", "logins_file: nowhere", nil},
@@ -398,7 +405,7 @@ func TestExampleConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Of what excludes one another, the second stands in comments.
-	alternative := regexp.MustCompile(`(?m)^(  )# ((?:  )*[a-z_]+:.*)$`).ReplaceAll(content, []byte("$1$2"))
+	alternative := regexp.MustCompile(`(?m)^((?:  )+)# ((?:  )*[a-z_]+:.*)$`).ReplaceAll(content, []byte("$1$2"))
 	if bytes.Equal(alternative, content) {
 		t.Error("nothing in comments")
 	}
@@ -489,7 +496,7 @@ func makeExampleFiles(t *testing.T, dir string) {
 		}
 	}
 	for name, content := range map[string]string{
-		"admin-token": "token\n", "redis-password": "password\n", "passphrase": "a long passphrase\n", "rain-key": "key\n", "example-pay-rain-key": "key\n",
+		"admin-token": "token\n", "redis-password": "password\n", "sentinel-password": "password\n", "passphrase": "a long passphrase\n", "rain-key": "key\n", "example-pay-rain-key": "key\n",
 		"payments-key": "key\n", "example-pay-payments-key": "key\n", "cards-key": "key\n", "payroc-key": "key\n",
 		"rain-public.pem": shortPublicKey, "credentials.json": `{"version":1,"credentials":[]}`,
 		"holders.yaml": "cards:\n  - {id: c, issuer: rain, partners: [example-pay], users: [ada], environment: test}\nusers:\n  - {id: ada, partner: example-pay, issuer: rain}\n",

@@ -175,6 +175,9 @@ func (c *RedisConfig) check() error {
 	if err := c.checkQuorum(); err != nil {
 		return err
 	}
+	if _, err := readPassword(c.SentinelPasswordFile); err != nil {
+		return err
+	}
 	_, err := readPassword(c.PasswordFile)
 	return err
 }
@@ -264,6 +267,10 @@ func (c *RedisConfig) options(retries int) *redis.UniversalOptions {
 		ConnMaxIdleTime:       5 * time.Minute,
 		ReadBufferSize:        4 << 10, WriteBufferSize: 4 << 10, // our replies are small; go-redis's default is 32 KiB, twice
 		Dialer: c.dialer(dialTimeout),
+	}
+	if c.SentinelPasswordFile != "" {
+		o.SentinelUsername = c.SentinelUsername
+		o.SentinelPassword, _ = readPassword(c.SentinelPasswordFile) // check read it a moment ago; without it they refuse
 	}
 	if c.PasswordFile != "" {
 		username, file := c.Username, c.PasswordFile

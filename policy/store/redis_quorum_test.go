@@ -110,7 +110,7 @@ func TestQuorumFailsClosed(t *testing.T) {
 	}
 	err = r.Ready(t.Context())
 	wantReason(t, "ready", err, store.ReasonReplicas)
-	wantText(t, err, "fewer than 2 replicas", "200ms")
+	wantText(t, err, "quorum of 2", "200ms")
 
 	replicas[1].Resume()
 	caughtUp(replicas[1], primary)

@@ -64,7 +64,7 @@ func (r *Redis) notEnoughReplicas(ctx context.Context, short error) error {
 	if u, ok := errors.AsType[*Unavailable](short); !ok || u.Reason != ReasonReplicas {
 		return fmt.Errorf("redis %s: %w", r.addresses, short)
 	}
-	return r.notReady(ReasonReplicas, fmt.Sprintf("fewer than %d replicas acknowledged a write within %v, so that nothing is released: is one down, or behind?",
+	return r.notReady(ReasonReplicas, fmt.Sprintf("a write was not acknowledged by the quorum of %d within %v, so that nothing is released: is a replica down, or behind?",
 		r.quorum.Replicas, r.quorum.Timeout))
 }
 

@@ -601,3 +601,25 @@ func TestRedisForeignRecord(t *testing.T) {
 	}), store.ReasonReply)
 	wantError(t, "without an end", foreign(func(key string) { s.Do("PERSIST", key) }), store.ErrExpired)
 }
+
+// A server's clock that is set back revives nothing: neither what is spent, nor the value that was taken out of a record.
+func TestRedisClockSetBack(t *testing.T) {
+	clock := testredis.NewClock(t)
+	s := testredis.StartWith(t, testredis.Options{Clock: clock})
+	r := newRedis(t, store.RedisConfig{Addresses: []string{s.Addr}})
+	for kind, again := range map[store.Kind]error{store.KindToken: nil, store.KindCard: store.ErrSpent} {
+		d := digest()
+		must(t, r.Mint(t.Context(), kind, d, []byte("v"), time.Hour))
+		_, err := r.Redeem(t.Context(), kind, d, attempt(1))
+		must(t, err)
+		clock.Set(-time.Minute)
+		v, err := r.Redeem(t.Context(), kind, d, attempt(1))
+		wantError(t, string(kind)+", the same attempt", err, again)
+		if err != nil && v != nil {
+			t.Errorf("%s: a value came with it: %q", kind, v)
+		}
+		_, err = r.Redeem(t.Context(), kind, d, attempt(2))
+		wantError(t, string(kind)+", another attempt", err, store.ErrSpent)
+		clock.Set(0)
+	}
+}
