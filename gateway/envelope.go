@@ -49,13 +49,21 @@ func (x *running) acceptEnvelopes(ctx context.Context, call *exchange.Call, p pr
 // errEnvelope is never changed: failures are read, not written to.
 var errEnvelope = exchange.Fail(exchange.BadSession, "envelope_replayed")
 
+// replayedEnvelope is the kind of a replay beside those of credentials.
+const replayedEnvelope = "envelope"
+
+func (x *running) envelopeReplayed() error {
+	x.g.metrics.replays.WithLabelValues(replayedEnvelope).Inc()
+	return errEnvelope
+}
+
 func (x *running) acceptOnce(ctx context.Context, envelope []byte) error {
 	for _, mac := range x.st.config.EnvelopeDigests {
 		var digest store.Digest
 		mac.MAC(digest[:0], envelope)
 		err := x.g.services.Store.Once(ctx, store.KindEnvelope, digest, envelopeFor)
 		if errors.Is(err, store.ErrSpent) {
-			return errEnvelope
+			return x.envelopeReplayed()
 		}
 		if err != nil {
 			return err
@@ -79,7 +87,7 @@ func (x *running) acceptSubmitted(ctx context.Context, call *exchange.Call, p pr
 		mac.MAC(digest[:0], envelope)
 		begun, err := x.g.services.Store.Begin(ctx, kindSubmitted, digest, under, attempt, time.Second, envelopeFor, 0)
 		if errors.Is(err, store.ErrOtherBody) {
-			return errEnvelope
+			return x.envelopeReplayed()
 		}
 		if err == nil && begun.Owner {
 			err = x.g.services.Store.Finish(ctx, kindSubmitted, digest, attempt, nil)

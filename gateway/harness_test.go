@@ -474,7 +474,7 @@ func (h *house) newConfig() gateway.Config {
 		},
 		Partners:   newPartners(h.o.partners),
 		CardDigest: mac(keys.UseDigest, "card"), EnvelopeDigests: []policy.MAC{mac(keys.UseDigest, "envelope")},
-		Answers: seals("answer"), Kept: seals("card"), APIKeys: h.loadKeys(),
+		Answers: seals("answer"), Kept: seals("card"), Standings: seals("standing"), APIKeys: h.loadKeys(),
 	}
 	var err error
 	c.Engine, err = policy.NewEngine(policy.EngineConfig{
@@ -721,7 +721,7 @@ func (h *house) exaCall(user, sessionID string) call {
 
 func (h *house) login(user string) {
 	h.t.Helper()
-	must(h.cookies.Login(context.Background(), user, time.Hour))
+	must(h.cookies.Login(context.Background(), user, time.Hour, 0))
 }
 
 // opened reads a sealed field.
@@ -743,7 +743,10 @@ type record struct {
 	Operations, Legacy                                                                                                                   []string
 	Status                                                                                                                               int
 	Software                                                                                                                             bool
-	Note                                                                                                                                 string
+	Note, Attempt                                                                                                                        string
+	FirstAttempt                                                                                                                         string `json:"first_attempt"`
+	FirstTime                                                                                                                            string `json:"first_time"`
+	FirstPartner                                                                                                                         string `json:"first_partner"`
 }
 
 func (h *house) auditText() string {

@@ -50,6 +50,7 @@ type metrics struct {
 	credentials       *prometheus.CounterVec
 	taken             *prometheus.CounterVec
 	burned            *prometheus.CounterVec
+	replays           *prometheus.CounterVec
 	replayed          *prometheus.CounterVec
 	issuerDuration    *prometheus.HistogramVec
 	issuerCircuit     *prometheus.GaugeVec
@@ -87,6 +88,7 @@ func newMetrics() *metrics {
 		credentials:       counter("cardstile_credentials_minted_total", "Credentials minted beside single-use tokens: sessions (access tokens, logins), sessions of hosted fields, and challenges.", "kind"),
 		taken:             counter("cardstile_credentials_taken_total", "Refresh tokens and challenges that were presented, by whether they were used up or why not.", "kind", "result"),
 		burned:            counter("cardstile_credentials_burned_total", "Exchanges that used a single-use credential up and gave no answer for it, by why: the kind of failure, or not_taken where the caller was gone.", "cause"),
+		replays:           counter("cardstile_replays_total", "Credentials that are good once and were presented again: another exchange had used them up.", "kind"),
 		replayed:          counter("cardstile_idempotent_replays_total", "Calls that were answered with what their first one was answered.", "face", "operation"),
 		issuerDuration:    histogram("cardstile_issuer_duration_seconds", "Round trips to issuers.", slow, "issuer", "call", "result"),
 		issuerCircuit:     gauge("cardstile_issuer_open_circuit", "1 while an issuer is not called because it kept failing.", "issuer"),
@@ -107,7 +109,7 @@ func newMetrics() *metrics {
 		m.shed.WithLabelValues(limit)
 	}
 	for _, reason := range []string{
-		policy.RefusedMalformed, policy.RefusedUnknown, policy.RefusedSpent, policy.RefusedExpired, policy.RefusedFenced,
+		policy.RefusedMalformed, policy.RefusedUnknown, policy.RefusedSpent, policy.RefusedExpired, policy.RefusedFenced, policy.RefusedRevoked,
 		policy.RefusedPartner, policy.DeniedBound, policy.DeniedUnboundToken,
 	} {
 		m.refused.WithLabelValues(reason) // from zero, so that the first one shows as an increase
@@ -118,6 +120,9 @@ func newMetrics() *metrics {
 	for _, kind := range []policy.Kind{policy.KindRefresh, policy.KindChallenge} {
 		m.taken.WithLabelValues(string(kind), "taken")
 		m.taken.WithLabelValues(string(kind), policy.RefusedSpent)
+	}
+	for _, kind := range []policy.Kind{policy.KindToken, policy.KindCardToken, policy.KindRefresh, policy.KindChallenge, replayedEnvelope} {
+		m.replays.WithLabelValues(string(kind))
 	}
 	m.violations.WithLabelValues("script-src-elem")
 	for _, kind := range []exchange.Kind{exchange.Internal, exchange.Unavailable, exchange.IssuerFailed, exchange.IssuerTimeout, exchange.OutcomeUnknown} {
@@ -134,9 +139,9 @@ func newMetrics() *metrics {
 func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
-		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replayed,
+		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replays, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
-		readyCollector{g},
+		readyCollector{g}, standingCollector{g},
 	}
 }
 

@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
+	"github.com/cardstile/cardstile/gateway/audit"
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
@@ -81,6 +84,9 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 		}
 	}
 	if err := x.proveAccount(call, &p); err != nil {
+		return proven{}, err
+	}
+	if err := x.standing(ctx, call, &p); err != nil {
 		return proven{}, err
 	}
 	if err := x.inScope(call, &p); err != nil {
@@ -367,10 +373,21 @@ func (x *running) expected(call *exchange.Call, p *proven) string {
 	return ""
 }
 
-// proveOnce proves a credential by using it up. The attempt id is drawn here and never taken from the wire [9].
+// proveOnce proves a credential by using it up. The attempt id is drawn here, once for the exchange, and never taken from the wire [9].
 func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.Credential, p *proven) error {
-	var attempt store.Attempt
-	rand.Read(attempt[:])
+	if x.attempt == (store.Attempt{}) {
+		rand.Read(x.attempt[:])
+		x.event.Attempt = x.attempt
+	}
+	err := x.useUp(ctx, call, c, x.attempt, p)
+	if spent, ok := errors.AsType[*store.Spent](err); ok {
+		x.replayed(c, spent)
+	}
+	return err
+}
+
+// useUp redeems a credential by its kind.
+func (x *running) useUp(ctx context.Context, call *exchange.Call, c policy.Credential, attempt store.Attempt, p *proven) error {
 	switch rt := x.ep.route; {
 	case c.Kind == policy.KindToken:
 		return x.redeem(ctx, c, credential.Redemption{Attempt: attempt, Nonce: call.Nonce, Keep: rt.KeepOnWrongProof}, call.Partner, p)
@@ -384,6 +401,21 @@ func (x *running) proveOnce(ctx context.Context, call *exchange.Call, c policy.C
 	return errNoProver(c.Kind)
 }
 
+// replayed tells of a credential that is good once and came again: the audit record of this exchange gets who was first, and when.
+func (x *running) replayed(c policy.Credential, spent *store.Spent) {
+	x.g.metrics.replays.WithLabelValues(string(c.Kind)).Inc()
+	first := audit.First{Attempt: spent.Attempt, Time: spent.At}
+	switch rt := x.ep.route; { // the digest under which it was found covers the hint
+	case c.Kind == policy.KindToken:
+		first.Partner = x.st.config.Tokens.Partner(c)
+	case c.Kind == policy.KindCardToken && rt.Hosted != nil:
+		first.Partner = rt.Hosted.Cards.Partner(c)
+	}
+	x.event.First = first
+	x.g.services.Log.Warn("a credential that was used up came again", zap.String("exchange", x.request.ID), zap.String("kind", string(c.Kind)),
+		zap.Stringer("first_attempt", spent.Attempt), zap.Time("first_time", spent.At), zap.String("first_partner", first.Partner))
+}
+
 // redeem uses a token up. Where a page of ours asks, app is the partner whose page it is.
 func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.Redemption, app string, p *proven) error {
 	proof, err := x.st.config.Tokens.Redeem(ctx, c, r)
@@ -391,7 +423,7 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.
 		x.spent = true
 		x.g.metrics.redeemed.Inc()
 		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
-		err = x.belongs(proof.Grant, p)
+		err = x.belongs(&proof, p)
 	}
 	if err == nil && app != "" && app != p.partner.ID {
 		err = &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner, Detail: "the page is another partner's"}
@@ -409,11 +441,14 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.
 	return nil
 }
 
-// belongs finds the partner whose token it is: switched on, and the one whose certificate is there, where one is.
-func (x *running) belongs(grant *policy.Grant, p *proven) error {
-	partner := x.st.config.Partners.ByID(grant.Partner)
-	if partner == nil || partner.Disabled || p.partner != nil && p.partner.ID != partner.ID {
+// belongs finds the partner whose token it is: the one whose certificate is there, where one is, for whom it is still good.
+func (x *running) belongs(proof *policy.Proof, p *proven) error {
+	partner := x.st.config.Partners.ByID(proof.Grant.Partner)
+	if partner == nil || p.partner != nil && p.partner.ID != partner.ID {
 		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
+	}
+	if err := x.current(proof, partner); err != nil {
+		return err
 	}
 	p.partner = partner
 	return nil
@@ -428,7 +463,10 @@ func (x *running) redeemRefresh(ctx context.Context, c policy.Credential, attemp
 		return x.revokeRefused(ctx, c, err)
 	}
 	p.session = session
-	return x.accept(proof, p)
+	if err := x.accept(proof, p); err != nil {
+		return err
+	}
+	return x.current(&proof, p.partner)
 }
 
 // revokeRefused ends the login of a token that is ours and came to be revoked, though it is good for nothing any more. The caller
@@ -465,6 +503,10 @@ func (x *running) takeChallenge(ctx context.Context, call *exchange.Call, c poli
 	x.spent = x.spent || err == nil
 	x.g.metrics.tookOnce(c.Kind, err)
 	if err != nil {
+		return err
+	}
+	signed := policy.Proof{Kind: policy.KindChallenge, Minted: true, Generation: challenge.Generation}
+	if err := x.current(&signed, x.answerable(p)); err != nil {
 		return err
 	}
 	if !known {

@@ -10,6 +10,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -32,6 +33,7 @@ type running struct {
 	late       *exchange.Failure // of a body that could not be read, where callers are told so once they are proven
 	idempotent idempotent
 	rate       rateHeaders
+	attempt    store.Attempt     // under which it redeems what is good once; zero until it does
 	spent      bool              // whether a credential that is good once was used up
 	failed     *exchange.Failure // what the exchange was answered, where it failed
 	accepted   bool              // whether some credential proved something

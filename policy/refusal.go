@@ -7,6 +7,7 @@ const (
 	RefusedUnknown     = "unknown"     // well-formed, but nobody's; revoked ones too
 	RefusedSpent       = "spent"       // used before
 	RefusedExpired     = "expired"     // too old, or not yet valid
+	RefusedRevoked     = "revoked"     // of an older generation than its partner's, or the partner is disabled [20]
 	RefusedFenced      = "fenced"      // minted under another tenure of the store [9]
 	RefusedBound       = "bound"       // good for something else
 	RefusedPartner     = "partner"     // names a partner that is not configured, or another one
@@ -26,7 +27,14 @@ type Refused struct {
 	// Detail is for the operator's log: constant text, never a part of the
 	// credential. It may be empty.
 	Detail string
+
+	// Cause is what the store said, where the reason comes of it. Of "spent" it
+	// is a *store.Spent: who was first, and when. Nil otherwise.
+	Cause error
 }
+
+// Unwrap returns the cause.
+func (r *Refused) Unwrap() error { return r.Cause }
 
 // Error names kind, reason and detail.
 func (r *Refused) Error() string {

@@ -33,10 +33,14 @@
 //	address      text               the caller's IP address, without zone, IPv4-mapped ones as IPv4
 //	legacy       texts              legacy primitives that were used, by name [15]
 //	software     true               a PIN was handled in software [14]
+//	attempt      hex                under which the exchange redeemed what is good once, or tried to: 32 characters
+//	first_attempt hex               of a replay: the attempt that had redeemed it, which another record has as its attempt
+//	first_time   time               of a replay: when that was, to the millisecond
+//	first_partner text              of a replay: whose credential it is, where it says so itself
 //	latency_us   integer    always  microseconds since the exchange began
 //	mac          base64url  always  HMAC of this line up to (not including) `,"mac"`
 //
-// base64url is RFC 4648 section 5 without padding, 43 characters here; hex is lower case, 64 characters. Both HMACs use [Config.MAC].
+// base64url is RFC 4648 section 5 without padding, 43 characters here; hex is lower case, 64 characters but for attempts. Both HMACs use [Config.MAC].
 // A first half that ends before `,"mac"` never ends in "}", and a whole line always does: a value of one kind cannot stand for the other.
 //
 // # Notes

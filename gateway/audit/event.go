@@ -54,7 +54,17 @@ type Event struct {
 	Address     netip.Addr
 	Legacy      []string // named legacy primitives that were used [15]
 	Software    bool     // a PIN was handled in software [14]
+	Attempt     [16]byte // under which the exchange redeemed what is good once, or tried to; zero: nothing
+	First       First    // of what was redeemed before
 	Latency     time.Duration
+}
+
+// First is the redemption before, of a credential that was presented again. Its exchange is the one whose record has the
+// same attempt.
+type First struct {
+	Attempt [16]byte // zero: this is no replay
+	Time    time.Time
+	Partner string // whose credential it is, where it says so itself
 }
 
 const (
@@ -84,8 +94,10 @@ func (e *Event) check() error {
 	if !isWord(e.Reason) {
 		return errors.New("audit: event: reason is not a word of a closed set") // not quoted: it may be anything
 	}
-	if y := e.Time.UTC().Year(); y < 0 || y > 9999 {
-		return fmt.Errorf("audit: event: time: year %d", y)
+	for _, t := range [...]time.Time{e.Time, e.First.Time} {
+		if y := t.UTC().Year(); y < 0 || y > 9999 {
+			return fmt.Errorf("audit: event: time: year %d", y)
+		}
 	}
 	return nil
 }
@@ -146,6 +158,13 @@ func (e *Event) appendBody(b []byte, now func() time.Time) ([]byte, error) {
 	if e.Software {
 		b = append(b, `,"software":true`...)
 	}
+	b = appendID(b, `,"attempt":"`, &e.Attempt)
+	if e.First.Attempt != [16]byte{} {
+		b = appendID(b, `,"first_attempt":"`, &e.First.Attempt)
+		b = append(b, `,"first_time":`...)
+		b = appendTime(b, e.First.Time)
+		b = appendField(b, `,"first_partner":`, e.First.Partner)
+	}
 	b = append(b, `,"latency_us":`...)
 	return strconv.AppendInt(b, max(0, e.Latency.Microseconds()), 10), nil
 }
@@ -176,6 +195,14 @@ func appendList(b []byte, key string, list []string) []byte {
 		b = appendText(b, s)
 	}
 	return append(b, ']')
+}
+
+// appendID appends key, whose last byte is the opening quote, and id in hex, or nothing where id is zero.
+func appendID(b []byte, key string, id *[16]byte) []byte {
+	if *id == ([16]byte{}) {
+		return b
+	}
+	return append(hex.AppendEncode(append(b, key...), id[:]), '"')
 }
 
 // appendDigest appends key, whose last byte is the opening quote, and d in hex, or nothing where d is zero.

@@ -49,6 +49,8 @@ func fullEvent() *audit.Event {
 		Address:     netip.MustParseAddr("::ffff:192.0.2.7"),
 		Legacy:      []string{"oaep-sha1"},
 		Software:    true,
+		Attempt:     [16]byte{1, 2, 15: 0xff},
+		First:       audit.First{Attempt: [16]byte{15: 1}, Time: time.Date(2026, 11, 23, 15, 40, 1, 5_000_000, time.FixedZone("", 3600)), Partner: "gp-other"},
 		Latency:     2*time.Second + 1999*time.Nanosecond,
 	}
 }
@@ -177,13 +179,15 @@ func TestFields(t *testing.T) {
 	for key, want := range map[string]any{
 		"seq": 5.0, "instance": "gw-1", "time": "2026-11-23T14:40:06.007008009Z", "phase": "outcome", "user": "user \"7\"\n",
 		"certificate": "03d66dd08835c1ca3f128cceacd1f31ac94163096b20f445ae84285bc0832d72", "card": "8367cd66fdd136bba8ba23f8805bb050dd6289401c8ec3b0be44a3c233eef90d",
-		"result": "unknown", "status": 504.0, "address": "192.0.2.7", "software": true, "latency_us": 2000001.0,
+		"result": "unknown", "status": 504.0, "address": "192.0.2.7", "software": true,
+		"attempt": "010200000000000000000000000000ff", "first_attempt": "00000000000000000000000000000001",
+		"first_time": "2026-11-23T14:40:01.005000000Z", "first_partner": "gp-other", "latency_us": 2000001.0,
 	} {
 		if got[key] != want {
 			t.Errorf("%s: got %v, want %v", key, got[key], want)
 		}
 	}
-	if len(got) != 26 {
-		t.Errorf("%d fields, want 26", len(got))
+	if len(got) != 30 {
+		t.Errorf("%d fields, want 30", len(got))
 	}
 }

@@ -329,6 +329,7 @@ func (t *Tokens) Redeem(ctx context.Context, c policy.Credential, r Redemption) 
 	}
 	return policy.Proof{
 		Kind: t.config.Kind, Partner: grant.Partner, User: grant.User, Environment: grant.Environment, Grant: grant,
+		Minted: true, Generation: grant.Generation,
 	}, nil
 }
 
@@ -353,7 +354,7 @@ func redeemError(kind policy.Kind, err error) error {
 		{store.ErrFenced, policy.RefusedFenced},
 	} {
 		if errors.Is(err, answer.err) {
-			return refuse(kind, answer.reason, "")
+			return &policy.Refused{Kind: kind, Reason: answer.reason, Cause: err}
 		}
 	}
 	return fmt.Errorf("redeem %s: %w", kind, err)
