@@ -144,6 +144,8 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"redis NAME [DIR]: a server, and a house's configuration that names it", 1, doRedis},
 		{"redis-stop NAME", 1, doRedisStop},
 		{"redis-start NAME", 1, doRedisStart},
+		{"redis-pause NAME: it stands still, its connections open, until redis-resume", 1, doRedisPause},
+		{"redis-resume NAME", 1, doRedisResume},
 		{"login NAME: a login record for the house's user, in a Redis", 1, doLogin},
 		{"serve NAME CONFIG: a gateway, in the background; $NAME_partners, $NAME_public, $NAME_admin", 2, doServe},
 		{"run NAME PROGRAM [ARGS...]: a program in the background", 2, doRun},
@@ -182,6 +184,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"edit FILE OLD NEW: replace a text that stands there once", 3, doEdit},
 		{"exactly-one [STATUS] NAME...: of calls in the background, one got its status and the others 401, or STATUS", 2, doExactlyOne},
 		{"at-most-one NAME...: the same, where none may have got it", 2, doAtMostOne},
+		{"all-but-one NAME...: the same, where all got it, or all but one", 1, doAllButOne},
 		{"alike STATUS NAME...: of calls in the background, some got theirs and all of those one answer, and the others STATUS", 3, doAlike},
 		{"refuses URL: wait until nobody listens there", 1, doRefuses},
 		{"flows GATEWAY: all flows of the demo", 1, doFlows},
@@ -278,6 +281,22 @@ func doRedisStart(s *story, _ *testscript.TestScript, args []string) error {
 	server, err := s.server(args[0])
 	if err == nil {
 		server.Restart()
+	}
+	return err
+}
+
+func doRedisPause(s *story, _ *testscript.TestScript, args []string) error {
+	server, err := s.server(args[0])
+	if err == nil {
+		server.Pause()
+	}
+	return err
+}
+
+func doRedisResume(s *story, _ *testscript.TestScript, args []string) error {
+	server, err := s.server(args[0])
+	if err == nil {
+		server.Resume()
 	}
 	return err
 }
@@ -967,6 +986,14 @@ func doExactlyOne(s *story, ts *testscript.TestScript, args []string) error {
 func doAtMostOne(s *story, ts *testscript.TestScript, args []string) error {
 	won, err := s.won(ts, http.StatusUnauthorized, args)
 	if err == nil && won > 1 {
+		err = fmt.Errorf("%d of %d won", won, len(args))
+	}
+	return err
+}
+
+func doAllButOne(s *story, ts *testscript.TestScript, args []string) error {
+	won, err := s.won(ts, http.StatusUnauthorized, args)
+	if err == nil && won < len(args)-1 {
 		err = fmt.Errorf("%d of %d won", won, len(args))
 	}
 	return err
