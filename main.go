@@ -17,8 +17,28 @@ func main() {
 		if !errors.Is(err, errSaid) {
 			fmt.Fprintln(os.Stderr, "cardstile: "+err.Error())
 		}
-		os.Exit(1)
+		code := 1
+		if coded, ok := errors.AsType[*exitError](err); ok {
+			code = coded.code
+		}
+		os.Exit(code)
 	}
+}
+
+// exitError is an error with what the process exits with, where that is not 1.
+type exitError struct {
+	error
+	code int
+}
+
+func (e *exitError) Unwrap() error { return e.error }
+
+// exitWith gives an error its code; nil stays nil.
+func exitWith(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{err, code}
 }
 
 // errSaid is the error of a command that has told its user already.
@@ -42,6 +62,7 @@ func command() *cobra.Command {
 		cmdKeys(),
 		cmdPartner(),
 		cmdAudit(),
+		cmdProve(),
 		cmdVersion(),
 	)
 	return root

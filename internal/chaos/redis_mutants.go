@@ -96,6 +96,7 @@ func client(t testing.TB, c store.RedisConfig, retries int) redis.UniversalClien
 	o := &redis.UniversalOptions{
 		Addrs: c.Addresses, MasterName: c.MasterName, Protocol: 2, DisableIdentity: true, MaxRetries: retries, DialerRetries: 1, ContextTimeoutEnabled: true,
 		DialTimeout: c.DialTimeout, ReadTimeout: c.Timeout, WriteTimeout: c.Timeout, PoolTimeout: c.Timeout, PoolSize: c.PoolSize,
+		Dialer: c.Dial,
 	}
 	u := redis.NewUniversalClient(o)
 	if len(c.Addresses) > 1 && c.MasterName == "" {

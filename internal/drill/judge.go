@@ -176,9 +176,9 @@ func (k *Token) establish(is Circumstances) {
 			continue
 		}
 		met := c.tenures(c.ended, is)
-		unseen := minted[Unseen] || slices.Contains(met, Unseen)
-		c.shared = is.Quorum || unseen || slices.ContainsFunc(met, func(t string) bool { return minted[t] })
-		c.otherTenure = unseen
+		c.unseen = minted[Unseen] || slices.Contains(met, Unseen)
+		c.shared = is.Quorum || c.unseen || slices.ContainsFunc(met, func(t string) bool { return minted[t] })
+		c.otherTenure = c.unseen
 		for t := range minted {
 			c.otherTenure = c.otherTenure || len(met) != 1 || t != met[0]
 		}

@@ -214,7 +214,6 @@ func (l *Load) call(g *Gateway, k *Token, c *call, f func(context.Context, store
 // Sweep asks for every token once more by every one of these routes: as the attempt that had it or may have, and as a thief.
 // Each call is repeated until it is answered, or ctx ends. So many tokens are asked for at a time.
 func (l *Load) Sweep(ctx context.Context, atOnce int, routes ...*Route) {
-	const thief = "thief"
 	all := l.History.All()
 	var asking sync.WaitGroup
 	next := make(chan *Token)
@@ -244,6 +243,9 @@ func (l *Load) Sweep(ctx context.Context, atOnce int, routes ...*Route) {
 	close(next)
 	asking.Wait()
 }
+
+// thief is who asks for tokens in the end.
+const thief = "thief"
 
 // insist asks until there is an answer, within bounds: what is never answered stays open in the history, which permits
 // everything.

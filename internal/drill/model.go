@@ -39,6 +39,7 @@ type facts struct {
 	windowIsOver  bool // the attempt's replay window may have been over
 	windowWasOver bool // the attempt's replay window was over for certain
 	shared        bool // the call may have met a tenure that may have minted the token
+	unseen        bool // which tenure it met, or which one minted, could not be seen
 }
 
 // model is the sequential token. What a call without an answer did is open: it happened, or it did not, at any time after it
