@@ -324,7 +324,7 @@ func (h *house) logIn(address string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := cookies.Login(context.Background(), h.exaUser(), time.Hour); err != nil {
+	if err := cookies.Login(context.Background(), h.exaUser(), time.Hour, 0); err != nil {
 		h.t.Fatal(err)
 	}
 }

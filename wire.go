@@ -175,6 +175,9 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 	if c.Kept, err = keys.NewSealRing("card", storage...); err != nil {
 		return c, err
 	}
+	if c.Standings, err = keys.NewSealRing("standing", storage...); err != nil {
+		return c, err
+	}
 	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {
 		return c, err
 	}
@@ -259,7 +262,11 @@ func (p *process) logIn(b *builder) error {
 			if r.Cookies == nil {
 				continue
 			}
-			if err := r.Cookies.Login(context.Background(), user, gateway.LoginTTL); err != nil {
+			generation, err := p.gateway.Generation(context.Background(), r.Partner)
+			if err != nil {
+				return err
+			}
+			if err := r.Cookies.Login(context.Background(), user, gateway.LoginTTL, generation); err != nil {
 				return err
 			}
 		}

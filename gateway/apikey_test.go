@@ -89,7 +89,7 @@ func TestAPIKeyOfASwitchedOffPartner(t *testing.T) {
 	h.o.partners = demoPartners(func(p *policy.Partner) { p.Disabled = true })
 	h.reload()
 	h.expect("its key", c, h.profileCall("first"), want{status: 403, body: bridgeForbidden, results: []string{"refused denied_disabled"}, outcome: "forbidden"})
-	h.expect("what it minted", c, p.reveal(token), want{status: 401, body: bridgeBadProof, results: []string{"refused token_partner"}, outcome: "unauthorized", redeemed: 1, refused: "partner"})
+	h.expect("what it minted", c, p.reveal(token), want{status: 401, body: bridgeBadProof, results: []string{"refused token_revoked"}, outcome: "unauthorized", refused: "revoked"})
 	h.expect("another's", c, h.bridgeCall("other", "GET", "cus-other", "ca-other", "", ""),
 		want{status: 200, results: []string{"done"}, rule: "key", outcome: "done", upstream: -1})
 

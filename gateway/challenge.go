@@ -45,7 +45,7 @@ func (x *running) mintChallenge(ctx context.Context, call *exchange.Call, p prov
 	if call.Challenge.Method == policy.MethodEIP712 {
 		return x.mintTyped(ctx, call, p, d)
 	}
-	c := credential.Challenge{ChallengeUse: x.challengeUse(credential.PurposeLogin, call.Challenge.Method, call.Challenge.User, "")}
+	c := credential.Challenge{ChallengeUse: x.challengeUse(credential.PurposeLogin, call.Challenge.Method, call.Challenge.User, ""), Generation: x.generation(&p)}
 	text := exchange.ChallengeText{Method: c.Method, Account: c.User}
 	var err error
 	switch c.Method {
@@ -88,7 +88,7 @@ func (x *running) mintTyped(ctx context.Context, call *exchange.Call, p proven, 
 	}
 	op, cs := call.Challenge.For, x.ep.route.Challenges
 	use := x.challengeUse(string(op), policy.MethodEIP712, p.user, d.holding.Card)
-	data, expires, err := cs.Issued.MintTyped(ctx, use, cs.Typed, authorizations[op], challengeTTL)
+	data, expires, err := cs.Issued.MintTyped(ctx, use, x.generation(&p), cs.Typed, authorizations[op], challengeTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (x *running) mintConsent(ctx context.Context, call *exchange.Call, p proven
 		return exchange.Fail(exchange.BadRequest, "nothing_to_link")
 	}
 	c := credential.Challenge{
-		ChallengeUse: x.challengeUse(credential.PurposeLink, call.Challenge.Method, p.user, d.holding.Card), Account: d.user.Account,
+		ChallengeUse: x.challengeUse(credential.PurposeLink, call.Challenge.Method, p.user, d.holding.Card), Account: d.user.Account, Generation: x.generation(&p),
 	}
 	statement := fmt.Sprintf("I authorize the account %s to be linked with the card ending in %s for my user (%s)",
 		d.user.Account, result.Card.LastFour, d.user.IssuerUser)

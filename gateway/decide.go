@@ -115,9 +115,6 @@ func (x *running) anonymous(ctx context.Context, p *proven) error {
 	if x.accepted {
 		return nil
 	}
-	if p.partner != nil && p.partner.Disabled {
-		return &policy.Denied{Reason: policy.DeniedDisabled}
-	}
 	p.partner = nil
 	network := networkOf(x.request.Address).String()
 	return x.limit(ctx, "anonymous", limitDigest(x.st.config.CardDigest, "anonymous", network), x.st.limits.Anonymous)

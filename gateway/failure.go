@@ -8,6 +8,7 @@ import (
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
 	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
 	"github.com/cardstile/cardstile/vault"
 )
@@ -48,6 +49,7 @@ var failures = []struct {
 	reason string
 }{
 	{store.ErrUnavailable, exchange.Unavailable, "store"}, // ErrFull too
+	{credential.ErrStanding, exchange.Unavailable, "standing"},
 	{errDirectory, exchange.Unavailable, "directory"},
 	{vault.ErrBusy, exchange.Unavailable, "rsa_busy"},
 	{vault.ErrWeakPIN, exchange.WeakPIN, "weak_pin"},

@@ -77,6 +77,9 @@ type Config struct {
 
 	// Answers seals what is kept of idempotent calls, Kept what we keep of a card: its mode and its link.
 	Answers, Kept credential.SealRing
+
+	// Standings seal how partners stand, in the store.
+	Standings credential.StandingSeals
 }
 
 // Listener is where callers come in.
@@ -156,6 +159,8 @@ type Gateway struct {
 	slots     *slotSet
 	penalties penalties
 	strangers strangers
+	standings *credential.Standings
+	attending context.CancelFunc // ends the reading of standings; nil before Serve, guarded by reloading
 
 	reloading sync.Mutex // one reload at a time
 	draining  atomic.Bool
@@ -172,6 +177,13 @@ func New(s Services, c Config) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Standings == nil {
+		return nil, errors.New("no key seals how partners stand")
+	}
+	if g.standings, err = g.newStandings(); err != nil {
+		return nil, err
+	}
+	g.standings.Configure(c.Standings, c.Partners.All())
 	g.enforce(st)
 	g.state.Store(st)
 	return g, nil
@@ -221,6 +233,7 @@ func (g *Gateway) Reload(c Config) error {
 		return err
 	}
 	g.enforce(st)
+	g.standings.Configure(c.Standings, c.Partners.All())
 	old := g.state.Swap(st)
 	old.retire()
 	g.metrics.reloaded()
@@ -275,6 +288,7 @@ func (g *Gateway) Listen() (err error) {
 
 // Serve answers until Shutdown, or until a listener fails.
 func (g *Gateway) Serve() error {
+	g.attend()
 	ended := make(chan error, len(g.servers))
 	for i, server := range g.servers {
 		go func() { ended <- server.Serve(g.listeners[i].accepted) }()
@@ -285,6 +299,23 @@ func (g *Gateway) Serve() error {
 		}
 	}
 	return nil
+}
+
+// attend reads how partners stand, until Shutdown.
+func (g *Gateway) attend() {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	g.attending = cancel
+	go g.standings.Run(ctx)
+}
+
+func (g *Gateway) stopAttending() {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	if g.attending != nil {
+		g.attending()
+	}
 }
 
 // Shutdown drains: it becomes unready, waits the grace period so that load balancers see it, takes no new connections,
@@ -307,6 +338,7 @@ func (g *Gateway) Shutdown(ctx context.Context, grace time.Duration) error {
 		})
 	}
 	wg.Wait()
+	g.stopAttending() // now: what was in flight depends on it
 	g.state.Load().retire()
 	return errors.Join(failed...)
 }

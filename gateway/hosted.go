@@ -116,7 +116,7 @@ func (x *running) mintFields(ctx context.Context, call *exchange.Call, p proven,
 	}
 	x.idempotent.effect = true
 	token, expires, err := h.Sessions.Mint(ctx, credential.FieldsSession{
-		Key: h.Bearers.KeyOf(p.proofs), Partner: p.partner.ID, Environment: x.ep.route.Environment, Face: x.ep.route.Name, Terminal: call.Fields.Terminal,
+		Key: h.Bearers.KeyOf(p.proofs), Generation: x.generation(&p), Partner: p.partner.ID, Environment: x.ep.route.Environment, Face: x.ep.route.Name, Terminal: call.Fields.Terminal,
 		Scenario: call.Fields.Scenario, Library: call.Fields.Library, SecureToken: call.Fields.SecureToken,
 	}, call.Fields.TTL, x.idempotent.seed)
 	if err != nil {
@@ -217,7 +217,7 @@ func (x *running) mintCardToken(ctx context.Context, call *exchange.Call, p prov
 	x.idempotent.effect = true
 	token, expires, err := h.Cards.Mint(ctx, policy.Grant{
 		Partner: p.partner.ID, Operation: policy.ForwardSubmit, Environment: x.ep.route.Environment, Face: x.ep.route.Name,
-		Audience: x.hosted.session.Terminal,
+		Audience: x.hosted.session.Terminal, Generation: x.generation(&p),
 	}, credential.Minting{TTL: ttl, Seed: x.idempotent.seed, Held: func(token string) ([]byte, error) {
 		return h.Holder.Rehold(session.Value(), partsOf(found), token)
 	}})
@@ -296,7 +296,7 @@ func (x *running) redeemCard(ctx context.Context, c policy.Credential, attempt s
 	if err == nil {
 		x.spent = true
 		x.g.metrics.redeemed.Inc()
-		err = x.belongs(proof.Grant, p)
+		err = x.belongs(&proof, p)
 	}
 	if err == nil && x.hosted.terminal != "" && x.hosted.terminal != proof.Grant.Audience {
 		err = &policy.Refused{Kind: policy.KindCardToken, Reason: policy.RefusedBound, Detail: "the card was submitted for another terminal"}

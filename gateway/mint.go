@@ -37,7 +37,7 @@ func (x *running) mintToken(ctx context.Context, call *exchange.Call, p proven, 
 	grant := policy.Grant{
 		Partner: p.partner.ID, Certificate: x.event.Certificate, User: p.user,
 		Operation: call.Bind.Operation, Card: call.Bind.Card, SessionHash: call.Bind.SessionHash, Nonce: call.Bind.Nonce,
-		Environment: x.ep.route.Environment, Face: x.ep.route.Name,
+		Environment: x.ep.route.Environment, Face: x.ep.route.Name, Generation: x.generation(&p),
 	}
 	if grant.User == "" {
 		grant.User = call.Bind.User
@@ -67,15 +67,15 @@ func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _
 	}
 	switch rt := x.ep.route; {
 	case rt.Hosted != nil:
-		return x.mintBearer(p)
+		return x.mintBearer(&p)
 	case rt.Families != nil && p.account != "":
-		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak, credential.LoginKey(p.account, p.proofs))
+		refresh, session, err := rt.Families.Begin(ctx, p.account, p.weak, credential.LoginKey(p.account, p.proofs), x.generation(&p))
 		if err != nil {
 			return nil, err
 		}
 		return x.pair(refresh, session)
 	case rt.Cookies != nil && p.user != "":
-		if err := rt.Cookies.Login(ctx, p.user, LoginTTL); err != nil {
+		if err := rt.Cookies.Login(ctx, p.user, LoginTTL, x.generation(&p)); err != nil {
 			return nil, err
 		}
 		x.g.metrics.credentials.WithLabelValues(mintedSession).Inc()
@@ -85,10 +85,10 @@ func (x *running) mintSession(ctx context.Context, _ *exchange.Call, p proven, _
 }
 
 // mintBearer makes an access token of the API key that was shown.
-func (x *running) mintBearer(p proven) (*exchange.Result, error) {
+func (x *running) mintBearer(p *proven) (*exchange.Result, error) {
 	for i := range p.proofs {
 		if proof := &p.proofs[i]; proof.Kind == policy.KindAPIKey {
-			token, _, err := x.ep.route.Hosted.Bearers.Mint(*proof)
+			token, _, err := x.ep.route.Hosted.Bearers.Mint(*proof, x.generation(p))
 			if err != nil {
 				return nil, err
 			}

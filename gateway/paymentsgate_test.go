@@ -589,7 +589,7 @@ func TestAccountsThatChange(t *testing.T) {
 	off := want{status: 403, body: payError(403, "FORBIDDEN", "Forbidden"), results: []string{"refused denied_disabled"}, outcome: "forbidden"}
 	h.expect("switched off", c, strong.wallet(), off)
 	h.expect("switched off, login", c, h.signed(loginCall(account)), off)
-	h.expect("switched off, refresh", c, refreshCall(strong.Refresh), want{status: 401, body: "Unauthorized", results: []string{"refused denied_disabled"}, outcome: "forbidden"})
+	h.expect("switched off, refresh", c, refreshCall(strong.Refresh), want{status: 401, body: "Unauthorized", results: []string{"refused refresh_revoked"}, outcome: "unauthorized"})
 }
 
 // TestWeakAssurance: who logged in with a public key, which anybody may have, is shown no field by the policy that asks for more;

@@ -351,7 +351,7 @@ func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
 
 // TestPartnersSwitch: a partner that is switched off is refused on the very connection that it has open, and so are its
-// unused tokens; switched on again, it goes on.
+// unused tokens, which stay dead; switched on again, it goes on.
 func TestPartnersSwitch(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		h := newHouse(t, options{})
@@ -366,12 +366,15 @@ func TestPartnersSwitch(t *testing.T) {
 		h.expect("mint, off", partner, mintCall(""),
 			want{status: 403, body: gnosis("Forbidden"), results: []string{"refused denied_disabled"}, outcome: "forbidden"})
 		h.expect("token, off", anybody, detailsCall(card, tokens[0], s.ID()),
-			want{status: 401, body: gnosis("Unauthorized"), results: []string{"refused token_partner"}, outcome: "unauthorized", redeemed: 1, refused: "partner"})
+			want{status: 401, body: gnosis("Unauthorized"), results: []string{"refused token_revoked"}, outcome: "unauthorized", refused: "revoked"})
+		h.generationBeyond(0)
 
 		h.o.partners = demoPartners()
 		must(h.gateway.Reload(h.newConfig()))
 		h.expect("mint, on", partner, mintCall(""), want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"})
 		h.expect("token, on", anybody, detailsCall(card, tokens[1], s.ID()),
+			want{status: 401, body: gnosis("Unauthorized"), results: []string{"refused token_revoked"}, outcome: "unauthorized", redeemed: 1, refused: "revoked"})
+		h.expect("another token, on", anybody, detailsCall(card, h.mintBody(partner, ""), s.ID()),
 			want{status: 200, results: []string{"done"}, rule: "reveal", outcome: "done", upstream: 2, redeemed: 1})
 		if got := h.metric("cardstile_handshakes_total"); got != connections {
 			t.Errorf("%v connections were made anew", got-connections)

@@ -23,6 +23,7 @@ type Grant struct {
 
 	Environment string // "test" or "production" [5]
 	MintedAt    int64  // Unix milliseconds, by the gateway's clock
+	Generation  uint64 // of the partner, when it was minted: an older one than the partner's is dead [20]
 	Face        string // the face that minted it, and that may redeem it
 	Audience    string // for kinds that name one; "" otherwise
 
@@ -71,8 +72,9 @@ func (g *Grant) meets(r *Request) bool {
 //
 //	byte     version, 1
 //	byte     flags: 1 certificate present, 2 session hash present, 4 nonce
-//	         present, 8 held card present
+//	         present, 8 held card present, 16 generation present
 //	8 bytes  MintedAt, big endian, positive
+//	8 bytes  generation, big endian, if present; never zero
 //	[32]     certificate, if present; never all zero
 //	[32]     session hash, if present; never all zero
 //	[32]     nonce, if present; never all zero
@@ -82,17 +84,19 @@ func (g *Grant) meets(r *Request) bool {
 //	held     if present: two bytes of length, big endian, 1 to 2048, and that
 //	         many bytes
 //
-// Each grant has exactly one encoding, and nothing may follow it.
+// Each grant has exactly one encoding, and nothing may follow it. One of before
+// there were generations is of generation 0.
 const (
 	grantVersion         = 1
 	grantHasCertificate  = 1 << 0
 	grantHasSessionHash  = 1 << 1
 	grantHasNonce        = 1 << 2
 	grantHasHeld         = 1 << 3
+	grantHasGeneration   = 1 << 4
 	grantMaxStringBytes  = 1 << 10
 	grantMaxHeldBytes    = 2 << 10
 	grantFixedBytes      = 1 + 1 + 8
-	grantPresentFlagMask = grantHasCertificate | grantHasSessionHash | grantHasNonce | grantHasHeld
+	grantPresentFlagMask = grantHasCertificate | grantHasSessionHash | grantHasNonce | grantHasHeld | grantHasGeneration
 )
 
 // errGrant is every way in which bytes are not a grant.
@@ -128,8 +132,14 @@ func (g *Grant) AppendBinary(dst []byte) ([]byte, error) {
 	if g.Held != "" {
 		flags |= grantHasHeld
 	}
+	if g.Generation != 0 {
+		flags |= grantHasGeneration
+	}
 	dst = append(dst, grantVersion, flags)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(g.MintedAt))
+	if flags&grantHasGeneration != 0 {
+		dst = binary.BigEndian.AppendUint64(dst, g.Generation)
+	}
 	if flags&grantHasCertificate != 0 {
 		dst = append(dst, g.Certificate[:]...)
 	}
@@ -180,6 +190,15 @@ func (g *Grant) decode(data []byte) error {
 		return errGrant
 	}
 	data = data[grantFixedBytes:]
+	if flags&grantHasGeneration != 0 {
+		if len(data) < 8 {
+			return errGrant
+		}
+		g.Generation, data = binary.BigEndian.Uint64(data), data[8:]
+		if g.Generation == 0 {
+			return errGrant
+		}
+	}
 	for _, hash := range []struct {
 		flag byte
 		to   *[32]byte

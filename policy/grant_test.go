@@ -14,7 +14,7 @@ func fullGrant() policy.Grant {
 	return policy.Grant{
 		Partner: partnerID, Certificate: [32]byte{1}, User: userID, Operation: policy.CardReveal, Card: cardID,
 		Origin: "https://app.example", SessionHash: [32]byte{31: 1}, Environment: "test", MintedAt: 1763899200000,
-		Face: "gnosispay", Audience: "a",
+		Face: "gnosispay", Audience: "a", Generation: 1764115200000,
 	}
 }
 
@@ -26,6 +26,7 @@ func TestGrantRoundTrip(t *testing.T) {
 			Card: text.Draw(t, "card"), Origin: text.Draw(t, "origin"), Environment: text.Draw(t, "environment"),
 			Face: text.Draw(t, "face"), Audience: text.Draw(t, "audience"), MintedAt: rapid.Int64Min(1).Draw(t, "time"),
 		}
+		g.Generation = rapid.Uint64().Draw(t, "generation")
 		copy(g.Certificate[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "certificate"))
 		g.Held = string(rapid.SliceOfN(rapid.Byte(), 0, 2048).Draw(t, "held"))
 		copy(g.SessionHash[:], rapid.SliceOfN(rapid.Byte(), 0, 32).Draw(t, "session"))
@@ -88,7 +89,7 @@ func TestHeldHasOneEncoding(t *testing.T) {
 		"shorter than it says": append(bytes.Clone(flagged[:len(without)]), 0, 2, 0xff),
 		"longer than it says":  append(bytes.Clone(with), 0xff),
 		"too long":             append(append(bytes.Clone(flagged[:len(without)]), 8, 1), bytes.Repeat([]byte{1}, 2049)...),
-		"an unknown flag":      append([]byte{with[0], with[1] | 16}, with[2:]...),
+		"an unknown flag":      append([]byte{with[0], with[1] | 32}, with[2:]...),
 	} {
 		var back policy.Grant
 		if err := back.UnmarshalBinary(data); err == nil || back != (policy.Grant{}) {
@@ -136,4 +137,30 @@ func FuzzGrant(f *testing.F) {
 			t.Fatalf("%x decodes to %+v, which encodes to %x: %v", data, g, again, err)
 		}
 	})
+}
+
+// TestGenerationHasOneEncoding: that of a grant without one is as it was before there were generations, which are read as 0.
+func TestGenerationHasOneEncoding(t *testing.T) {
+	g := fullGrant()
+	g.Generation = 0
+	old, err := g.MarshalBinary()
+	if err != nil || old[1]&16 != 0 {
+		t.Fatalf("%x, %v", old, err)
+	}
+	g.Generation = 0x0102030405060708
+	with, err := g.MarshalBinary()
+	if err != nil || with[1] != old[1]|16 || !bytes.Equal(with[10:18], []byte{1, 2, 3, 4, 5, 6, 7, 8}) || !bytes.Equal(with[18:], old[10:]) {
+		t.Fatalf("%x, %v", with, err)
+	}
+	var back policy.Grant
+	if err := back.UnmarshalBinary(old); err != nil || back.Generation != 0 {
+		t.Errorf("%+v, %v", back, err)
+	}
+	zero := bytes.Clone(with)
+	clear(zero[10:18])
+	for name, data := range map[string][]byte{"zero, flagged": zero, "half of one": with[:14]} {
+		if err := back.UnmarshalBinary(data); err == nil || back != (policy.Grant{}) {
+			t.Errorf("%s: %+v, %v", name, back, err)
+		}
+	}
 }

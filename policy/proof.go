@@ -45,6 +45,12 @@ type Proof struct {
 	// Expires is when a KindJWT ends; zero for other kinds.
 	Expires time.Time
 
+	// Minted says that the credential is one that we minted for the partner, of
+	// its generation at that time, and is dead where that is not the partner's
+	// any more [20].
+	Minted     bool
+	Generation uint64
+
 	// ID tells the credential from others of its kind, for limits: the id of
 	// a key, never a part of a secret. "" is a credential that is used once.
 	ID string

@@ -56,17 +56,17 @@ func NewBearers(config BearersConfig) (*Bearers, error) {
 // TTL is how long a token is good from the second in which it is made.
 func (b *Bearers) TTL() time.Duration { return b.config.TTL }
 
-// Mint returns an access token for what an API key proved, with the key's scope,
-// and when it ends. It is an error if the proof is of something else, of another
+// Mint returns an access token for what an API key proved, with the key's scope
+// and of the partner's generation, and when it ends. It is an error if the proof is of something else, of another
 // environment, or of a key that is revoked or gone by now.
-func (b *Bearers) Mint(proof policy.Proof) (text string, expires time.Time, err error) {
+func (b *Bearers) Mint(proof policy.Proof, generation uint64) (text string, expires time.Time, err error) {
 	if proof.Kind != policy.KindAPIKey || proof.Environment != b.config.Environment {
 		return "", time.Time{}, errors.New("mint access token: no API key, or one of another environment")
 	}
 	if _, err := b.key(proof.ID, proof.Partner); err != nil {
 		return "", time.Time{}, fmt.Errorf("mint access token: %w", err)
 	}
-	claims := jwtClaims{Subject: proof.Partner, Family: proof.ID, Permission: proof.Scope}
+	claims := jwtClaims{Subject: proof.Partner, Family: proof.ID, Permission: proof.Scope, Generation: generation}
 	if text, expires, err = b.issuer.sign(claims, b.config.TTL); err != nil {
 		return "", time.Time{}, fmt.Errorf("mint access token: %w", err)
 	}
@@ -99,6 +99,7 @@ func (b *Bearers) Prove(_ context.Context, c policy.Credential) (policy.Proof, e
 	return policy.Proof{
 		Kind: policy.KindJWT, Partner: key.partner, Environment: key.environment, Scope: scope,
 		Expires: time.Unix(claims.Expires, 0), ID: idOf(policy.KindJWT, id),
+		Minted: true, Generation: claims.Generation,
 	}, nil
 }
 

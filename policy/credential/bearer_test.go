@@ -61,16 +61,16 @@ func TestAPIKeyHasItsScope(t *testing.T) {
 
 func TestBearerProvesItsPartner(t *testing.T) {
 	at := newClock()
-	for _, scope := range [][]string{nil, {"payments", "refunds"}} {
+	for generation, scope := range map[uint64][]string{0: nil, 1764115200000: {"payments", "refunds"}} {
 		path, id, secret := keyFile(t, scope...)
 		b := bearers(t, at, path, nil)
-		text, expires, err := b.Mint(provenKey(t, path, secret))
+		text, expires, err := b.Mint(provenKey(t, path, secret), generation)
 		if err != nil || !expires.Equal(at.now().Add(time.Hour)) || b.TTL() != time.Hour {
 			t.Fatalf("until %s, %v", expires, err)
 		}
 		words := ""
 		if scope != nil {
-			words = `,"scope":"payments refunds"`
+			words = `,"scope":"payments refunds","gen":1764115200000`
 		}
 		want := `^{"iss":"https://payroc\.example","aud":"payroc","sub":"shop","exp":\d+,"iat":\d+,"jti":"[\w-]{22}","sid":"api_key:` + id + `"` + words + `}$`
 		if got := part(t, text, 1); !regexp.MustCompile(want).MatchString(got) {
@@ -83,6 +83,7 @@ func TestBearerProvesItsPartner(t *testing.T) {
 			proof, err := b.Prove(t.Context(), jwt(text))
 			if err != nil || proof != (policy.Proof{
 				Kind: policy.KindJWT, Partner: "shop", Environment: "test", Scope: strings.Join(scope, " "), Expires: expires, ID: "jwt:" + id,
+				Minted: true, Generation: generation,
 			}) {
 				t.Errorf("%+v, %v", proof, err)
 			}
@@ -100,7 +101,7 @@ func TestBearerEndsWithItsKey(t *testing.T) {
 	}
 	before := again()
 	proof := provenKey(t, path, secret)
-	text, _, err := before.Mint(proof)
+	text, _, err := before.Mint(proof, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func TestBearerEndsWithItsKey(t *testing.T) {
 		edit(t, path, test.old, test.new)
 		b := again()
 		notProven(t, b, text, test.reason)
-		if _, _, err := b.Mint(proof); err == nil && name != "nothing in common" {
+		if _, _, err := b.Mint(proof, 0); err == nil && name != "nothing in common" {
 			t.Errorf("%s: another one is minted", name)
 		}
 		edit(t, path, test.new, test.old)
@@ -133,7 +134,7 @@ func TestBearerEndsWithItsKey(t *testing.T) {
 	}
 	revoked := again()
 	notProven(t, revoked, text, policy.RefusedLogin)
-	if text, _, err := revoked.Mint(proof); err == nil || text != "" {
+	if text, _, err := revoked.Mint(proof, 0); err == nil || text != "" {
 		t.Errorf("minted for a revoked key: %q", text)
 	}
 }
@@ -162,7 +163,7 @@ func TestScopeNarrows(t *testing.T) {
 			path, _, secret := keyFile(t, test.minted...)
 			key := es256(t, "k")
 			keep := func(c *credential.BearersConfig) { c.Keys = []credential.JWTKey{key} }
-			text, _, err := bearers(t, at, path, keep).Mint(provenKey(t, path, secret))
+			text, _, err := bearers(t, at, path, keep).Mint(provenKey(t, path, secret), 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -202,7 +203,7 @@ func TestBearersThatProveNothing(t *testing.T) {
 	key := es256(t, "k")
 	keep := func(c *credential.BearersConfig) { c.Keys = []credential.JWTKey{key} }
 	b := bearers(t, at, path, keep)
-	text, expires, err := b.Mint(provenKey(t, path, secret))
+	text, expires, err := b.Mint(provenKey(t, path, secret), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +277,7 @@ func TestBearersThatAreNotMinted(t *testing.T) {
 	} {
 		proof := good
 		change(&proof)
-		if text, expires, err := b.Mint(proof); err == nil || text != "" || !expires.IsZero() {
+		if text, expires, err := b.Mint(proof, 0); err == nil || text != "" || !expires.IsZero() {
 			t.Errorf("%s: %q until %s, %v", name, text, expires, err)
 		}
 	}

@@ -76,6 +76,8 @@ type Challenge struct {
 	ChallengeUse
 	Account string // the address that is to be linked; "" where there is none
 
+	Generation uint64 // of the partner, when it was minted
+
 	// Message is what is to be signed: the text of an ERC-4361 message, the
 	// JSON of a TypedData, a statement, or the random bytes of
 	// NewPasskeyChallenge.
@@ -92,13 +94,15 @@ func (c *Challenge) goodFor(use ChallengeUse) bool {
 	return have == use
 }
 
-// The encoding of a challenge: a version, then each string with its length in
+// The encoding of a challenge: a version, by another one the generation in eight
+// bytes where it is not 0, then each string with its length in
 // two bytes, big endian, before it. Each challenge has exactly one, and nothing
 // may follow it. The message need not be UTF-8.
 const (
-	challengeVersion         = 1
-	challengeMaxTextBytes    = 1 << 10
-	challengeMaxMessageBytes = siweMaxBytes
+	challengeVersion           = 1
+	challengeGenerationVersion = 2
+	challengeMaxTextBytes      = 1 << 10
+	challengeMaxMessageBytes   = siweMaxBytes
 )
 
 // errChallenge is every way in which bytes are not a challenge.
@@ -130,6 +134,10 @@ func (c *Challenge) encode() ([]byte, error) {
 		return nil, err
 	}
 	dst := append(make([]byte, 0, 1024), challengeVersion)
+	if c.Generation != 0 {
+		dst[0] = challengeGenerationVersion
+		dst = binary.BigEndian.AppendUint64(dst, c.Generation)
+	}
 	for _, text := range c.texts() {
 		dst = appendText(dst, *text)
 	}
@@ -137,11 +145,20 @@ func (c *Challenge) encode() ([]byte, error) {
 }
 
 func decodeChallenge(data []byte) (*Challenge, error) {
-	if len(data) == 0 || data[0] != challengeVersion {
+	if len(data) == 0 || data[0] != challengeVersion && data[0] != challengeGenerationVersion {
 		return nil, errChallenge
 	}
+	versioned := data[0] == challengeGenerationVersion
 	data = data[1:]
 	var c Challenge
+	if versioned {
+		if len(data) < 8 {
+			return nil, errChallenge
+		}
+		if c.Generation, data = binary.BigEndian.Uint64(data), data[8:]; c.Generation == 0 {
+			return nil, errChallenge
+		}
+	}
 	texts := c.texts()
 	for _, text := range append(texts[:], &c.Account, &c.Message) {
 		if len(data) < 2 {
@@ -295,7 +312,7 @@ func (c *Challenges) TakeMessage(ctx context.Context, message string, use Challe
 // one card, by signing that it authorizes it, and returns what is to be signed.
 // Its nonce, which it draws, is what the challenge is taken by.
 func (c *Challenges) MintTyped(
-	ctx context.Context, use ChallengeUse, domain TypedDomain, authorization string, ttl time.Duration,
+	ctx context.Context, use ChallengeUse, generation uint64, domain TypedDomain, authorization string, ttl time.Duration,
 ) (data TypedData, expires time.Time, err error) {
 	tag, mac := c.config.Digests.Primary()
 	var raw [32]byte
@@ -309,7 +326,7 @@ func (c *Challenges) MintTyped(
 	if use.Method != policy.MethodEIP712 {
 		return TypedData{}, time.Time{}, errors.New("mint challenge: typed data is for wallets that sign it")
 	}
-	expires, err = c.mint(ctx, typedDigest(mac, use.Purpose, raw), &Challenge{ChallengeUse: use, Message: string(message)}, ttl)
+	expires, err = c.mint(ctx, typedDigest(mac, use.Purpose, raw), &Challenge{ChallengeUse: use, Generation: generation, Message: string(message)}, ttl)
 	if err != nil {
 		return TypedData{}, time.Time{}, err
 	}

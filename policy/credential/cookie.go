@@ -87,12 +87,15 @@ func (c *Cookies) Prove(ctx context.Context, credential policy.Credential) (poli
 	if !c.signed(value, signature) {
 		return policy.Proof{}, refuse(policy.KindCookie, policy.RefusedSignature, "")
 	}
+	proof := policy.Proof{Kind: policy.KindCookie, User: value, ID: idOf(policy.KindCookie, value)}
 	if !c.config.Stateless {
-		if err := c.logins.check(ctx, policy.KindCookie, value); err != nil {
+		generation, err := c.logins.check(ctx, policy.KindCookie, value)
+		if err != nil {
 			return policy.Proof{}, err
 		}
+		proof.Minted, proof.Generation = true, generation
 	}
-	return policy.Proof{Kind: policy.KindCookie, User: value, ID: idOf(policy.KindCookie, value)}, nil
+	return proof, nil
 }
 
 // Sign returns the text of the cookie for a value, signed with the primary key.
@@ -102,16 +105,16 @@ func (c *Cookies) Sign(value string) string {
 	return encodeURIComponent(value + "." + string(signature[:]))
 }
 
-// Login begins or renews the login of a value, for ttl from now. Until then or
-// Logout its cookie is accepted.
-func (c *Cookies) Login(ctx context.Context, value string, ttl time.Duration) error {
+// Login begins or renews the login of a value, for ttl from now, of the partner's
+// generation. Until then or Logout its cookie is accepted.
+func (c *Cookies) Login(ctx context.Context, value string, ttl time.Duration, generation uint64) error {
 	if c.config.Stateless {
 		return errors.New("login: stateless cookies have no logins")
 	}
 	if !validCookieValue(value) || ttl <= 0 {
 		return errors.New("login: the value is no cookie's, or the time to live is not positive")
 	}
-	if err := c.logins.begin(ctx, value, ttl); err != nil {
+	if err := c.logins.begin(ctx, value, ttl, generation); err != nil {
 		return fmt.Errorf("login: %w", err)
 	}
 	return nil

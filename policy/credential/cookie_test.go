@@ -150,7 +150,7 @@ func TestCookieCountsOnlyWhileLoggedIn(t *testing.T) {
 	}
 	login := func() {
 		t.Helper()
-		if err := c.Login(t.Context(), "ada", 24*time.Hour); err != nil {
+		if err := c.Login(t.Context(), "ada", 24*time.Hour, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestCookieCountsOnlyWhileLoggedIn(t *testing.T) {
 	if err := c.Logout(t.Context(), "ada"); err != nil {
 		t.Errorf("logging out again: %v", err)
 	}
-	if err := c.Login(t.Context(), "bob", time.Hour); err != nil {
+	if err := c.Login(t.Context(), "bob", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	notIn("somebody else logged in")
@@ -182,7 +182,7 @@ func TestLoginCountsAtItsFaceOnly(t *testing.T) {
 	at := func(face string) *credential.Cookies {
 		return cookies(t, func(c *credential.CookiesConfig) { c.Face, c.Records = face, records })
 	}
-	if err := at("exa").Login(t.Context(), "ada", time.Hour); err != nil {
+	if err := at("exa").Login(t.Context(), "ada", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	for _, face := range []string{"other", "ex", "exaa", "exb"} {
@@ -202,7 +202,7 @@ func TestLoginKeysRotate(t *testing.T) {
 		return cookies(t, func(c *credential.CookiesConfig) { c.Logins, c.Records = keys, records })
 	}
 	old, now := newKey("old"), newKey("new")
-	if err := with(old).Login(t.Context(), "ada", time.Hour); err != nil {
+	if err := with(old).Login(t.Context(), "ada", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	c := with(now, old)
@@ -225,7 +225,7 @@ func TestLoginRecordCannotBeWritten(t *testing.T) {
 	at, records := newClock(), newTampered()
 	c := cookies(t, func(c *credential.CookiesConfig) { c.Records, c.Now = records, at.now })
 	presented := cookie(c.Sign("ada"))
-	if err := c.Login(t.Context(), "ada", time.Hour); err != nil {
+	if err := c.Login(t.Context(), "ada", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	digest, record := records.only(t)
@@ -255,7 +255,7 @@ func TestLoginRecordCannotBeWritten(t *testing.T) {
 	check(record)
 
 	clear(records.values)
-	if err := c.Login(t.Context(), "bob", time.Hour); err != nil {
+	if err := c.Login(t.Context(), "bob", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	_, bobs := records.only(t)
@@ -273,7 +273,7 @@ func TestLoginRecordsStayReadable(t *testing.T) {
 	if proof, err := c.Prove(t.Context(), cookie(c.Sign("ada"))); err != nil || proof.User != "ada" {
 		t.Errorf("%+v, %v", proof, err)
 	}
-	if err := c.Login(t.Context(), "ada", time.Hour); err != nil {
+	if err := c.Login(t.Context(), "ada", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	if _, written := records.only(t); !bytes.Equal(written, record) {
@@ -284,13 +284,13 @@ func TestLoginRecordsStayReadable(t *testing.T) {
 func TestCookiesWithoutStore(t *testing.T) {
 	records := newTampered()
 	c := cookies(t, func(c *credential.CookiesConfig) { c.Records = records })
-	if err := c.Login(t.Context(), "ada", time.Hour); err != nil {
+	if err := c.Login(t.Context(), "ada", time.Hour, 0); err != nil {
 		t.Fatal(err)
 	}
 	records.err = errDown
 	proof, err := c.Prove(t.Context(), cookie(c.Sign("ada")))
 	unavailable(t, proof, err)
-	unavailable(t, policy.Proof{}, c.Login(t.Context(), "ada", time.Hour))
+	unavailable(t, policy.Proof{}, c.Login(t.Context(), "ada", time.Hour, 0))
 	unavailable(t, policy.Proof{}, c.Logout(t.Context(), "ada"))
 	// What the signature refuses does not depend on the store.
 	records.asked = 0
@@ -306,17 +306,17 @@ func TestCookiesWithoutStore(t *testing.T) {
 func TestLoginsThatAreNotBegun(t *testing.T) {
 	c := cookies(t, nil)
 	for _, value := range []string{"", "a b", "a\n", "é", strings.Repeat("a", 513)} {
-		if err := c.Login(t.Context(), value, time.Hour); err == nil {
+		if err := c.Login(t.Context(), value, time.Hour, 0); err == nil {
 			t.Errorf("%q is logged in", value)
 		}
 	}
 	for _, ttl := range []time.Duration{0, -1} {
-		if err := c.Login(t.Context(), "ada", ttl); err == nil {
+		if err := c.Login(t.Context(), "ada", ttl, 0); err == nil {
 			t.Errorf("logged in for %s", ttl)
 		}
 	}
 	s := cookies(t, stateless)
-	if s.Login(t.Context(), "ada", time.Hour) == nil || s.Logout(t.Context(), "ada") == nil {
+	if s.Login(t.Context(), "ada", time.Hour, 0) == nil || s.Logout(t.Context(), "ada") == nil {
 		t.Error("stateless cookies were logged in or out")
 	}
 }
@@ -395,7 +395,7 @@ func BenchmarkCookie(b *testing.B) {
 	}
 	defer m.Close()
 	c := cookies(b, func(c *credential.CookiesConfig) { c.Records = m })
-	if err := c.Login(b.Context(), exaValue, time.Hour); err != nil {
+	if err := c.Login(b.Context(), exaValue, time.Hour, 0); err != nil {
 		b.Fatal(err)
 	}
 	presented := cookie(exaCookie)

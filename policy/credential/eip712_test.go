@@ -129,7 +129,7 @@ func (w wallet) signTyped(t testing.TB, data credential.TypedData) string {
 
 func mintTyped(t testing.TB, c *credential.Challenges, use credential.ChallengeUse) credential.TypedData {
 	t.Helper()
-	data, _, err := c.MintTyped(t.Context(), use, domain, "Show the card details", time.Minute)
+	data, _, err := c.MintTyped(t.Context(), use, 0, domain, "Show the card details", time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestTypedChallengeIsProvenOnce(t *testing.T) {
 			for _, operation := range []policy.Operation{policy.CardReveal, policy.PINReveal, policy.PINSet} {
 				use := reveal()
 				use.Purpose = string(operation)
-				data, expires, err := c.MintTyped(t.Context(), use, domain, "Show <it> & sign", time.Minute)
+				data, expires, err := c.MintTyped(t.Context(), use, 0, domain, "Show <it> & sign", time.Minute)
 				if err != nil || !expires.Equal(at.now().Add(time.Minute)) || data.Domain != domain || data.Authorization != "Show <it> & sign" {
 					t.Fatalf("%+v until %s, %v", data, expires, err)
 				}
@@ -266,7 +266,7 @@ func TestNoncesThatAreNotOurs(t *testing.T) {
 	s.err = errDown
 	got, err = c.TakeNonce(t.Context(), good, reveal(), secondTry)
 	unavailable(t, policy.Proof{}, err)
-	if data, expires, err := c.MintTyped(t.Context(), reveal(), domain, "a", time.Minute); !errors.Is(err, store.ErrUnavailable) ||
+	if data, expires, err := c.MintTyped(t.Context(), reveal(), 0, domain, "a", time.Minute); !errors.Is(err, store.ErrUnavailable) ||
 		got != nil || data != (credential.TypedData{}) || !expires.IsZero() {
 		t.Errorf("%+v until %s, %v", data, expires, err)
 	}
@@ -307,7 +307,7 @@ func TestTypedChallengesThatAreNotMinted(t *testing.T) {
 		if test.text != "" {
 			text = strings.TrimPrefix(test.text, "-")
 		}
-		if data, expires, err := c.MintTyped(t.Context(), use, typed, text, time.Minute); err == nil || data != (credential.TypedData{}) || !expires.IsZero() {
+		if data, expires, err := c.MintTyped(t.Context(), use, 0, typed, text, time.Minute); err == nil || data != (credential.TypedData{}) || !expires.IsZero() {
 			t.Errorf("%s: %+v until %s, %v", name, data, expires, err)
 		}
 		if len(s.values) > 0 {

@@ -55,13 +55,16 @@ const (
 	// MaxFieldsTTL bounds the life of a session, and with it that of the parts [11].
 	MaxFieldsTTL = 30 * time.Minute
 
-	fieldsMinted   = 24 * time.Hour // past its end: how long a session of a seed is known to have been
-	fieldsLease    = 10 * time.Second
-	fieldsSlack    = time.Minute // how far clocks of ours may be apart
-	fieldsMaxText  = 1 << 10     // bytes of each string of a session
-	fieldsMaxKey   = 255         // bytes of what a page claims with
-	fieldsIDBytes  = 8
-	fieldsVersion  = 1
+	fieldsMinted  = 24 * time.Hour // past its end: how long a session of a seed is known to have been
+	fieldsLease   = 10 * time.Second
+	fieldsSlack   = time.Minute // how far clocks of ours may be apart
+	fieldsMaxText = 1 << 10     // bytes of each string of a session
+	fieldsMaxKey  = 255         // bytes of what a page claims with
+	fieldsIDBytes = 8
+	fieldsVersion = 1
+
+	fieldsGenerationVersion = 2
+
 	fieldsPartSize = 4 << 10 // bytes of a part
 )
 
@@ -76,6 +79,7 @@ type FieldsSession struct {
 	Library     string // the version of the page's library
 	SecureToken string // "" where there is none
 	Key         string // the API key that it began with, see Bearers.KeyOf; "" where there was none
+	Generation  uint64 // of the partner, when it was minted
 	Began       time.Time
 	Expires     time.Time
 }
@@ -86,7 +90,7 @@ func (s *FieldsSession) texts() [8]*string {
 }
 
 // The encoding of a session: a version, beginning and end in Unix milliseconds in
-// eight bytes each, then each string with its length in two bytes, big endian, before it.
+// eight bytes each; the generation in eight where it is not 0, by another version; then each string with its length in two bytes, big endian, before it.
 // Each session has exactly one, and nothing may follow it.
 func (s *FieldsSession) encode() ([]byte, error) {
 	if s.Partner == "" || s.Face == "" || !validEnvironment(s.Environment) {
@@ -94,6 +98,10 @@ func (s *FieldsSession) encode() ([]byte, error) {
 	}
 	dst := binary.BigEndian.AppendUint64(append(make([]byte, 0, 256), fieldsVersion), uint64(s.Began.UnixMilli()))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(s.Expires.UnixMilli()))
+	if s.Generation != 0 {
+		dst[0] = fieldsGenerationVersion
+		dst = binary.BigEndian.AppendUint64(dst, s.Generation)
+	}
 	for _, text := range s.texts() {
 		if len(*text) > fieldsMaxText || !utf8.ValidString(*text) {
 			return nil, fmt.Errorf("a value is not UTF-8 or is longer than %d bytes", fieldsMaxText)
@@ -105,11 +113,20 @@ func (s *FieldsSession) encode() ([]byte, error) {
 
 // decode reads what encode wrote, and nothing else.
 func (s *FieldsSession) decode(data []byte) bool {
-	if len(data) < 1+8+8 || data[0] != fieldsVersion {
+	if len(data) < 1+8+8 || data[0] != fieldsVersion && data[0] != fieldsGenerationVersion {
 		return false
 	}
+	versioned := data[0] == fieldsGenerationVersion
 	s.Began = time.UnixMilli(int64(binary.BigEndian.Uint64(data[1:])))
 	s.Expires, data = time.UnixMilli(int64(binary.BigEndian.Uint64(data[1+8:]))), data[1+8+8:]
+	if versioned {
+		if len(data) < 8 {
+			return false
+		}
+		if s.Generation, data = binary.BigEndian.Uint64(data), data[8:]; s.Generation == 0 {
+			return false
+		}
+	}
 	for _, text := range s.texts() {
 		if len(data) < 2 {
 			return false
@@ -285,7 +302,7 @@ func (f *FieldsSessions) Prove(ctx context.Context, c policy.Credential) (policy
 		return policy.Proof{}, FieldsSession{}, err
 	}
 	return policy.Proof{
-		Kind: policy.KindFields, Partner: session.Partner, Environment: session.Environment,
+		Kind: policy.KindFields, Partner: session.Partner, Environment: session.Environment, Minted: true, Generation: session.Generation,
 		ID: idOf(policy.KindFields, hex.EncodeToString(page.digest[:fieldsIDBytes])),
 	}, session, nil
 }

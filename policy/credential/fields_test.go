@@ -83,7 +83,9 @@ func noPage(t testing.TB, f *credential.FieldsSessions, c policy.Credential, rea
 func TestFieldsSessionProvesItsPartner(t *testing.T) {
 	onEachStore(t, func(t *testing.T, s store.Store, at *clock) {
 		f := fieldsOf(t, s, at)
-		text, expires, err := f.Mint(t.Context(), shop(), 10*time.Minute, nil)
+		minted := shop()
+		minted.Generation = 7
+		text, expires, err := f.Mint(t.Context(), minted, 10*time.Minute, nil)
 		if err != nil || !expires.Equal(at.now().Add(10*time.Minute)) || !regexp.MustCompile(`^[A-Za-z0-9_-]{47}$`).MatchString(text) {
 			t.Fatalf("%q until %s, %v", text, expires, err)
 		}
@@ -93,14 +95,14 @@ func TestFieldsSessionProvesItsPartner(t *testing.T) {
 				t.Fatalf("%+v, %v", proof, err)
 			}
 			proof.ID = ""
-			if proof != (policy.Proof{Kind: policy.KindFields, Partner: "shop", Environment: "test"}) {
+			if proof != (policy.Proof{Kind: policy.KindFields, Partner: "shop", Environment: "test", Minted: true, Generation: 7}) {
 				t.Errorf("%+v", proof)
 			}
 			if !session.Expires.Equal(expires) {
 				t.Errorf("until %s, want %s", session.Expires, expires)
 			}
 			session.Began, session.Expires = time.Time{}, time.Time{}
-			if session != shop() {
+			if session != minted {
 				t.Errorf("%+v", session)
 			}
 		}

@@ -66,6 +66,7 @@ type jwtClaims struct {
 	Family     string `json:"sid,omitzero"`
 	Assurance  string `json:"acr,omitzero"`
 	Permission string `json:"scope,omitzero"`
+	Generation uint64 `json:"gen,omitzero"` // of the partner, for an API key's; ours
 }
 
 // jwtIssuer signs tokens and verifies them: those of one issuer, for one
@@ -308,7 +309,7 @@ func (j *JWTs) Prove(ctx context.Context, c policy.Credential) (policy.Proof, er
 	if err != nil {
 		return policy.Proof{}, err
 	}
-	if claims.Permission != "" || claims.Family == "" {
+	if claims.Permission != "" || claims.Family == "" || claims.Generation != 0 {
 		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
 	}
 	family, err := textEncoding.DecodeString(claims.Family)
@@ -380,7 +381,7 @@ func (j *ScopedJWTs) Prove(_ context.Context, c policy.Credential) (policy.Proof
 	if err != nil {
 		return policy.Proof{}, err
 	}
-	if claims.Permission != j.config.Scope || claims.Family != "" {
+	if claims.Permission != j.config.Scope || claims.Family != "" || claims.Generation != 0 {
 		return policy.Proof{}, refuse(policy.KindJWT, policy.RefusedBound, jwtElsewhere)
 	}
 	if !validCookieValue(claims.Subject) {

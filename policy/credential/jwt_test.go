@@ -63,7 +63,7 @@ func TestAccessTokenProvesItsAccount(t *testing.T) {
 		t.Run(key.algorithm, func(t *testing.T) {
 			j := jwts(t, f, at, key)
 			for _, weak := range []bool{true, false} {
-				_, session, err := f.Begin(t.Context(), "acc-1", weak, spki(0))
+				_, session, err := f.Begin(t.Context(), "acc-1", weak, spki(0), 7)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -89,6 +89,7 @@ func TestAccessTokenProvesItsAccount(t *testing.T) {
 				proof, err := j.Prove(t.Context(), jwt(text))
 				if err != nil || proof != (policy.Proof{
 					Kind: policy.KindJWT, Partner: "pg", Account: "acc-1", Environment: "test", Weak: weak, Expires: expires, ID: "jwt:acc-1",
+					Minted: true, Generation: 7,
 				}) {
 					t.Errorf("%+v, %v", proof, err)
 				}

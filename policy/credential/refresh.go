@@ -139,11 +139,12 @@ func NewFamilies(config FamiliesConfig) (*Families, error) {
 
 // Begin begins a family for an account that has proven itself, weakly or not,
 // with a key of its own, as LoginKey says, and mints its first refresh token.
-// The family is good while the account has that key. It is an error if there is
+// The family is good while the account has that key, and of the partner's
+// generation, which all that comes of it has. It is an error if there is
 // no such account, or it has no such key: no login is without one, not even by
 // LoginCertificate. Errors of the store pass through; what is stored by then
 // nobody can use.
-func (f *Families) Begin(ctx context.Context, account string, weak bool, key [32]byte) (token string, s Session, err error) {
+func (f *Families) Begin(ctx context.Context, account string, weak bool, key [32]byte, generation uint64) (token string, s Session, err error) {
 	a, ok := f.config.Accounts.Account(account)
 	switch {
 	case !ok:
@@ -152,7 +153,7 @@ func (f *Families) Begin(ctx context.Context, account string, weak bool, key [32
 		return "", Session{}, errors.New("begin family: the account has no such key")
 	}
 	s = Session{account: a.ID, environment: a.Environment, weak: weak, family: newFamilyID(key)}
-	if err := f.lives.begin(ctx, string(s.family[:]), FamilyTTL); err != nil {
+	if err := f.lives.begin(ctx, string(s.family[:]), FamilyTTL, generation); err != nil {
 		return "", Session{}, fmt.Errorf("begin family: %w", err)
 	}
 	if token, err = f.mint(ctx, s); err != nil {
@@ -280,11 +281,12 @@ func (f *Families) prove(ctx context.Context, kind policy.Kind, s Session) (poli
 	case !account.has(s.family.began):
 		return policy.Proof{}, refuse(kind, policy.RefusedLogin, "the account has not the key any more that the login began with")
 	}
-	if err := f.lives.check(ctx, kind, string(s.family[:])); err != nil {
+	generation, err := f.lives.check(ctx, kind, string(s.family[:]))
+	if err != nil {
 		return policy.Proof{}, err
 	}
 	proof := account.proof(kind, "")
-	proof.Weak = s.weak
+	proof.Weak, proof.Minted, proof.Generation = s.weak, true, generation
 	return proof, nil
 }
 

@@ -63,7 +63,7 @@ func refresh(text string) policy.Credential { return policy.NewCredential(policy
 
 func begin(t testing.TB, f *credential.Families) (policy.Credential, credential.Session) {
 	t.Helper()
-	text, session, err := f.Begin(t.Context(), "acc-1", true, spki(0))
+	text, session, err := f.Begin(t.Context(), "acc-1", true, spki(0), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,13 +99,13 @@ func TestRefreshTokensRotate(t *testing.T) {
 	at := newClock()
 	f := families(t, memory(t, at), at, nil)
 	for _, weak := range []bool{true, false} {
-		text, began, err := f.Begin(t.Context(), "acc-1", weak, spki(0))
+		text, began, err := f.Begin(t.Context(), "acc-1", weak, spki(0), 7)
 		if err != nil || !regexp.MustCompile(`^[A-Za-z0-9_-]{68}$`).MatchString(text) || began.Account() != "acc-1" {
 			t.Fatalf("%q, %+v, %v", text, began, err)
 		}
 		proof, session, err := f.Redeem(t.Context(), refresh(text), store.Attempt{1})
 		if err != nil || session != began || proof != (policy.Proof{
-			Kind: policy.KindRefresh, Partner: "pg", Account: "acc-1", Environment: "test", Weak: weak,
+			Kind: policy.KindRefresh, Partner: "pg", Account: "acc-1", Environment: "test", Weak: weak, Minted: true, Generation: 7,
 		}) {
 			t.Fatalf("%+v, %+v, %v", proof, session, err)
 		}
@@ -302,7 +302,7 @@ func TestAccountIsLookedUpEachTime(t *testing.T) {
 	} {
 		d.Store(accounts(t, account(t)))
 		c, _ := begin(t, f)
-		strong, _, err := f.Begin(t.Context(), "acc-1", false, spki(0))
+		strong, _, err := f.Begin(t.Context(), "acc-1", false, spki(0), 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +323,7 @@ func TestAccountIsLookedUpEachTime(t *testing.T) {
 	if proof, _, err := f.Redeem(t.Context(), c, store.Attempt{1}); err != nil || proof.Partner != "other" {
 		t.Errorf("%+v, %v; want the partner that the account has now", proof, err)
 	}
-	if text, session, err := f.Begin(t.Context(), "acc-3", false, spki(0)); err == nil || text != "" || session != (credential.Session{}) {
+	if text, session, err := f.Begin(t.Context(), "acc-3", false, spki(0), 0); err == nil || text != "" || session != (credential.Session{}) {
 		t.Errorf("nobody logs in: %q, %+v, %v", text, session, err)
 	}
 }
@@ -348,7 +348,7 @@ type login struct {
 
 func logIn(t testing.TB, f *credential.Families, j *credential.JWTs, weak bool, key int) login {
 	t.Helper()
-	text, session, err := f.Begin(t.Context(), "acc-1", weak, spki(key))
+	text, session, err := f.Begin(t.Context(), "acc-1", weak, spki(key), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -500,7 +500,7 @@ func TestNobodyLogsInWithoutAKey(t *testing.T) {
 	near := spki(0)
 	near[31] ^= 1
 	for name, key := range map[string][32]byte{"none": {}, "another's": spki(2), "an unknown one": spki(1), "nearly": near} {
-		text, session, err := f.Begin(t.Context(), "acc-1", false, key)
+		text, session, err := f.Begin(t.Context(), "acc-1", false, key, 0)
 		if err == nil || text != "" || session != (credential.Session{}) {
 			t.Errorf("%s: %q, %+v, %v", name, text, session, err)
 		}
@@ -543,7 +543,7 @@ func TestFamiliesWithoutStore(t *testing.T) {
 		t.Errorf("a token of no session: %q, %v", text, err)
 	}
 	s.err = errDown
-	text, began, err := f.Begin(t.Context(), "acc-1", false, spki(0))
+	text, began, err := f.Begin(t.Context(), "acc-1", false, spki(0), 0)
 	unavailable(t, policy.Proof{}, err)
 	if text != "" || began != (credential.Session{}) {
 		t.Errorf("beside a failure: %q, %+v", text, began)

@@ -57,7 +57,9 @@ func mint(t testing.TB, c *credential.Tokens, g policy.Grant) policy.Credential 
 func TestTokenIsRedeemedOnce(t *testing.T) {
 	at := newClock()
 	c := tokens(t, credential.TokensConfig{Store: memory(t, at), Now: at.now})
-	text, expires, err := c.Mint(t.Context(), grant(), credential.Minting{TTL: time.Minute})
+	want := grant()
+	want.Generation = 7
+	text, expires, err := c.Mint(t.Context(), want, credential.Minting{TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,13 +71,12 @@ func TestTokenIsRedeemedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := grant()
 	want.MintedAt = at.now().UnixMilli()
 	if *proof.Grant != want {
 		t.Errorf("grant %+v, want %+v", *proof.Grant, want)
 	}
 	proof.Grant = nil
-	if proof != (policy.Proof{Kind: policy.KindToken, Partner: "gp-demo", User: "ada", Environment: "test"}) {
+	if proof != (policy.Proof{Kind: policy.KindToken, Partner: "gp-demo", User: "ada", Environment: "test", Minted: true, Generation: 7}) {
 		t.Errorf("proof %+v", proof)
 	}
 	// A retried command of the same exchange gets its own answer back.

@@ -544,7 +544,9 @@ func calls(s store.Store) map[string]func(ctx context.Context) error {
 			}
 			return err
 		},
-		"raise": func(ctx context.Context) error { return s.Raise(ctx, kindStanding, "p", store.Versioned{Value: []byte("v"), Version: 1}) },
+		"raise": func(ctx context.Context) error {
+			return s.Raise(ctx, kindStanding, "p", store.Versioned{Value: []byte("v"), Version: 1})
+		},
 		"ready": s.Ready,
 	}
 }
