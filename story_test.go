@@ -144,6 +144,9 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"redis NAME [DIR]: a server, and a house's configuration that names it", 1, doRedis},
 		{"redis-stop NAME", 1, doRedisStop},
 		{"redis-start NAME", 1, doRedisStart},
+		{"redis-kill NAME: with what it has in memory, for good", 1, doRedisKill},
+		{"redis-follow REPLICA PRIMARY: and wait until it does", 2, doRedisFollow},
+		{"redis-sentinels MASTER PRIMARY NAME NAME: two Sentinels that watch it", 4, doRedisSentinels},
 		{"redis-pause NAME: it stands still, its connections open, until redis-resume", 1, doRedisPause},
 		{"redis-resume NAME", 1, doRedisResume},
 		{"login NAME: a login record for the house's user, in a Redis", 1, doLogin},
@@ -184,6 +187,7 @@ var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 		{"edit FILE OLD NEW: replace a text that stands there once", 3, doEdit},
 		{"exactly-one [STATUS] NAME...: of calls in the background, one got its status and the others 401, or STATUS", 2, doExactlyOne},
 		{"at-most-one NAME...: the same, where none may have got it", 2, doAtMostOne},
+		{"none NAME...: of them got its status, and all got 401", 1, doNone},
 		{"all-but-one NAME...: the same, where all got it, or all but one", 1, doAllButOne},
 		{"alike STATUS NAME...: of calls in the background, some got theirs and all of those one answer, and the others STATUS", 3, doAlike},
 		{"refuses URL: wait until nobody listens there", 1, doRefuses},
@@ -283,6 +287,50 @@ func doRedisStart(s *story, _ *testscript.TestScript, args []string) error {
 		server.Restart()
 	}
 	return err
+}
+
+func doRedisKill(s *story, _ *testscript.TestScript, args []string) error {
+	server, err := s.server(args[0])
+	if err == nil {
+		s.canary.dump(args[0], server)
+		server.Kill()
+		delete(s.servers, args[0])
+	}
+	return err
+}
+
+func doRedisFollow(s *story, _ *testscript.TestScript, args []string) error {
+	replica, err := s.server(args[0])
+	if err != nil {
+		return err
+	}
+	primary, err := s.server(args[1])
+	if err != nil {
+		return err
+	}
+	replica.Follow(primary.Addr)
+	replica.Synced()
+	return nil
+}
+
+func doRedisSentinels(s *story, ts *testscript.TestScript, args []string) error {
+	primary, err := s.server(args[1])
+	if err != nil {
+		return err
+	}
+	sentinels := []*testredis.Server{}
+	for _, name := range args[2:] {
+		sentinel := testredis.StartWith(s.t, testredis.Options{Sentinel: true})
+		sentinel.Monitor(args[0], primary.Addr, 500*time.Millisecond)
+		sentinels = append(sentinels, sentinel)
+		ts.Setenv(name, sentinel.Addr)
+	}
+	for _, sentinel := range sentinels {
+		sentinel.Eventually("it knows the other one, and the replica", func() bool {
+			return strings.HasSuffix(sentinel.Field("sentinel", "master0"), "slaves=1,sentinels=2")
+		})
+	}
+	return nil
 }
 
 func doRedisPause(s *story, _ *testscript.TestScript, args []string) error {
@@ -986,6 +1034,14 @@ func doExactlyOne(s *story, ts *testscript.TestScript, args []string) error {
 func doAtMostOne(s *story, ts *testscript.TestScript, args []string) error {
 	won, err := s.won(ts, http.StatusUnauthorized, args)
 	if err == nil && won > 1 {
+		err = fmt.Errorf("%d of %d won", won, len(args))
+	}
+	return err
+}
+
+func doNone(s *story, ts *testscript.TestScript, args []string) error {
+	won, err := s.won(ts, http.StatusUnauthorized, args)
+	if err == nil && won > 0 {
 		err = fmt.Errorf("%d of %d won", won, len(args))
 	}
 	return err
