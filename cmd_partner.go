@@ -16,6 +16,7 @@ import (
 func cmdPartner() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "partner", Short: "Look after partners"})
 	cmd.AddCommand(cmdPartnerCredential())
+	cmd.AddCommand(cmdPartnerStandings()...)
 	return cmd
 }
 

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cardstile/cardstile/policy"
+	"github.com/cardstile/cardstile/policy/credential"
+	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault/keys"
+)
+
+// cmdPartnerStandings are the commands that change how a partner stands, in the store that instances share.
+func cmdPartnerStandings() []*cobra.Command {
+	change := func(use, short, long string, to func(*credential.Standings, context.Context, string) (from, to credential.Standing, err error), said string) *cobra.Command {
+		var file string
+		cmd := &cobra.Command{
+			Use: use + " PARTNER", Short: short, Args: cobra.ExactArgs(1), Long: long,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				s, err := openStandings(file, args[0])
+				if err != nil {
+					return err
+				}
+				defer s.close()
+				from, now, err := to(s.Standings, cmd.Context(), args[0])
+				if err != nil {
+					return s.explain(err)
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), standingText(args[0], said, from, now))
+				if s.partner.Disabled && !now.Disabled {
+					fmt.Fprintf(cmd.ErrOrStderr(), "%s: partners: %s stays disabled there (disabled: true)\n", file, args[0])
+				}
+				return err
+			},
+		}
+		configFlag(cmd, &file)
+		return cmd
+	}
+	return []*cobra.Command{
+		change("disable", "Switch a partner off, on every instance, within a second",
+			"Disable refuses every exchange of a partner, on open connections too, and ends all that was minted for\n"+
+				"it: tokens, logins, challenges, sessions. It changes the store that the configuration names, and stands\n"+
+				"there until `enable`. A store that is lost forgets it: for good, say `disabled: true` in the configuration.",
+			(*credential.Standings).Disable, "disabled"),
+		change("enable", "Switch a partner on again", "Enable takes back `disable`. What was minted for the partner before stays dead.",
+			(*credential.Standings).Enable, "enabled"),
+		change("revoke-tokens", "End all that was minted for a partner, which stays switched on",
+			"Revoke-tokens ends every token, login, challenge and session of a partner that has not been used up, on\nevery instance within a second. The partner may mint anew at once.",
+			(*credential.Standings).RevokeTokens, "tokens revoked"),
+		cmdPartnerList(),
+	}
+}
+
+func cmdPartnerList() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the partners and how they stand", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := openStandings(file, "")
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			all, err := s.All(cmd.Context())
+			if err != nil && !errors.Is(err, credential.ErrStanding) {
+				return err
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			fmt.Fprintln(w, "PARTNER\tSTATE\tGENERATION\tSINCE\tCAUSE")
+			for _, p := range s.partners.All() {
+				st, known := all[p.ID]
+				state := "enabled"
+				switch {
+				case !known:
+					state = "not known"
+				case st.Disabled:
+					state = "disabled"
+				case p.Disabled:
+					state = "disabled in the configuration"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.ID, state, generationText(st), sinceText(st), orDash(st.Cause))
+			}
+			return errors.Join(w.Flush(), s.explain(err))
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// standings are those of a configuration's store.
+type standings struct {
+	*credential.Standings
+	*builder
+	partner *policy.Partner // that was named; nil where none was
+	store   store.Store
+}
+
+// errMemory: there is nothing that another process could change.
+var errMemory = &exitError{errors.New("the store of this configuration is in memory: no other process can change it. " +
+	"The switch is `disabled: true` at the partner in the configuration, and a reload (SIGHUP, or saving the file)"), 2}
+
+// openStandings reads as much of a configuration as says who its partners are, where their standings are, and which keys seal them.
+func openStandings(file, partner string) (*standings, error) {
+	b, err := loadSteps(file, (*builder).loadEnvironment, (*builder).loadStore, (*builder).loadKeys, (*builder).loadClientCAs, (*builder).loadPartners,
+		(*builder).checkRedis)
+	if err != nil {
+		return nil, err
+	}
+	s := &standings{builder: b}
+	if partner != "" {
+		if s.partner = b.partners.ByID(partner); s.partner == nil {
+			return nil, fmt.Errorf("%s: no partner has the id %q (known: %s)", file, partner, listed(b.partnerIDs()))
+		}
+	}
+	if b.redis == nil {
+		return nil, errMemory
+	}
+	seals, err := keys.NewSealRing("standing", b.keysFor(keys.UseStorage)...)
+	if err != nil {
+		return nil, err
+	}
+	if s.store, err = store.NewRedis(*b.redis); err != nil {
+		return nil, err
+	}
+	if s.Standings, err = credential.NewStandings(credential.StandingsConfig{Store: s.store}); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	s.Configure(seals, b.partners.All())
+	return s, nil
+}
+
+func (s *standings) close() { _ = s.store.Close() } // what it did is done
+
+// explain says what to do about a standing that is not ours.
+func (s *standings) explain(err error) error {
+	if !errors.Is(err, credential.ErrStanding) {
+		return err
+	}
+	prefix := s.redis.Prefix
+	if prefix == "" {
+		prefix = "cardstile"
+	}
+	text := ""
+	for _, p := range s.partners.All() {
+		if s.partner == nil || s.partner == p {
+			text += fmt.Sprintf("\n  %s: HDEL %s:shared:{standing} %s", p.ID, prefix, credential.StandingName(p.ID))
+		}
+	}
+	return fmt.Errorf("%w: a key of use storage that sealed it is missing, or somebody wrote to Redis. "+
+		"Once it is clear which, remove it; instances that know better put their own there:%s", err, text)
+}
+
+// standingText says what a change did.
+func standingText(partner, said string, from, to credential.Standing) string {
+	if from == to {
+		return fmt.Sprintf("%s: it was so already: %s, generation %s, since %s", partner, said, generationText(to), sinceText(to))
+	}
+	return fmt.Sprintf("%s: %s: generation %s to %s, in force on every instance", partner, said, generationText(from), generationText(to))
+}
+
+func generationText(st credential.Standing) string { return strconv.FormatUint(st.Generation, 10) }
+
+func sinceText(st credential.Standing) string {
+	if st.Since.IsZero() {
+		return "-"
+	}
+	return st.Since.UTC().Format(time.RFC3339)
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
