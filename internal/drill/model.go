@@ -95,9 +95,15 @@ func (c *step) next(s state) []state {
 		return allow(s.phase == used && (!own || c.kind == store.KindCard || c.windowIsOver))
 	case expired:
 		return allow(s.phase == live && c.lateEnough)
-	case fenced:
-		return allow(s.phase != absent && c.otherTenure)
-	case unknown:
+	case fenced, unknown:
+		// The store asks once more by itself where an answer was lost, but for a card: its first try may have had the token,
+		// under a tenure that ended before the second.
+		if s.phase == live && c.otherTenure && c.kind != store.KindCard {
+			return []state{s, had}
+		}
+		if c.answer == fenced {
+			return allow(s.phase != absent && c.otherTenure)
+		}
 		return allow(s.phase == absent || c.otherTenure || s.phase == live && c.longExpired || s.phase == used && c.longSpent)
 	}
 	return nil
