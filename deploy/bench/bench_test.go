@@ -40,7 +40,7 @@ func TestSmoke(t *testing.T) {
 	}
 	_, without := findNginx(nginxNames)
 	o, err := parseOptions([]string{
-		"-binary", binary, "-round", "200ms", "-rounds", "2", "-connections", "4", "-profile", "1s",
+		"-binary", binary, "-round", "200ms", "-rounds", "2", "-connections", "4", "-profile", "1s", "-pairs", "200",
 		"-json", filepath.Join(dir, "out.json"), "-dir", dir,
 	}, io.Discard)
 	if err != nil {
@@ -69,6 +69,9 @@ func TestSmoke(t *testing.T) {
 	var got []string
 	for _, row := range r.Rows {
 		got = append(got, row.Operation+" "+row.Server)
+		if !slices.Contains(operations, row.Operation) {
+			t.Errorf("%s is none of those that -only knows", row.Operation)
+		}
 		if row.Exchanges == 0 || row.Throughput.Median <= 0 || row.Busy.Max <= 0 {
 			t.Errorf("%s by %s: %d exchanges, %v a second, processor %v", row.Operation, row.Server, row.Exchanges, row.Throughput, row.Busy)
 		}
@@ -91,6 +94,11 @@ func TestSmoke(t *testing.T) {
 		if operation, server, _ := strings.Cut(name, " "); !strings.Contains(out.String(), "\n| "+operation+" | "+server+" |") {
 			t.Errorf("the report lacks %q", name)
 		}
+	}
+	if r.Store == nil || !strings.Contains(out.String(), "### The store") {
+		t.Error("no store")
+	} else {
+		checkStore(t, r.Store, 200)
 	}
 	if len(r.Ratios) < 7 {
 		t.Errorf("%d ratios", len(r.Ratios))
@@ -368,7 +376,7 @@ func TestBuckets(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, bad := range [][]string{{"-round", "1ms"}, {"-rounds", "0"}, {"-connections", "0"}, {"-profile", "-1s"}, {"-only", "("}, {"more"}, {"-unknown"}} {
+	for _, bad := range [][]string{{"-round", "1ms"}, {"-rounds", "0"}, {"-connections", "0"}, {"-profile", "-1s"}, {"-only", "("}, {"-only", "none"}, {"-pairs", "19"}, {"more"}, {"-unknown"}} {
 		if _, err := parseOptions(bad, io.Discard); err == nil {
 			t.Errorf("%v: accepted", bad)
 		}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -22,6 +24,7 @@ type options struct {
 	round       time.Duration  // of one server doing one operation
 	rounds      int            // of all servers doing all operations
 	connections int            // of operations that do not say otherwise
+	pairs       int            // of each row of the store
 	profile     time.Duration  // of one operation; zero is no profile
 	limit       time.Duration  // of everything
 	only        *regexp.Regexp // names of operations
@@ -65,9 +68,10 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	f.DurationVar(&o.round, "round", 2*time.Second, "length of one measurement")
 	f.IntVar(&o.rounds, "rounds", 5, "measurements of each row; the median counts")
 	f.IntVar(&o.connections, "connections", 16, "connections of the rows that do not state their own")
+	f.IntVar(&o.pairs, "pairs", 1_000_000, "tokens that are minted and redeemed for each row of the store")
 	f.DurationVar(&o.profile, "profile", 5*time.Second, "length of a profile; 0 is none")
-	f.DurationVar(&o.limit, "limit", 6*time.Minute, "end with an error after this time")
-	f.StringVar(&only, "only", "", "measure only operations whose names match this expression")
+	f.DurationVar(&o.limit, "limit", 20*time.Minute, "end with an error after this time")
+	f.StringVar(&only, "only", "", "measure only operations whose names match this expression: "+strings.Join(operations, ", "))
 	f.BoolVar(&without, "without-nginx", false, "leave nginx out")
 	f.StringVar(&o.json, "json", "", "write the figures to this file too")
 	f.BoolVar(&o.keep, "keep", false, "keep the working directory (keys, logs, profiles) and say where it is")
@@ -79,12 +83,18 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
+	if o.pairs < storeSlices {
+		return o, fmt.Errorf("-pairs is at least %d", storeSlices)
+	}
 	if o.round < 50*time.Millisecond || o.rounds < 1 || o.connections < 1 || o.profile < 0 {
 		return o, errors.New("-round is at least 50ms, -rounds and -connections at least 1, -profile not negative")
 	}
 	var err error
 	if o.only, err = regexp.Compile(only); err != nil {
 		return o, fmt.Errorf("-only: %w", err)
+	}
+	if !slices.ContainsFunc(operations, o.only.MatchString) {
+		return o, errors.New("-only: no operation has such a name")
 	}
 	return o, nil
 }
@@ -111,19 +121,15 @@ func bench(ctx context.Context, o options, out io.Writer) error {
 	}
 	w := &world{options: o, dir: dir, cores: cores}
 	defer w.stop()
-	r := report{Date: time.Now().UTC().Truncate(time.Second), Options: o.describe()}
-	if err := w.start(ctx); err != nil {
-		return err
+	r := report{Date: time.Now().UTC().Truncate(time.Second), Options: o.describe(), Machine: newMachine(dir)}
+	if o.exchanges() {
+		if err := w.measureExchanges(ctx, &r); err != nil {
+			return err
+		}
+		w.stop()
 	}
-	if r.Machine, err = w.machine(ctx); err != nil {
-		return err
-	}
-	if r.Rows, err = w.measure(ctx); err != nil {
-		return errors.Join(context.Cause(ctx), err)
-	}
-	r.Ratios = ratios(r.Rows)
-	if o.profile > 0 {
-		if r.Profiles, err = w.profiles(ctx); err != nil {
+	if o.only.MatchString(opStore) {
+		if r.Store, err = w.measureStore(ctx); err != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
@@ -138,6 +144,32 @@ func bench(ctx context.Context, o options, out io.Writer) error {
 		}
 	}
 	return r.markdown(out)
+}
+
+// exchanges says whether anything is measured beside the store.
+func (o options) exchanges() bool {
+	return slices.ContainsFunc(operations, func(name string) bool { return name != opStore && o.only.MatchString(name) })
+}
+
+// measureExchanges starts every server, and measures and profiles the exchanges.
+func (w *world) measureExchanges(ctx context.Context, r *report) error {
+	if err := w.start(ctx); err != nil {
+		return err
+	}
+	if err := w.versions(ctx, &r.Machine); err != nil {
+		return err
+	}
+	var err error
+	if r.Rows, err = w.measure(ctx); err != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	r.Ratios = ratios(r.Rows)
+	if w.profile > 0 {
+		if r.Profiles, err = w.profiles(ctx); err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
+	return nil
 }
 
 // describe is what a reader of the figures must know about the options.

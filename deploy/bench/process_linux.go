@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,15 @@ func startOn(core int, cmd *exec.Cmd, gentle bool) error {
 		return fmt.Errorf("move to a processor: %w", err)
 	}
 	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &was))
+}
+
+// selfCPU is what this process has used so far, user and system.
+func selfCPU() (time.Duration, error) {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0, fmt.Errorf("own processor time: %w", err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // kernel is the running kernel's release.

@@ -9,12 +9,13 @@ import (
 
 // report is everything that a run found out.
 type report struct {
-	Date     time.Time `json:"date"`
-	Options  string    `json:"options"`
-	Machine  machine   `json:"machine"`
-	Rows     []row     `json:"rows"`
-	Ratios   []ratio   `json:"ratios"`
-	Profiles []profile `json:"profiles,omitempty"`
+	Date     time.Time    `json:"date"`
+	Options  string       `json:"options"`
+	Machine  machine      `json:"machine"`
+	Rows     []row        `json:"rows,omitempty"` // none where only the store is measured
+	Ratios   []ratio      `json:"ratios,omitempty"`
+	Profiles []profile    `json:"profiles,omitempty"`
+	Store    *storeReport `json:"store,omitempty"`
 }
 
 // ratio compares two rows of one run. It is taken within each round, so that what disturbs a round disturbs both sides.
@@ -81,10 +82,15 @@ const proxyH1Name = "ReverseProxy, HTTP/1.1 to the issuer"
 func (r *report) markdown(out io.Writer) error {
 	var b strings.Builder
 	r.heading(&b)
-	r.table(&b)
-	r.comparisons(&b)
+	if len(r.Rows) > 0 {
+		r.table(&b)
+		r.comparisons(&b)
+	}
 	for _, p := range r.Profiles {
 		p.markdown(&b)
+	}
+	if r.Store != nil {
+		r.Store.markdown(&b)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -93,6 +99,11 @@ func (r *report) markdown(out io.Writer) error {
 // heading says when and where.
 func (r *report) heading(b *strings.Builder) {
 	m := r.Machine
+	if len(r.Rows) == 0 {
+		fmt.Fprintf(b, "%s · %s · %d processors · kernel %s · %s · load average before %s, after %s\n",
+			r.Date.Format(time.DateOnly), m.Processor, m.Processors, m.Kernel, m.Go, m.LoadBefore, m.LoadAfter)
+		return
+	}
 	fmt.Fprintf(b, "%s · %s · %d processors (measured server on one, load and issuer on another) · kernel %s · audit log on %s\n\n",
 		r.Date.Format(time.DateOnly), m.Processor, m.Processors, m.Kernel, m.FileSystem)
 	fmt.Fprintf(b, "%s · load and ReverseProxy %s", m.Cardstile, m.Go)

@@ -33,7 +33,8 @@ type world struct {
 	proxy, proxyH1 *server
 	nginxServer    *server // nil where it is left out
 	rsa            *server
-	running        []*server // in the order of their start
+	running        []*server   // in the order of their start
+	closers        []io.Closer // of connections that ask servers about themselves
 }
 
 // server is a process that is measured, or that the measured ones need.
@@ -196,7 +197,7 @@ func (s *server) wait(ctx context.Context, ask func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s did not start: %w%s", s.name, err, s.said())
+			return fmt.Errorf("%s is not ready: %w%s", s.name, err, s.said())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -307,6 +308,10 @@ http {
 
 // stop ends every process, the last one first.
 func (w *world) stop() {
+	for _, c := range w.closers {
+		c.Close() //nolint:errcheck // the server ends too
+	}
+	w.closers = nil
 	for i := len(w.running) - 1; i >= 0; i-- {
 		w.running[i].stop()
 	}
@@ -339,22 +344,21 @@ func (s *server) stop() {
 	s.cmd.Wait() //nolint:errcheck // a signal ended it
 }
 
-// machine describes where and what is measured.
-func (w *world) machine(ctx context.Context) (machine, error) {
-	m := newMachine(w.dir)
+// versions says what is measured.
+func (w *world) versions(ctx context.Context, m *machine) error {
 	out, err := exec.CommandContext(ctx, w.binary, "version").Output()
 	if err != nil {
-		return m, fmt.Errorf("%s version: %w", w.binary, err)
+		return fmt.Errorf("%s version: %w", w.binary, err)
 	}
 	m.Cardstile = firstLine(out)
 	if w.nginxServer != nil {
 		out, err := exec.CommandContext(ctx, w.nginxServer.cmd.Path, "-V").CombinedOutput()
 		if err != nil {
-			return m, fmt.Errorf("nginx -V: %w", err)
+			return fmt.Errorf("nginx -V: %w", err)
 		}
 		m.Nginx = nginxVersion(string(out))
 	}
-	return m, nil
+	return nil
 }
 
 func firstLine(out []byte) string {
