@@ -65,6 +65,8 @@ type World struct {
 
 	// long lets scenarios take their time.
 	long bool
+	// quorum: replicas acknowledge, in place of the fence.
+	quorum bool
 	// skewed is when a server's clock was first turned, in ns of the history's clock; 0 until then.
 	skewed atomic.Int64
 }

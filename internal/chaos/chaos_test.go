@@ -58,14 +58,18 @@ func TestChaos(t *testing.T) {
 	begun := time.Now()
 	for seed := first; seed == first || time.Since(begun) < length; seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			for _, s := range scenarios() {
+			try := func(of Subject, s Scenario) {
 				t.Run(s.Name, func(t *testing.T) {
 					t.Parallel()
-					w := newWorld(t, Real, seed)
+					w := newWorld(t, of, seed)
 					w.long = length > 0
 					report(t, seed, s.Run(w))
 				})
 			}
+			for _, s := range scenarios() {
+				try(Real, s)
+			}
+			try(Quorum, quorums(2))
 		})
 		if t.Failed() {
 			break

@@ -34,7 +34,7 @@ func (w *World) finish(routes ...*drill.Route) []drill.Violation {
 		n.watch.stop()
 		n.watch.sight()
 	}
-	found, undecided := drill.Judge(w.load.History, drill.Circumstances{Skewed: w.skewed.Load()})
+	found, undecided := drill.Judge(w.load.History, drill.Circumstances{Skewed: w.skewed.Load(), Quorum: w.quorum})
 	// What the history holds, so that a run that tried nothing is seen.
 	calls, counts := w.load.History.Counts()
 	w.say("%d tokens, %d calls: %v", len(w.load.History.All()), calls, counts)

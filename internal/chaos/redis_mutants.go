@@ -59,6 +59,7 @@ func Mutants() []Mutant {
 		{scripted("without attempt ids", -1, nil, []change{withoutAttempt}), wires(1), illegal},
 		{scripted("without attempt ids, its library trying again", 2, nil, []change{withoutAttempt}), wires(1), illegal},
 		{scripted("that gives the value to every attempt", -1, nil, []change{valueAgain}), pauses, twice},
+		{unacknowledged, quorums(1), twice},
 		{plain, failovers(1, partition), twice},
 		{plain, wires(1), illegal},
 		{plain, cluster, twice},
@@ -112,6 +113,7 @@ func client(t testing.TB, c store.RedisConfig, retries int) redis.UniversalClien
 type scriptTokens struct {
 	client       redis.UniversalClient
 	mint, redeem string
+	tenure       []any // given, rather than read
 }
 
 func key(kind store.Kind, d store.Digest) string {
@@ -131,7 +133,7 @@ func noAnswer(err error) error { return errors.Join(store.ErrUnavailable, err) }
 
 // Mint is store.Tokens.Mint.
 func (s *scriptTokens) Mint(ctx context.Context, kind store.Kind, d store.Digest, value []byte, ttl time.Duration) error {
-	n, err := s.client.Eval(ctx, s.mint, []string{key(kind, d)}, (ttl + stays(kind)).Milliseconds(), value).Int()
+	n, err := s.client.Eval(ctx, s.mint, []string{key(kind, d)}, append([]any{(ttl + stays(kind)).Milliseconds(), value}, s.tenure...)...).Int()
 	switch {
 	case err != nil:
 		return noAnswer(err)
@@ -147,8 +149,8 @@ func (s *scriptTokens) Redeem(ctx context.Context, kind store.Kind, d store.Dige
 	if kind == store.KindCard {
 		window = 0
 	}
-	reply, err := s.client.Eval(ctx, s.redeem, []string{key(kind, d)}, a[:],
-		window.Milliseconds(), stays(kind).Milliseconds(), store.SpentFor.Milliseconds()).Result()
+	reply, err := s.client.Eval(ctx, s.redeem, []string{key(kind, d)}, append([]any{a[:],
+		window.Milliseconds(), stays(kind).Milliseconds(), store.SpentFor.Milliseconds()}, s.tenure...)...).Result()
 	if err != nil {
 		return nil, noAnswer(err)
 	}
@@ -162,6 +164,14 @@ func (s *scriptTokens) Redeem(ctx context.Context, kind store.Kind, d store.Dige
 	}
 	return nil, noAnswer(nil)
 }
+
+// unacknowledged is the store in its quorum mode, but for the acknowledgement: nobody waits for replicas.
+var unacknowledged = Subject{"with a quorum that nobody waits for", func(t testing.TB, c store.RedisConfig) store.Tokens {
+	return &scriptTokens{
+		client: client(t, c, -1), tenure: []any{strings.Repeat("0", 40)},
+		mint: source(t, "redis_mint.lua", nil), redeem: source(t, "redis_redeem.lua", nil),
+	}
+}}
 
 // plain is SET NX and GETDEL, as everybody writes it first.
 var plain = Subject{"with a plain GETDEL", func(t testing.TB, c store.RedisConfig) store.Tokens {

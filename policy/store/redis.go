@@ -434,6 +434,9 @@ func (r *Redis) redeemOnce(ctx context.Context, kind Kind, d Digest, a Attempt) 
 		}
 	case []any:
 		if spent, ok := spentReply(v); ok {
+			if short != nil { // a failover may yet bring it back for somebody else
+				return nil, short
+			}
 			return nil, spent
 		}
 	}

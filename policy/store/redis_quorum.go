@@ -8,7 +8,7 @@ import (
 )
 
 // run runs a script. Its error is go-redis's. Where a quorum is configured, short says that too few replicas acknowledged
-// what it wrote, or nil: the caller returns it in place of a success, and lets a refusal stand.
+// what it wrote, or nil: the caller returns it in place of a success, and in place of "spent".
 func (r *Redis) run(
 	ctx context.Context, client redis.UniversalClient, op operation, s script, keys []string, args []any,
 ) (reply any, short, err error) {

@@ -30,12 +30,12 @@ local state = string.sub(record, 1, 1)
 if state == 'S' then
   local attempt = string.sub(record, 2, 17)
   local since = tonumber(string.sub(record, 18, 29)) - left
+  if ARGV[5] then -- written again: by its documentation WAIT knows of writes on this connection alone
+    redis.call('SETRANGE', KEYS[1], '0', 'S')
+  end
   -- A clock that was set back makes since negative: of a value that was taken out there is nothing to give all the same.
   if attempt ~= ARGV[1] or ARGV[2] == '0' or since >= tonumber(ARGV[2]) then
     return {attempt, since}
-  end
-  if ARGV[5] then -- written again: by its documentation WAIT knows of writes on this connection alone
-    redis.call('SETRANGE', KEYS[1], '0', 'S')
   end
   return string.sub(record, 70)
 end

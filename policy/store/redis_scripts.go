@@ -41,7 +41,7 @@ type script struct {
 
 var (
 	mintScript    = script{mintSource, "73a8580b02c542c55e0674a394827b2ea8725705"}
-	redeemScript  = script{redeemSource, "d2f976fb6397087d32fdeb36768b3cbadb1edaea"}
+	redeemScript  = script{redeemSource, "aa4d05a4069655bc7f36c8305afb94f4cb2cad7a"}
 	beginScript   = script{beginSource, "d042d9f5f0177d93824421805a7086d13cbcc030"}
 	finishScript  = script{finishSource, "74c5c3ae16fbd9786756addb8e093568a0a48df3"}
 	abandonScript = script{abandonSource, "ac759c36c9b2a518a4297721752b9834ccb3b6b6"}
