@@ -14,7 +14,7 @@ func TestJudgeTenures(t *testing.T) {
 	one := []sighting{{0, 1, "x"}, {1000 * ms, 1001 * ms, "x"}}
 	two := []sighting{{0, 1, "x"}, {50 * ms, 51 * ms, "x"}, {60 * ms, 61 * ms, "y"}, {1000 * ms, 1001 * ms, "y"}}
 	blind := []sighting{{0, 1, "x"}, {50 * ms, 51 * ms, "x"}, {60 * ms, 61 * ms, Unseen}, {1000 * ms, 1001 * ms, Unseen}}
-	gap := []sighting{{0, 1, "x"}, {50 * ms, 51 * ms, "x"}, {300 * ms, 301 * ms, Unseen}, {350 * ms, 351 * ms, "x"}, {1000 * ms, 1001 * ms, "x"}}
+	gap := []sighting{{0, 1, "x"}, {50 * ms, 51 * ms, "x"}, {200 * ms, 201 * ms, "x"}, {300 * ms, 301 * ms, Unseen}, {350 * ms, 351 * ms, "x"}, {1000 * ms, 1001 * ms, "x"}}
 	for _, c := range []struct {
 		name string
 		seen []sighting

@@ -147,17 +147,19 @@ func (l *Load) newToken(r *rand.Rand) *Token {
 	return l.History.add(r, kind, ttl, l.Pad)
 }
 
-// Keep mints tokens that the workers leave alone, for Spend to redeem when a replica no longer hears of it.
+// Keep mints tokens that the workers leave alone, all at once, for Spend to redeem when a replica no longer hears of it.
 func (l *Load) Keep(g *Gateway, r *rand.Rand) (kept []*Token) {
 	const n = 20
+	var minting sync.WaitGroup
 	for range n {
 		k := l.newToken(r)
 		k.mu.Lock()
 		k.ttl, k.asked = LongLife, mostAsked
 		k.mu.Unlock()
-		l.mint(g, k)
+		minting.Go(func() { l.mint(g, k) })
 		kept = append(kept, k)
 	}
+	minting.Wait()
 	return kept
 }
 
