@@ -36,6 +36,9 @@ type Services struct {
 	// AdminAddress is where the operators' listener stands. It is fixed for the life of a process.
 	AdminAddress string
 
+	// Now tells how old what is known of partners is; time.Now by default.
+	Now func() time.Time
+
 	// Metrics serves the operators' /metrics.
 	Metrics http.Handler
 

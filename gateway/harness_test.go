@@ -721,7 +721,7 @@ func (h *house) exaCall(user, sessionID string) call {
 
 func (h *house) login(user string) {
 	h.t.Helper()
-	must(h.cookies.Login(context.Background(), user, time.Hour, 0))
+	must(h.cookies.Login(context.Background(), user, time.Hour, h.generation()))
 }
 
 // opened reads a sealed field.

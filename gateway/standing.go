@@ -22,7 +22,7 @@ func (g *Gateway) newStandings() (*credential.Standings, error) {
 		log = zap.NewNop()
 	}
 	return credential.NewStandings(credential.StandingsConfig{
-		Store: g.services.Store,
+		Store: g.services.Store, Now: g.services.Now,
 		Changed: func(partner string, from, to credential.Standing) {
 			log.Warn("a partner's standing changed: what was minted for it before is dead",
 				zap.String("partner", partner), zap.Bool("disabled", to.Disabled), zap.Bool("was_disabled", from.Disabled),
