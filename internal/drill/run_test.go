@@ -3,6 +3,7 @@ package drill_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,14 @@ import (
 	"github.com/cardstile/cardstile/policy/store"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Drills wait most of the time, so that a few more than there are processors run at once.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // TestRunRestart: a server that restarts under it has another tenure, which the report names; what it had is fenced or
 // unknown, and nothing is called lost for it.
