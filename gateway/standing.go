@@ -24,6 +24,10 @@ func (g *Gateway) newStandings() (*credential.Standings, error) {
 	return credential.NewStandings(credential.StandingsConfig{
 		Store: g.services.Store, Now: g.services.Now,
 		Changed: func(partner string, from, to credential.Standing) {
+			if from == to {
+				log.Warn("a partner is switched off in the store", zap.String("partner", partner), zap.Time("since", to.Since))
+				return
+			}
 			log.Warn("a partner's standing changed: what was minted for it before is dead",
 				zap.String("partner", partner), zap.Bool("disabled", to.Disabled), zap.Bool("was_disabled", from.Disabled),
 				zap.Uint64("generation", to.Generation), zap.Uint64("was_generation", from.Generation),

@@ -129,10 +129,11 @@ func TestRevokedTokens(t *testing.T) {
 		one.generationBeyond(generation)
 		two.generationBeyond(generation)
 		old["card"] = old["card"].without("Authorization").with("Authorization", "Bearer "+two.bearer("first")) // one that is good
-		for name, reason := range map[string]string{
-			"token": "token_revoked", "key": "token_revoked", "login": "jwt_revoked", "refresh": "refresh_revoked", "cookie": "cookie_revoked",
-			"challenge": "challenge_revoked", "bearer": "jwt_revoked", "page": "fields_revoked", "card": "card_token_revoked",
+		for _, refused := range [][2]string{
+			{"token", "token_revoked"}, {"key", "token_revoked"}, {"login", "jwt_revoked"}, {"refresh", "refresh_revoked"}, {"cookie", "cookie_revoked"},
+			{"challenge", "challenge_revoked"}, {"bearer", "jwt_revoked"}, {"page", "fields_revoked"}, {"card", "card_token_revoked"},
 		} {
+			name, reason := refused[0], refused[1]
 			reached := one.upstream() + two.upstream()
 			for n, h := range []*house{two, one} {
 				records := len(h.records())

@@ -133,7 +133,8 @@ type StandingSeals interface {
 type StandingsConfig struct {
 	Store store.Shared
 
-	// Changed is told of each change that is seen, and Invalid of what is not
+	// Changed is told of each change that is seen, and at first, with twice the
+	// same, of each partner that is switched off; and Invalid of what is not
 	// ours when it is seen first. They are called by the goroutine that reads,
 	// and must not block.
 	Changed func(partner string, from, to Standing)
@@ -160,13 +161,13 @@ type Standings struct {
 	began  time.Time
 	view   atomic.Pointer[standingsView]
 	nudged chan struct{}
+	epoch  atomic.Uint64 // of what Configure said; changed under mu
 
 	mu       sync.Mutex
 	seals    StandingSeals             // guarded by mu, as all that follows
 	ids      []string                  // the configured partners
 	pending  map[string][][]policy.Way // what configurations gave partners, one after the other, where the store may not know yet
 	reseal   map[string]bool           // standings that are to be sealed with the primary key, where they are not
-	epoch    uint64                    // of what is above
 	reading  *standingsReading
 	reported map[string]bool // partners whose invalid standing was told of
 }
@@ -175,8 +176,8 @@ type Standings struct {
 type standingsView struct {
 	at       time.Time // when its reading began
 	epoch    uint64
-	partners map[string]*standing
-	raise    []string // those of whom the store knows less than we do
+	partners map[string]*standing // of all that were configured; nil where nothing was said
+	raise    []string             // those of whom the store knows less than we do
 }
 
 // standingsReading is a reading that is under way.
@@ -217,7 +218,7 @@ func (s *Standings) Configure(seals StandingSeals, partners []*policy.Partner) {
 			s.await(id, nil)
 		}
 	}
-	s.epoch++
+	s.epoch.Add(1)
 	select {
 	case s.nudged <- struct{}{}:
 	default:
@@ -257,21 +258,31 @@ func (s *Standings) Run(ctx context.Context) {
 }
 
 // At returns how a partner stands, as it was known not longer ago than within.
-// Where what is known is older, it reads, until ctx ends. It fails closed: the
-// error is ErrStanding, or one of the store's or the context's.
+// Where what is known is older, or is of before the partner was configured, it
+// reads, until ctx ends. It fails closed: the error is ErrStanding, or one of
+// the store's or the context's.
 func (s *Standings) At(ctx context.Context, partner string, within time.Duration) (Standing, error) {
 	for range 2 { // a reading that was under way may have begun too early
-		if v := s.view.Load(); v != nil && s.config.Now().Sub(v.at) <= within {
+		if v := s.view.Load(); s.suffices(v, partner, within) {
 			return v.of(partner)
 		}
 		if err := s.refresh(ctx); err != nil {
 			return Standing{}, fmt.Errorf("standing of a partner: %w", err)
 		}
 	}
-	if v := s.view.Load(); v != nil && s.config.Now().Sub(v.at) <= within {
+	if v := s.view.Load(); s.suffices(v, partner, within) {
 		return v.of(partner)
 	}
 	return Standing{}, fmt.Errorf("standing of a partner: %w", &store.Unavailable{Store: "standing", Operation: "shared", Reason: store.ReasonTimeout})
+}
+
+// suffices reports whether a view tells of a partner, and is new enough.
+func (s *Standings) suffices(v *standingsView, partner string, within time.Duration) bool {
+	if v == nil || s.config.Now().Sub(v.at) > within {
+		return false
+	}
+	_, covered := v.partners[partner]
+	return covered || v.epoch == s.epoch.Load() // nobody's, then
 }
 
 func (v *standingsView) of(partner string) (Standing, error) {
@@ -311,6 +322,9 @@ func (s *Standings) Overview() Overview {
 	}
 	o.Age = max(s.config.Now().Sub(v.at), 0)
 	for id, known := range v.partners {
+		if known == nil {
+			continue
+		}
 		o.Disabled[id] = known.Disabled
 		if known.invalid {
 			o.Invalid++
@@ -342,12 +356,10 @@ func (s *Standings) read(r *standingsReading) {
 	defer cancel()
 	for {
 		begun := s.config.Now()
-		s.mu.Lock()
-		epoch := s.epoch
-		s.mu.Unlock()
+		epoch := s.epoch.Load()
 		fields, err := s.config.Store.Shared(ctx, storeStanding)
 		s.mu.Lock()
-		if err == nil && s.epoch != epoch && ctx.Err() == nil {
+		if err == nil && s.epoch.Load() != epoch && ctx.Err() == nil {
 			s.mu.Unlock()
 			continue
 		}
@@ -370,20 +382,20 @@ func (s *Standings) read(r *standingsReading) {
 
 // merge makes a view of what the store has and what is known already. The caller holds mu.
 func (s *Standings) merge(fields map[string]store.Versioned) (*standingsView, []func()) {
-	old := s.view.Load()
+	old, first := s.view.Load(), false
 	if old == nil {
-		old = &standingsView{}
+		old, first = &standingsView{}, true
 	}
-	v := &standingsView{epoch: s.epoch, partners: make(map[string]*standing, len(s.ids))}
+	v := &standingsView{epoch: s.epoch.Load(), partners: make(map[string]*standing, len(s.ids))}
 	var tell []func()
 	for _, id := range s.ids {
 		was := old.partners[id]
 		field, there := fields[StandingName(id)]
-		now := s.judge(id, was, field, there, old.epoch == s.epoch)
+		now := s.judge(id, was, field, there, old.epoch == s.epoch.Load())
+		v.partners[id] = now
 		if now == nil {
 			continue
 		}
-		v.partners[id] = now
 		if now.sealed == nil && now.version > 0 && !now.invalid {
 			v.raise = append(v.raise, id)
 		}
@@ -394,8 +406,10 @@ func (s *Standings) merge(fields map[string]store.Versioned) (*standingsView, []
 		from, to := Standing{}, now.Standing
 		if was != nil {
 			from = was.Standing
+		} else if first {
+			from = to
 		}
-		if (from.Disabled != to.Disabled || from.Generation != to.Generation) && s.config.Changed != nil && !now.invalid {
+		if (first && to.Disabled || from.Disabled != to.Disabled || from.Generation != to.Generation) && s.config.Changed != nil && !now.invalid {
 			tell = append(tell, func() { s.config.Changed(id, from, to) })
 		}
 	}
@@ -474,7 +488,7 @@ func (s *Standings) settle(ctx context.Context) (raised bool) {
 	defer cancel()
 	v := s.view.Load()
 	s.mu.Lock()
-	seals, current, pending := s.seals, s.epoch == v.epoch, maps.Clone(s.pending)
+	seals, current, pending := s.seals, s.epoch.Load() == v.epoch, maps.Clone(s.pending)
 	s.mu.Unlock()
 	if !current {
 		return true // the next reading is of what is configured now
@@ -490,7 +504,7 @@ func (s *Standings) settle(ctx context.Context) (raised bool) {
 		left, done := s.declare(ctx, v, id, ways)
 		raised = raised || done
 		s.mu.Lock()
-		if s.epoch == v.epoch {
+		if s.epoch.Load() == v.epoch {
 			if s.pending[id] = left; len(left) == 0 {
 				delete(s.pending, id)
 				delete(s.reseal, id)

@@ -649,6 +649,47 @@ func TestStandingsAreSealedAnewAfterARotation(t *testing.T) {
 	})
 }
 
+// TestAPartnerThatComesBackIsNotOnBlindly: one that a configuration adds, and that the store has as switched off, is off from the
+// first exchange on, and nothing is done for it while that cannot be known; others go on.
+func TestAPartnerThatComesBackIsNotOnBlindly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, seals := newShelf(), newSeals(t, "k", nil)
+		changed(t)(newStandings(t, s, seals).Disable(t.Context(), "a"))
+		i := newStandings(t, s, seals, threePartners[1:]...)
+		i.at(t, "b")
+		s.with(func(s *shelf) { s.down = &store.Unavailable{Reason: store.ReasonDial} })
+		i.Configure(seals, partnersOf(t, threePartners...))
+		if st, err := i.At(t.Context(), "a", credential.StandingStale); !errors.Is(err, store.ErrUnavailable) {
+			t.Fatalf("%+v, %v", st, err)
+		}
+		if st, err := i.At(t.Context(), "b", credential.StandingStale); err != nil || st != (credential.Standing{}) {
+			t.Errorf("another one: %+v, %v", st, err)
+		}
+		s.with(func(s *shelf) { s.down = nil })
+		if !i.at(t, "a").Disabled {
+			t.Error("it is on")
+		}
+		if st := i.at(t, "nobody"); st != (credential.Standing{}) {
+			t.Errorf("nobody: %+v", st)
+		}
+	})
+}
+
+// TestAStartTellsOfWhoIsOff, and of nobody else's past.
+func TestAStartTellsOfWhoIsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, seals := newShelf(), newSeals(t, "k", nil)
+		command := newStandings(t, s, seals)
+		changed(t)(command.Disable(t.Context(), "a"))
+		changed(t)(command.RevokeTokens(t.Context(), "b"))
+		i := newStandings(t, s, seals).run(t)
+		poll()
+		if got := i.heard(); got != "a true>true" {
+			t.Errorf("told: %s", got)
+		}
+	})
+}
+
 func TestStandingsNeedAStore(t *testing.T) {
 	if s, err := credential.NewStandings(credential.StandingsConfig{}); err == nil || s != nil {
 		t.Error("made without")
