@@ -232,7 +232,8 @@ type PartnerConfig struct {
 	// ID is the partner's name in policies, logs and the holder directory.
 	ID string `yaml:"id"`
 
-	// Disabled is the partner's switch: its open connections and its tokens stop with the reload.
+	// Disabled is the partner's switch: its open connections stop with the reload, and what was minted for it is dead. Where
+	// instances share a store, `cardstile partner disable` switches it off on all of them within a second.
 	Disabled bool `yaml:"disabled"`
 
 	// Environment overrides the configuration's.
