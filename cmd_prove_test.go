@@ -141,7 +141,7 @@ func TestProveFailover(t *testing.T) {
 	isEmpty(t, data...)
 }
 
-// TestProveCluster: a replica takes over its shard meanwhile.
+// TestProveCluster: a replica takes over its shard meanwhile, without asking anybody.
 func TestProveCluster(t *testing.T) {
 	t.Parallel()
 	var nodes []*testredis.Server
@@ -158,7 +158,7 @@ func TestProveCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(nodes[3].Addr)
-	p := runProve(t, "--config", config, "--for", "6s", "--json", "--fault", "redis-cli -e -p "+port+" cluster failover")
+	p := runProve(t, "--config", config, "--for", "6s", "--json", "--fault", "redis-cli -e -p "+port+" cluster failover takeover")
 	p.want(t, 0)
 	r := p.report(t)
 	if r.Verdict != drill.Held || r.Redis.Mode != "cluster" || r.Redis.Primaries != 3 || r.Keys.Left != 0 || r.Tokens.Redeemed == 0 {
@@ -258,6 +258,29 @@ func TestProveFindsWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
+}
+
+// without has room for no token.
+type without struct{ drill.Subject }
+
+// Mint is store.Tokens.Mint.
+func (without) Mint(context.Context, store.Kind, store.Digest, []byte, time.Duration) error {
+	return store.ErrFull
+}
+
+// TestProveShowsNothing: where nothing was redeemed it does not say that single use held.
+func TestProveShowsNothing(t *testing.T) {
+	t.Parallel()
+	s := testredis.Start(t)
+	var out, progress bytes.Buffer
+	err := prove(t.Context(), drill.Config{
+		Redis: store.RedisConfig{Addresses: []string{s.Addr}}, For: time.Second, Workers: 2,
+		Open: func(c store.RedisConfig) (drill.Subject, error) {
+			s, err := store.NewRedis(c)
+			return without{s}, err
+		},
+	}, false, &out, &progress)
+	judged(err, &out, &progress).want(t, 2, "\nundecided: nothing was redeemed", "  refused: there was no room")
 }
 
 // TestProveRefuses what it cannot try. Nothing is written there.

@@ -281,11 +281,9 @@ func (r *runner) operator(ctx, during context.Context, draw *rand.Rand) {
 			kept = append(kept, r.load.Keep(g, draw)...)
 		}
 		done := make(chan struct{})
-		var said string
-		var err error
 		go func() {
 			defer close(done)
-			said, err = r.Fault(ctx)
+			r.harm(ctx)
 		}()
 		r.spend(during, kept)
 		select {
@@ -298,14 +296,17 @@ func (r *runner) operator(ctx, during context.Context, draw *rand.Rand) {
 				<-done
 			}
 		}
-		r.faults.commands.Add(1)
-		if err != nil {
-			r.faults.failed.Add(1)
-			r.say("%s: %v", said, err)
-			continue
-		}
-		r.say("%s", said)
 	}
+}
+
+func (r *runner) harm(ctx context.Context) {
+	said, err := r.Fault(ctx)
+	r.faults.commands.Add(1)
+	if err != nil {
+		r.faults.failed.Add(1)
+		said = fmt.Sprintf("%s: %v", said, err)
+	}
+	r.say("%s", said)
 }
 
 // spend redeems what was kept, one token after another.
