@@ -507,29 +507,48 @@ func TestACommandWaitsUntilItStands(t *testing.T) {
 	})
 }
 
-// TestTwoOfOneVersionBothCount: of two that were made of one, on either side of a failover.
+// TestTwoOfOneVersionBothCount: of two that were made of one, on either side of a failover, whichever came first; and a generation
+// never goes back, even where a later version has an earlier one.
 func TestTwoOfOneVersionBothCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		seals := newSeals(t, "k", nil)
-		left, right := newShelf(), newShelf()
-		one := newStandings(t, left, seals).run(t)
-		poll()
-		left.with(func(s *shelf) { right.values = maps.Clone(s.values) })
-		off := changed(t)(one.Disable(t.Context(), "a"))
-		poll()
-		time.Sleep(time.Second)
-		on := changed(t)(newStandings(t, right, seals).RevokeTokens(t.Context(), "a"))
-		if left.values[a].Version != right.values[a].Version {
-			t.Fatal("they are not of one version")
-		}
-		left.with(func(s *shelf) { s.values = right.values })
-		poll()
-		for _, i := range []*instance{one, newStandings(t, left, seals)} {
-			if st := i.at(t, "a"); !st.Disabled || st.Generation != max(on.Generation, off.Generation) {
-				t.Errorf("%+v of %+v and %+v", st, on, off)
-			}
-		}
-	})
+	for name, test := range map[string]struct {
+		rightFirst bool
+		more       int // how often the right one is changed besides
+	}{"left first": {false, 0}, "right first": {true, 0}, "right first, and of a later version": {true, 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				seals := newSeals(t, "k", nil)
+				left, right := newShelf(), newShelf()
+				one := newStandings(t, left, seals).run(t)
+				poll()
+				left.with(func(s *shelf) { right.values = maps.Clone(s.values) })
+				var off, on credential.Standing
+				revoke := func() {
+					for range 1 + test.more {
+						on = changed(t)(newStandings(t, right, seals).RevokeTokens(t.Context(), "a"))
+						time.Sleep(time.Second)
+					}
+				}
+				if test.rightFirst {
+					revoke()
+				}
+				off = changed(t)(one.Disable(t.Context(), "a"))
+				poll()
+				if !test.rightFirst {
+					revoke()
+				}
+				if int(right.values[a].Version-left.values[a].Version) != test.more {
+					t.Fatal("they are not of these versions")
+				}
+				left.with(func(s *shelf) { s.values = right.values })
+				poll()
+				for _, i := range []*instance{one, newStandings(t, left, seals)} {
+					if st := i.at(t, "a"); st.Disabled != (test.more == 0) || st.Generation != max(on.Generation, off.Generation) {
+						t.Errorf("%+v of %+v and %+v", st, on, off)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestAConfigurationThatNarrows: a partner that a configuration disables, or takes a way to come in from, begins another
