@@ -314,7 +314,7 @@ func TestProveRefuses(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--redis", full.Addr}, "it has 1 keys, and the drill is for an empty one: nothing was touched"},
+		{[]string{"--redis", full.Addr}, "it is not empty (keys: 1), and the drill is for one that is: nothing was touched"},
 		{[]string{"--redis", lone.Addr, "--username", "blind", "--password-file", file}, "ACL SETUSER blind +info"},
 		{[]string{"--redis", evicting.Addr}, "set maxmemory-policy noeviction"},
 		{[]string{"--redis", nobody.Addr().String()}, "connection refused"},

@@ -94,6 +94,7 @@ func remarksOnProof(r *drill.Report) (notes []string) {
 	say(r.Tenures.Changes == 0 && r.Faults.Commands == 0, "no failover was tried: --fault has one happen")
 	say(r.Tenures.Changes == 0 && r.Faults.Commands > 0, "no tenure ended: what --fault did was no failover, or came too late")
 	say(r.Calls.Unseen > 0, "calls under a tenure that was not seen are judged for being redeemed twice, not for being lost")
+	say(r.Tokens.Unanswered > 0, "%d tokens were not asked for once more", r.Tokens.Unanswered)
 	say(r.Keys.Left > 0, "%d keys are left in Redis: not the drill's, or they could not be removed", r.Keys.Left)
 	say(r.Keys.Left < 0, "the drill's keys could not all be removed; Redis forgets them within 70 minutes")
 	return notes

@@ -8,11 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/cardstile/cardstile/internal/chaos"
 	"github.com/cardstile/cardstile/internal/drill"
 	"github.com/cardstile/cardstile/internal/testredis"
 	"github.com/cardstile/cardstile/policy/store"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pair is a primary and its replica behind one address, as a managed Redis has it: whoever is the primary is there.
 type pair struct {
@@ -77,6 +81,7 @@ func mutant(t *testing.T, name string) func(store.RedisConfig) (drill.Subject, e
 // TestFailover: one address leads to another server meanwhile, which has not heard of the last redemptions. The store
 // refuses what was minted before; without its fence it gives tokens to two, and is found out.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		want drill.Verdict
@@ -119,5 +124,24 @@ func TestFailover(t *testing.T) {
 				t.Errorf("%+v %+v", r.Tokens, r.Keys)
 			}
 		})
+	}
+}
+
+// TestServerGone: where nobody answers in the end, it is not known whether single use held, nor what is left behind.
+func TestServerGone(t *testing.T) {
+	t.Parallel()
+	s := testredis.Start(t)
+	r, err := drill.Run(t.Context(), drill.Config{
+		Redis: store.RedisConfig{Addresses: []string{s.Addr}}, For: time.Second, Patience: time.Second, Workers: 4,
+		Fault: func(context.Context) (string, error) {
+			s.Kill()
+			return "killed", nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Verdict != drill.Undecided || r.Tokens.Unanswered == 0 || r.Tokens.Unanswered > r.Tokens.All || r.Keys.Left != -1 {
+		t.Errorf("%s %+v %+v", r.Verdict, r.Tokens, r.Keys)
 	}
 }

@@ -214,10 +214,12 @@ func (l *Load) call(g *Gateway, k *Token, c *call, f func(context.Context, store
 }
 
 // Sweep asks for every token once more by every one of these routes: as the attempt that had it or may have, and as a thief.
-// Each call is repeated until it is answered, or ctx ends. So many tokens are asked for at a time.
-func (l *Load) Sweep(ctx context.Context, atOnce int, routes ...*Route) {
+// Each call is repeated until it is answered, or ctx ends. So many tokens are asked for at a time. It returns how many
+// tokens had a question without an answer.
+func (l *Load) Sweep(ctx context.Context, atOnce int, routes ...*Route) (unanswered int) {
 	all := l.History.All()
 	var asking sync.WaitGroup
+	var silent atomic.Int64
 	next := make(chan *Token)
 	for range atOnce {
 		asking.Go(func() {
@@ -228,13 +230,17 @@ func (l *Load) Sweep(ctx context.Context, atOnce int, routes ...*Route) {
 						owner = c.attempt
 					}
 				}
+				answered := true
 				for _, r := range routes {
 					at := &Gateway{Name: thief}
 					at.Route.Store(r)
 					if owner != 0 {
-						l.insist(ctx, at, k, owner)
+						answered = l.insist(ctx, at, k, owner) && answered
 					}
-					l.insist(ctx, at, k, l.History.attempt())
+					answered = l.insist(ctx, at, k, l.History.attempt()) && answered
+				}
+				if !answered {
+					silent.Add(1)
 				}
 			}
 		})
@@ -244,18 +250,23 @@ func (l *Load) Sweep(ctx context.Context, atOnce int, routes ...*Route) {
 	}
 	close(next)
 	asking.Wait()
+	return int(silent.Load())
 }
 
 // thief is who asks for tokens in the end.
 const thief = "thief"
 
-// insist asks until there is an answer, within bounds: what is never answered stays open in the history, which permits
-// everything.
-func (l *Load) insist(ctx context.Context, g *Gateway, k *Token, attempt uint64) {
+// insist asks until there is an answer, and returns whether there was, within bounds: what is never answered stays open in
+// the history, which permits everything.
+func (l *Load) insist(ctx context.Context, g *Gateway, k *Token, attempt uint64) bool {
 	for range 40 {
-		if ctx.Err() != nil || l.redeem(g, k, attempt, redeem) != nothing {
-			return
+		if ctx.Err() != nil {
+			return false
+		}
+		if l.redeem(g, k, attempt, redeem) != nothing {
+			return true
 		}
 		time.Sleep(25 * time.Millisecond)
 	}
+	return false
 }

@@ -60,6 +60,7 @@ type Counts struct {
 	Gone          int `json:"gone_with_tenure"` // unknown after the tenure that minted it ended
 	Undecided     int `json:"undecided"`        // could not be judged in time
 	Expired       int `json:"expired"`          // told to be expired
+	Unanswered    int `json:"unanswered"`       // were not answered for in the end, when each is asked for once more
 }
 
 // Calls are of what gateways asked.
@@ -168,6 +169,8 @@ func (r *runner) judge() {
 		p.Verdict = Violated
 	case undecided > 0:
 		p.Verdict, p.Why = Undecided, "some tokens could not be judged in time"
+	case p.Tokens.Unanswered > 0 && !p.Interrupted:
+		p.Verdict, p.Why = Undecided, "the store did not answer in the end, when each token is asked for once more"
 	case p.Tokens.Redeemed == 0:
 		p.Verdict, p.Why = Undecided, "nothing was redeemed, so that nothing was shown"
 	default:

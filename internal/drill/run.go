@@ -25,6 +25,9 @@ type Config struct {
 	For time.Duration
 	// Workers is how many there are, at both gateways together: 2 at least.
 	Workers int
+	// Patience is how long asking for everything once more may take in the end, and then removing it. 0: as long as For, a
+	// minute at least, and 15 s.
+	Patience time.Duration
 	// Seed draws the faults.
 	Seed uint64
 	// Fault, where not nil, does the operator's own harm, once each time it is called, and says what it did. It ends with
@@ -100,7 +103,7 @@ func prepare(ctx context.Context, c Config) (*runner, error) {
 	// Whether there is something is asked before anything is written; where that has no answer, Ready knows why.
 	keys, unknown := r.deployment.keys(bounded)
 	if unknown == nil && keys > 0 {
-		return nil, fmt.Errorf("redis %s: it has %d keys, and the drill is for an empty one: nothing was touched", strings.Join(c.Redis.Addresses, ", "), keys)
+		return nil, fmt.Errorf("redis %s: it is not empty (keys: %d), and the drill is for one that is: nothing was touched", strings.Join(c.Redis.Addresses, ", "), keys)
 	}
 	if err := real.Ready(bounded); err != nil {
 		return nil, err
@@ -110,7 +113,7 @@ func prepare(ctx context.Context, c Config) (*runner, error) {
 	}
 	r.report.Redis = r.deployment.describe(bounded)
 	if r.Redis.Timeout == 0 {
-		r.Redis.Timeout = min(max(20*r.deployment.roundTrip(bounded), 250*time.Millisecond), 2*time.Second)
+		r.Redis.Timeout = min(max(20*r.deployment.roundTrip(bounded), 250*time.Millisecond), 2*time.Second).Round(time.Millisecond)
 		if r.Redis.Quorum != nil { // whose own time-out has to fit
 			r.Redis.Timeout = time.Second
 		}
@@ -207,7 +210,7 @@ func (r *runner) run(ctx context.Context) (*Report, error) {
 
 	// What follows is done for whoever is in a hurry, too, but not for as long.
 	after := context.WithoutCancel(ctx)
-	sweeping, patience := ctx, max(time.Minute, r.For)
+	sweeping, patience := ctx, cmp.Or(r.Patience, max(time.Minute, r.For))
 	how := "asks for each of %d tokens once more"
 	if ctx.Err() != nil {
 		sweeping, patience = after, 10*time.Second
@@ -216,7 +219,7 @@ func (r *runner) run(ctx context.Context) (*Report, error) {
 	r.say(how, len(r.load.History.All()))
 	sweeping, cancelSweep := context.WithTimeout(sweeping, patience)
 	defer cancelSweep()
-	r.load.Sweep(sweeping, sweepers, r.routes...)
+	r.report.Tokens.Unanswered = r.load.Sweep(sweeping, sweepers, r.routes...)
 	r.report.Interrupted = ctx.Err() != nil
 	_ = r.closeGateways() // connections alone
 	r.network.Close()     // what was on its way is there, or never will be
@@ -330,7 +333,7 @@ func (r *runner) progress(ctx context.Context) {
 // clean removes what the drill wrote. A failover may be under way, and a mint on its way to a server that stood still: it looks
 // again until nothing is there, or three times in a row nothing of ours.
 func (r *runner) clean(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.Patience, 15*time.Second))
 	defer cancel()
 	tokens := r.load.History.All()
 	for idle := 0; idle < 3; {
