@@ -8,15 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/cardstile/cardstile/internal/chaos"
 	"github.com/cardstile/cardstile/internal/drill"
 	"github.com/cardstile/cardstile/internal/testredis"
 	"github.com/cardstile/cardstile/policy/store"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pair is a primary and its replica behind one address, as a managed Redis has it: whoever is the primary is there.
 type pair struct {
