@@ -73,25 +73,20 @@ func StandingName(partner string) string {
 // standing is what an instance knows of a partner.
 type standing struct {
 	Standing
-	declared bool         // whether ways are known
-	ways     []policy.Way // what some configuration gave the partner last, in order
+	ways []policy.Way // what some configuration gave the partner last, in order; none where none was said
 
 	version uint64
 	sealed  []byte // as it stands in the store; nil where the store has something else
 	invalid bool   // what the store has is not ours, and what is beside is what was known before
 }
 
-// The encoding of a standing: version(1), flags(1): 1 disabled, 2 declared;
-// cause(1), generation(8), since(8, Unix ms), then each way.
+// The encoding of a standing: version(1), flags(1): 1 disabled; cause(1), generation(8), since(8, Unix ms), then each way.
 const standingEncoding = 1
 
 func (s *standing) encode() []byte {
 	var flags byte
 	if s.Disabled {
 		flags |= 1
-	}
-	if s.declared {
-		flags |= 2
 	}
 	b := []byte{standingEncoding, flags, byte(max(slices.Index(standingCauses[:], s.Cause), 0))}
 	b = binary.BigEndian.AppendUint64(b, s.Generation)
@@ -108,10 +103,10 @@ func (s *standing) encode() []byte {
 
 func (s *standing) decode(b []byte) bool {
 	const fixed = 3 + 8 + 8
-	if len(b) < fixed || b[0] != standingEncoding || b[1]&^3 != 0 || int(b[2]) >= len(standingCauses) || (len(b)-fixed)%len(policy.Way{}) != 0 {
+	if len(b) < fixed || b[0] != standingEncoding || b[1]&^1 != 0 || int(b[2]) >= len(standingCauses) || (len(b)-fixed)%len(policy.Way{}) != 0 {
 		return false
 	}
-	s.Disabled, s.declared, s.Cause = b[1]&1 != 0, b[1]&2 != 0, standingCauses[b[2]]
+	s.Disabled, s.Cause = b[1]&1 != 0, standingCauses[b[2]]
 	s.Generation = binary.BigEndian.Uint64(b[3:])
 	if since := int64(binary.BigEndian.Uint64(b[11:])); since != 0 {
 		s.Since = time.UnixMilli(since)
@@ -535,13 +530,12 @@ func (s *Standings) declare(ctx context.Context, v *standingsView, id string, wa
 		return ways, false // the store is not where we are
 	}
 	last := ways[len(ways)-1]
-	if len(ways) == 1 && known.declared && slices.Equal(known.ways, last) && !(reseal && !seals.Current(known.sealed)) {
+	if len(ways) == 1 && slices.Equal(known.ways, last) && !(reseal && known.version > 0 && !seals.Current(known.sealed)) {
 		return nil, false
 	}
 	next, narrowed := *known, false
 	for before := known.ways; len(ways) > 0; before, ways = ways[0], ways[1:] {
-		narrowed = narrowed || next.declared && policy.Narrowed(before, ways[0])
-		next.declared = true
+		narrowed = narrowed || policy.Narrowed(before, ways[0])
 	}
 	if narrowed {
 		s.advance(&next.Standing, CauseConfiguration)

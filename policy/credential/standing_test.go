@@ -590,7 +590,7 @@ func TestAConfigurationThatNarrows(t *testing.T) {
 					}
 					if restart {
 						one.stop()
-						one = newStandings(t, s, seals, test.now...).run(t)
+						newStandings(t, s, seals, test.now...).run(t)
 					} else {
 						one.Configure(seals, partnersOf(t, test.now...))
 					}
