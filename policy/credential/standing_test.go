@@ -507,6 +507,23 @@ func TestACommandWaitsUntilItStands(t *testing.T) {
 	})
 }
 
+// TestAGenerationIsNoneThatWas: where the store has lost everything, and nobody remembers it.
+func TestAGenerationIsNoneThatWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seals, last := newSeals(t, "k", nil), uint64(0)
+		for range 3 {
+			command := newStandings(t, newShelf(), seals)
+			for range 2 {
+				to := changed(t)(command.RevokeTokens(t.Context(), "a"))
+				if to.Generation <= last {
+					t.Fatalf("%d after %d", to.Generation, last)
+				}
+				last = to.Generation
+			}
+		}
+	})
+}
+
 // TestTwoOfOneVersionBothCount: of two that were made of one, on either side of a failover, whichever came first; and a generation
 // never goes back, even where a later version has an earlier one.
 func TestTwoOfOneVersionBothCount(t *testing.T) {
@@ -625,7 +642,10 @@ func TestANarrowingWaitsForTheStore(t *testing.T) {
 		off[0].Disabled = true
 		i.Configure(seals, partnersOf(t, off...))
 		time.Sleep(time.Minute)
-		off[1].Disabled = true
+		for range 40 {
+			off[1].Disabled = !off[1].Disabled
+			i.Configure(seals, partnersOf(t, off...))
+		}
 		off[0].Disabled = false
 		i.Configure(seals, partnersOf(t, off...))
 		time.Sleep(time.Minute)
