@@ -281,6 +281,8 @@ func TestStandingFailsClosed(t *testing.T) {
 				for _, within := range []time.Duration{credential.StandingFresh, credential.StandingStale} {
 					st, err := i.At(t.Context(), id, within)
 					switch {
+					case time.Since(begun) > within+300*time.Millisecond && err == nil:
+						t.Fatalf("%s, %v after the last reading, within %v: %+v", id, time.Since(begun), within, st)
 					case age <= within && (err != nil || st.Disabled != (id == "a")):
 						t.Fatalf("%s, known %v ago, within %v: %+v, %v", id, age, within, st, err)
 					case age > within && (!errors.Is(err, store.ErrUnavailable) || st != (credential.Standing{})):
@@ -656,6 +658,33 @@ func TestANarrowingWaitsForTheStore(t *testing.T) {
 			if st := other.at(t, id); (st.Generation != 0) != want || st.Disabled {
 				t.Errorf("%s: %+v", id, st)
 			}
+		}
+	})
+}
+
+// TestNoNarrowingIsForgotten, however many configurations came after it before the store heard of any.
+func TestNoNarrowingIsForgotten(t *testing.T) {
+	name, err := policy.ParseSubject("CN=a,C=US")
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s, seals := newShelf(), newSeals(t, "k", nil)
+		i := newStandings(t, s, seals).run(t)
+		poll()
+		s.with(func(s *shelf) { s.down = &store.Unavailable{Reason: store.ReasonDial} })
+		list := slices.Clone(threePartners)
+		list[0].Disabled = true
+		i.Configure(seals, partnersOf(t, list...))
+		list[0].Disabled, list[0].Subjects, list[0].CA = false, []policy.Subject{name}, []policy.Fingerprint{{1}}
+		for n := range 100 { // a pin more each time
+			list[0].Pins = append(list[0].Pins, policy.Fingerprint{byte(n), 1})
+			i.Configure(seals, partnersOf(t, list...))
+		}
+		s.with(func(s *shelf) { s.down = nil })
+		poll()
+		if st := newStandings(t, s, seals).at(t, "a"); st.Generation == 0 {
+			t.Errorf("%+v", st)
 		}
 	})
 }
