@@ -623,3 +623,46 @@ func TestRedisClockSetBack(t *testing.T) {
 		clock.Set(0)
 	}
 }
+
+// The rules are enough in a Cluster, too, whose client asks where the slots are.
+func TestRedisUserOfACluster(t *testing.T) {
+	var nodes []*testredis.Server
+	var addresses []string
+	for range 3 {
+		n := testredis.StartWith(t, testredis.Options{Cluster: true, Users: []string{"enough on >pw " + store.AccessRules(""), "default off"}})
+		nodes, addresses = append(nodes, n), append(addresses, n.Addr)
+	}
+	testredis.Join(3, nodes...)
+	r := newRedis(t, store.RedisConfig{Addresses: addresses, Username: "enough", PasswordFile: passwordFile(t, "pw")})
+	must(t, r.Ready(t.Context()))
+	for name, call := range calls(r) {
+		if err := call(t.Context()); !isAnswer(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Sentinels have users of their own, who may do next to nothing.
+func TestRedisUserOfSentinels(t *testing.T) {
+	primary := testredis.Start(t)
+	sentinel := testredis.StartWith(t, testredis.Options{Sentinel: true, Users: []string{
+		"asks on >other-pw allchannels -@all +hello +ping +subscribe +sentinel|get-master-addr-by-name +sentinel|sentinels", "default off",
+	}})
+	sentinel.Monitor("m", primary.Addr, time.Minute)
+	with := func(file string) *store.Redis {
+		return newRedis(t, store.RedisConfig{
+			Addresses: []string{sentinel.Addr}, MasterName: "m", SentinelUsername: "asks", SentinelPasswordFile: file,
+			Timeout: time.Second, DialTimeout: time.Second,
+		})
+	}
+	r := with(passwordFile(t, "other-pw\n"))
+	must(t, r.Ready(t.Context()))
+	d := digest()
+	must(t, r.Mint(t.Context(), store.KindToken, d, nil, time.Hour))
+	_, err := r.Redeem(t.Context(), store.KindToken, d, attempt(1))
+	must(t, err)
+	err = with(passwordFile(t, "canary-wrong\n")).Ready(t.Context())
+	if err == nil || strings.Contains(err.Error(), "canary") {
+		t.Errorf("with a wrong password: %v", err)
+	}
+}
