@@ -96,8 +96,10 @@ func TestAPartnerIsOffOnEveryInstance(t *testing.T) {
 			}
 		}
 		order(t, one.command().Enable)
-		for i, h := range houses {
+		for _, h := range houses {
 			h.disabledIs(0)
+		}
+		for i, h := range houses {
 			h.expect("a token of before", h.anybody(), detailsCall(card, tokens[2+i], s.ID()), revokedToken(1))
 			fresh := h.mint()
 			houses[1-i].expect("one of after", houses[1-i].anybody(), detailsCall(card, fresh, s.ID()),
@@ -175,6 +177,31 @@ func TestRevokedConsent(t *testing.T) {
 	refused.outcome, refused.redeemed = "challenge_unknown", 1
 	h.expect("of before", c, signed(old), refused)
 	h.expect("of after", c, signed(ask()), revealed())
+}
+
+// TestLoginsAndLinksAfterARevocation: who logs in afterwards is logged in; what they were asked to sign before links nothing, and
+// what they are asked then does.
+func TestLoginsAndLinksAfterARevocation(t *testing.T) {
+	h := newHouse(t, options{routes: wide})
+	c, w := h.anybody(), shared().wallet
+	login := func() call {
+		begun := h.exaChallenge(w.address)
+		r := h.expect("a login", c, begun.login(w.address, h.secret(w.sign(begun.Message))), exaDone("login", 0))
+		return call{listener: "public", method: "GET", path: "/api/card", header: []string{"Cookie", "credential_id=" + h.cookieOf(r, "credential_id", 86400)}}
+	}
+	before := login()
+	h.expect("its card", c, before, exaDone("own-card", 2))
+	message := h.exaConsent(w.address, "siwe")
+	generation := h.generation()
+	order(t, h.command().RevokeTokens)
+	h.generationBeyond(generation)
+	if r := c.do(before); r.status != 401 {
+		t.Errorf("a login of before: %d", r.status)
+	}
+	h.expect("its card, after", c, login(), exaDone("own-card", 2))
+	h.expect("asked before", c, h.linkCall(w.address, message, w.sign(message)), exaRefused("bad signature", "challenge_unknown", "challenge_revoked"))
+	message = h.exaConsent(w.address, "siwe")
+	h.expect("asked after", c, h.linkCall(w.address, message, w.sign(message)), exaSet("link", 0))
 }
 
 // generation is the one that is known, whichever.
