@@ -24,13 +24,15 @@ const (
 	opTake
 	opShared
 	opRaise
+	opFiles
+	opLock
 	opReady
 	operations
 )
 
 var operationNames = [operations]string{
 	opMint: "mint", opRedeem: "redeem", opOnce: "once", opBegin: "begin", opFinish: "finish", opAbandon: "abandon",
-	opPut: "put", opGet: "get", opDelete: "delete", opTake: "take", opShared: "shared", opRaise: "raise", opReady: "ready",
+	opPut: "put", opGet: "get", opDelete: "delete", opTake: "take", opShared: "shared", opRaise: "raise", opFiles: "files", opLock: "lock", opReady: "ready",
 }
 
 func (o operation) String() string { return operationNames[o] }

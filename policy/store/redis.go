@@ -78,7 +78,7 @@ const quorumTenure = "0000000000000000000000000000000000000000"
 
 // AccessRules returns what an ACL user needs, in Redis's notation: the commands and the keys under prefix.
 func AccessRules(prefix string) string {
-	return "~" + prefixOrDefault(prefix) + ":* +ping +eval +evalsha +info +time +get +set +setrange +pttl +del +hget +hset +hgetall +wait +select +hello +cluster|slots +asking"
+	return "~" + prefixOrDefault(prefix) + ":* +ping +eval +evalsha +info +time +get +set +setrange +pttl +del +hget +hset +hgetall +hkeys +hdel +wait +select +hello +cluster|slots +asking"
 }
 
 func prefixOrDefault(prefix string) string {

@@ -20,7 +20,7 @@ func (r *Redis) ShortenWindows(replay, spentFor time.Duration) {
 func Scripts() map[string]string {
 	all := make(map[string]string)
 	for _, s := range []script{
-		mintScript, redeemScript, beginScript, finishScript, abandonScript, takeScript, raiseScript, probeScript,
+		mintScript, redeemScript, beginScript, finishScript, abandonScript, takeScript, raiseScript, holdScript, releaseScript, removeScript, probeScript,
 	} {
 		all[s.source] = s.sha
 	}

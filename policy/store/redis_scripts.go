@@ -25,6 +25,12 @@ var (
 	takeSource string
 	//go:embed redis_raise.lua
 	raiseSource string
+	//go:embed redis_hold.lua
+	holdSource string
+	//go:embed redis_release.lua
+	releaseSource string
+	//go:embed redis_remove.lua
+	removeSource string
 	//go:embed redis_probe.lua
 	probeSource string
 )
@@ -47,6 +53,9 @@ var (
 	abandonScript = script{abandonSource, "ac759c36c9b2a518a4297721752b9834ccb3b6b6"}
 	takeScript    = script{takeSource, "b183129f0901108cc23960bfee8fe80910764a4e"}
 	raiseScript   = script{raiseSource, "d8ebf32bbdde98de39abc29a9c3b6abef7149fab"}
+	holdScript    = script{holdSource, "22e16ee0ed178780ba229c53a7ccaaf9e4e284bf"}
+	releaseScript = script{releaseSource, "0d1c8d454e5e332aff95dca72598b688f49628d5"}
+	removeScript  = script{removeSource, "029e6623d4955f91c1f47a2cf2cab0a2620167bd"}
 	probeScript   = script{probeSource, "0a77a4ada44f11afa0e7b6c0a97e9a71a63652d5"}
 )
 
