@@ -25,33 +25,35 @@ type builder struct {
 	seen    map[string]string // everything that was read, as it was before: the reload watches it
 	notices []string          // what `check` tells beside problems: the inventory
 
-	admin       gateway.Admin
-	redis       *store.RedisConfig // nil: in memory
-	redisFiles  [][]byte           // certificates that are in its TLS configuration
-	logins      []string           // users who are logged in from the start
-	keys        map[string]*keys.Key
-	clientCAs   map[string][]*x509.Certificate // by listener
-	trusted     []policy.Fingerprint           // of all of them
-	partners    *policy.Partners
-	credentials *credential.APIKeys
-	accounts    []credential.Account
-	engine      *policy.Engine
-	holders     *holder.File
-	issuers     map[string]*gateway.Issuer
-	apiKeys     map[string]apiKeys // by issuer
-	apps        map[string]bool    // the ids of all apps that embed elements
-	jwksFiles   map[string][]byte  // what user_tokens.jwks name, by name
-	listeners   []gateway.Listener
-	routes      []gateway.Route
-	routeKeys   []signers // of each route
-	routeOf     []int     // the route's place in the configuration
+	admin        gateway.Admin
+	managed      *gateway.Managed   // nil: no certificates are obtained
+	managedFiles []string           // what is in files that it names
+	redis        *store.RedisConfig // nil: in memory
+	redisFiles   [][]byte           // certificates that are in its TLS configuration
+	logins       []string           // users who are logged in from the start
+	keys         map[string]*keys.Key
+	clientCAs    map[string][]*x509.Certificate // by listener
+	trusted      []policy.Fingerprint           // of all of them
+	partners     *policy.Partners
+	credentials  *credential.APIKeys
+	accounts     []credential.Account
+	engine       *policy.Engine
+	holders      *holder.File
+	issuers      map[string]*gateway.Issuer
+	apiKeys      map[string]apiKeys // by issuer
+	apps         map[string]bool    // the ids of all apps that embed elements
+	jwksFiles    map[string][]byte  // what user_tokens.jwks name, by name
+	listeners    []gateway.Listener
+	routes       []gateway.Route
+	routeKeys    []signers // of each route
+	routeOf      []int     // the route's place in the configuration
 }
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong
 // where. The builder is there in any case: it knows which files a better attempt depends on.
 func load(file string) (*builder, error) {
 	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
-		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadAccounts, (*builder).loadCredentials, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
+		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).loadCertificates, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadAccounts, (*builder).loadCredentials, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
 		(*builder).loadPolicies, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
 }
 

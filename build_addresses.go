@@ -47,7 +47,10 @@ func (b *builder) checkAddresses() {
 	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
 		add("listeners."+name+".address", "listener "+name, b.config.Listeners[name].Address)
 	}
-	add("admin.address", "", b.config.Admin.Address)
+	add("admin.address", "the admin listener", b.config.Admin.Address)
+	if c := b.config.Certificates; c != nil && c.ACME != nil && c.ACME.HTTPAddress != "" {
+		add("certificates.acme.http_address", "", c.ACME.HTTPAddress)
+	}
 }
 
 // overlap reports whether sockets on two hosts, with one port, are in one another's way. No host, :: and 0.0.0.0

@@ -48,7 +48,7 @@ func (b *builder) loadListeners() {
 			b.notice("%s: proxy_protocol: whose address a caller has is what %s says", at, prefixes(from))
 		}
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
-		l.Certificate, _ = b.certificate(at+".tls", c.TLS)
+		b.serverCertificate(at+".tls", c.TLS, &l)
 		l.ClientCAs = pool(b.clientCAs[name])
 		b.listeners = append(b.listeners, l)
 	}

@@ -131,9 +131,9 @@ func (b *builder) secret(key, path string) (string, bool) {
 	return text, true
 }
 
-func (b *builder) certificate(at string, c ListenerTLSConfig) (tls.Certificate, bool) {
-	chain, ok := b.read(at+".certificate", c.Certificate)
-	key, also := b.readPrivate(at+".key", c.Key)
+func (b *builder) certificate(at, certificate, keyFile string) (tls.Certificate, bool) {
+	chain, ok := b.read(at+".certificate", certificate)
+	key, also := b.readPrivate(at+".key", keyFile)
 	if !ok || !also {
 		return tls.Certificate{}, false
 	}

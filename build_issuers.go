@@ -62,7 +62,7 @@ func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url
 		config.RootCAs = pool(b.authorities(at+".ca", c.CA))
 	}
 	if c.Certificate != "" || c.Key != "" {
-		if pair, ok := b.certificate(at, ListenerTLSConfig{Certificate: c.Certificate, Key: c.Key}); ok {
+		if pair, ok := b.certificate(at, c.Certificate, c.Key); ok {
 			config.Certificates = []tls.Certificate{pair}
 		}
 	}

@@ -30,8 +30,8 @@ func (b *builder) loadAdmin() {
 	if c.BearerFile != "" {
 		b.admin.Bearer, _ = b.secret("admin.bearer_file", c.BearerFile)
 	}
-	if c.TLS != (ListenerTLSConfig{}) {
-		pair, _ := b.certificate("admin.tls", c.TLS)
+	if c.TLS != (AdminTLSConfig{}) {
+		pair, _ := b.certificate("admin.tls", c.TLS.Certificate, c.TLS.Key)
 		var cas []*x509.Certificate
 		if c.TLS.ClientCA != "" {
 			cas = b.authorities("admin.tls.client_ca", c.TLS.ClientCA)
@@ -104,7 +104,7 @@ func (b *builder) loadRedis(c *RedisConfig) {
 		b.redisFiles = append(encoded(cas), nil) // nil ends them
 	}
 	if c.TLS.Certificate != "" || c.TLS.Key != "" {
-		if pair, ok := b.certificate("store.redis.tls", ListenerTLSConfig{Certificate: c.TLS.Certificate, Key: c.TLS.Key}); ok {
+		if pair, ok := b.certificate("store.redis.tls", c.TLS.Certificate, c.TLS.Key); ok {
 			b.redis.TLS.Certificates = []tls.Certificate{pair}
 			b.redisFiles = append(b.redisFiles, pair.Certificate...)
 		}

@@ -17,6 +17,9 @@ type Config struct {
 	// Listeners are where callers come in, by name.
 	Listeners map[string]ListenerConfig `yaml:"listeners"`
 
+	// Certificates is where the certificates of listeners' `tls.hosts` come from. A change needs a restart.
+	Certificates *CertificatesConfig `yaml:"certificates"`
+
 	// Admin is the operators' listener: `/metrics`, `/healthz`, `/readyz`.
 	Admin AdminConfig `yaml:"admin"`
 
@@ -74,7 +77,7 @@ type ListenerConfig struct {
 	Environment string `yaml:"environment"`
 }
 
-// ListenerTLSConfig is a listener's side of TLS 1.3 and 1.2.
+// ListenerTLSConfig is a listener's side of TLS 1.3 and 1.2: `certificate` and `key`, or `hosts`.
 type ListenerTLSConfig struct {
 	// Certificate is a PEM file with the server's certificate and its chain. It is reloaded when it changes.
 	Certificate string `yaml:"certificate"`
@@ -82,9 +85,94 @@ type ListenerTLSConfig struct {
 	// Key is a PEM file with the certificate's private key.
 	Key string `yaml:"key"`
 
+	// Hosts are names whose certificates are obtained and renewed as `certificates` says, in place of files. One may begin with
+	// `*.`. A connection that names no host gets the first one's; one that names another is refused.
+	Hosts []string `yaml:"hosts"`
+
 	// ClientCA is a PEM file with the authorities of partners' certificates. Where it is set, every connection needs a
 	// client certificate that one of them issued for client authentication.
 	ClientCA string `yaml:"client_ca"`
+}
+
+// CertificatesConfig says where the certificates of hosts come from, and where they are kept. See docs/certificates.md.
+type CertificatesConfig struct {
+	// CA is `acme` (an authority that speaks RFC 8555) or `local` (one of our own, for development: refused in production; its
+	// certificate is what `cardstile certificates ca` prints). Default `acme`.
+	CA string `yaml:"ca"`
+
+	// ACME is the authority. Required with `ca: acme`.
+	ACME *ACMEConfig `yaml:"acme"`
+
+	// KeyType is that of the certificates' keys: `p256`, `p384`, `rsa2048` or `rsa4096`. Default `p256`.
+	KeyType string `yaml:"key_type"`
+
+	// Directory is where certificates are kept, sealed under the key of use `storage`: for one instance, or several on one
+	// machine. Default: in the store, which must be Redis, so that all instances share them.
+	Directory string `yaml:"directory"`
+}
+
+// ACMEConfig is a certificate authority that speaks ACME (RFC 8555).
+type ACMEConfig struct {
+	// URL is its directory's, HTTPS. Default: Let's Encrypt's, `https://acme-v02.api.letsencrypt.org/directory`.
+	URL string `yaml:"url"`
+
+	// CA is a PEM file with the authorities that the directory's own certificate must come from, for a private one. Default:
+	// the system's.
+	CA string `yaml:"ca"`
+
+	// Email is whom the authority writes to. Default: nobody.
+	Email string `yaml:"email"`
+
+	// Agree says that you agree to the authority's terms of service. Required.
+	Agree bool `yaml:"agree"`
+
+	// Challenge is how it is shown that a host is ours: `tls-alpn-01` (on the listener itself, to which port 443 must lead),
+	// `http-01` (on a listener of its own, to which port 80 must lead) or `dns-01` (by a record, which wildcards need).
+	// Default `tls-alpn-01`.
+	Challenge string `yaml:"challenge"`
+
+	// HTTPAddress is host and port of the listener of `http-01`. It answers challenges and nothing else. Required with it.
+	HTTPAddress string `yaml:"http_address"`
+
+	// DNS is who adds and removes the records of `dns-01`. Required with it.
+	DNS *DNSConfig `yaml:"dns"`
+
+	// Binding binds our account to one that the authority knows (external account binding).
+	Binding *BindingConfig `yaml:"binding"`
+}
+
+// DNSConfig is who adds and removes DNS records: one of `program` and `webhook`. What they get stands in docs/certificates.md.
+type DNSConfig struct {
+	// Program is a program with its arguments. It gets each change as JSON on standard input, and exits with 0.
+	Program []string `yaml:"program"`
+
+	// Webhook is a URL, HTTPS, or HTTP on loopback. It gets each change as JSON by POST, and answers 2xx.
+	Webhook string `yaml:"webhook"`
+
+	// CA is a PEM file with the authorities that the web hook's certificate must come from. Default: the system's.
+	CA string `yaml:"ca"`
+
+	// BearerFile is a file with a token that the web hook is sent as `Authorization: Bearer`.
+	BearerFile string `yaml:"bearer_file"`
+
+	// Timeout is the time for one change. Default `30s`.
+	Timeout time.Duration `yaml:"timeout"`
+
+	// Propagation is the time for a record to be seen. Default `2m`.
+	Propagation time.Duration `yaml:"propagation"`
+
+	// Resolvers are DNS servers, as in `192.0.2.53:53`, that find the zone and tell when a record is seen. Default: the system's
+	// find the zone, and the zone's own tell.
+	Resolvers []string `yaml:"resolvers"`
+}
+
+// BindingConfig is an account that an authority knows us by.
+type BindingConfig struct {
+	// ID is the key's id, as the authority gave it. Required.
+	ID string `yaml:"id"`
+
+	// KeyFile is a file with the key, in base64url, as the authority gave it. Required.
+	KeyFile string `yaml:"key_file"`
 }
 
 // ProxyProtocolConfig lists load balancers.
@@ -100,10 +188,22 @@ type AdminConfig struct {
 	Address string `yaml:"address"`
 
 	// TLS, if set, serves HTTPS. Whether it is there at all takes a restart; what is in it follows a reload.
-	TLS ListenerTLSConfig `yaml:"tls"`
+	TLS AdminTLSConfig `yaml:"tls"`
 
 	// BearerFile is a file with a token that every request must carry as `Authorization: Bearer`.
 	BearerFile string `yaml:"bearer_file"`
+}
+
+// AdminTLSConfig is the operators' listener's side of TLS.
+type AdminTLSConfig struct {
+	// Certificate is a PEM file with the server's certificate and its chain.
+	Certificate string `yaml:"certificate"`
+
+	// Key is a PEM file with the certificate's private key.
+	Key string `yaml:"key"`
+
+	// ClientCA is a PEM file with the authorities of operators' certificates. Where it is set, every connection needs one.
+	ClientCA string `yaml:"client_ca"`
 }
 
 // StoreConfig is what instances must agree on. One of Redis and Memory.

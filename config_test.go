@@ -29,6 +29,12 @@ type mistake struct {
 	files    map[string]string // written beside it
 }
 
+// What stands where the public listener has its certificate: files, and hosts.
+const (
+	files = "    tls: {certificate: server.pem, key: server-key.pem}\n"
+	hosts = "    tls: {hosts: [cards.example.com]}\n\n"
+)
+
 // mistakes are answered in testdata/check.golden, by the problems that `check` prints.
 var mistakes = []mistake{
 	{"unknown key at the top", "holders: holders.yaml", "holders: holders.yaml\nholder: x", nil},
@@ -59,6 +65,29 @@ var mistakes = []mistake{
 	{"key of another certificate", "tls: {certificate: server.pem, key: server-key.pem}", "tls: {certificate: server.pem, key: partner-key.pem}", nil},
 	{"client CA is a leaf", "client_ca: partners-ca.pem", "client_ca: partner.pem", nil},
 	{"client CA is a key", "client_ca: partners-ca.pem", "client_ca: partners-ca-key.pem", nil},
+	{"hosts without certificates", files, hosts, nil},
+	{"hosts that are none", files, "    tls: {hosts: [API.example.com, https://a.example, a..b, \"*.*.a\", 192.0.2.1, \"\", a.example:443, -a, a, a]}\n\ncertificates: {ca: local, directory: c}\n", nil},
+	{"hosts beside a certificate", files, "    tls: {hosts: [a.example], certificate: server.pem}\n\ncertificates: {ca: local, directory: c}\n", nil},
+	{"hosts of the admin listener", "admin: {address", "admin: {tls: {hosts: [a.example]}, address", nil},
+	{"a wildcard by tls-alpn-01", files, "    tls: {hosts: [\"*.example.com\"]}\n\ncertificates: {directory: c, acme: {agree: true}}\n", nil},
+	{"certificates of nobody", files, hosts + "certificates: {directory: c}\n", nil},
+	{"certificates of another CA", files, hosts + "certificates: {ca: us, key_type: p512, directory: c}\n", nil},
+	{"certificates of two CAs", files, hosts + "certificates: {ca: local, acme: {agree: true}, directory: c}\n", nil},
+	{"certificates kept nowhere", files, hosts + "certificates: {ca: local}\n", nil},
+	{"certificates kept in a file", files, hosts + "certificates: {ca: local, directory: server.pem}\n", nil},
+	{"certificates kept for everybody", files, hosts + "certificates: {ca: local, directory: /}\n", nil},
+	{"a development CA in production", files, "    environment: production\n" + hosts + "certificates: {ca: local, directory: c}\n", nil},
+	{"certificates without storage key", files + "\nadmin: {address: \"127.0.0.1:0\"}\n\nstore: {memory: {logins_file: logins}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}\n  - {id: storage-demo, use: storage, file: storage-key.pem}", hosts + "certificates: {ca: local, directory: c}\nadmin: {address: \"127.0.0.1:0\"}\n\nstore: {memory: {logins_file: logins}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}", nil},
+	{"acme, not agreed, over http, to somebody", files, hosts + "certificates: {directory: c, acme: {url: \"http://127.0.0.1:1/dir\", email: us, ca: nowhere.pem, challenge: http-02}}\n", nil},
+	{"acme with credentials in its URL", files, hosts + "certificates: {directory: c, acme: {agree: true, url: \"https://user:password@ca.example/dir\"}}\n", nil},
+	{"http-01 nowhere", files, hosts + "certificates: {directory: c, acme: {agree: true, challenge: http-01}}\n", nil},
+	{"http-01 where the admin listener is", files + "\nadmin: {address: \"127.0.0.1:0\"}", hosts + "certificates: {directory: c, acme: {agree: true, challenge: http-01, http_address: \":8445\"}}\nadmin: {address: \"127.0.0.1:8445\"}", nil},
+	{"tls-alpn-01 with what it does not need", files, hosts + "certificates: {directory: c, acme: {agree: true, http_address: \":80\", dns: {program: [sh]}}}\n", nil},
+	{"dns-01 by nobody", files, hosts + "certificates: {directory: c, acme: {agree: true, challenge: dns-01}}\n", nil},
+	{"dns-01 by two", files, hosts + "certificates: {directory: c, acme: {agree: true, challenge: dns-01, dns: {program: [sh], webhook: \"https://a.example/\"}}}\n", nil},
+	{"dns-01 by what is no program", files, hosts + "certificates: {directory: c, acme: {agree: true, challenge: dns-01, dns: {program: [./server.pem], bearer_file: logins, timeout: -1s, propagation: -1s, resolvers: [\"192.0.2.53\"]}}}\n", nil},
+	{"dns-01 by a hook in clear", files, hosts + "certificates: {directory: c, acme: {agree: true, challenge: dns-01, dns: {webhook: \"http://a.example/\", bearer_file: nowhere, ca: nowhere.pem}}}\n", nil},
+	{"acme binding that is none", files, hosts + "certificates: {directory: c, acme: {agree: true, binding: {key_file: key}}}\n", map[string]string{"key": "no base64!\n"}},
 	{"no listeners", "listeners:\n", "listeners: {}\nlisteners2:\n", nil},
 	{"admin off loopback", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \"0.0.0.0:8445\"}", nil},
 	{"admin off loopback with a bearer in clear", "admin: {address: \"127.0.0.1:0\"}", "admin: {address: \":8445\", bearer_file: rain-api-key}", nil},
@@ -486,7 +515,7 @@ func makeExampleFiles(t *testing.T, dir string) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, o := range []certificateOrder{
 		{name: "ca", usage: "server"}, {name: "partners-ca", usage: "client"}, {name: "operators-ca", usage: "client"},
-		{name: "redis-ca", usage: "server"}, {name: "issuer-ca", usage: "server"},
+		{name: "redis-ca", usage: "server"}, {name: "issuer-ca", usage: "server"}, {name: "acme-ca", usage: "server"},
 		{name: "server", ca: "ca", usage: "server", dns: "cards.example.com"},
 		{name: "redis-client", ca: "redis-ca", usage: "client"}, {name: "issuer-client", ca: "issuer-ca", usage: "client"},
 	} {
@@ -497,13 +526,16 @@ func makeExampleFiles(t *testing.T, dir string) {
 	}
 	for name, content := range map[string]string{
 		"admin-token": "token\n", "redis-password": "password\n", "sentinel-password": "password\n", "passphrase": "a long passphrase\n", "rain-key": "key\n", "example-pay-rain-key": "key\n",
-		"payments-key": "key\n", "example-pay-payments-key": "key\n", "cards-key": "key\n", "payroc-key": "key\n",
+		"payments-key": "key\n", "example-pay-payments-key": "key\n", "cards-key": "key\n", "payroc-key": "key\n", "acme-binding-key": "a2V5\n",
 		"rain-public.pem": shortPublicKey, "credentials.json": `{"version":1,"credentials":[]}`,
 		"holders.yaml": "cards:\n  - {id: c, issuer: rain, partners: [example-pay], users: [ada], environment: test}\nusers:\n  - {id: ada, partner: example-pay, issuer: rain}\n",
 	} {
 		if err := os.WriteFile(at(name), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := os.WriteFile(at("dns-hook"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.Mkdir(at("policies"), 0o700); err != nil {
 		t.Fatal(err)

@@ -29,7 +29,8 @@ func (b *builder) fixtures() ([]fixture, error) {
 	return []fixture{
 		{"listeners' addresses", addresses(c)},
 		{"admin.address", c.Admin.Address},
-		{"admin.tls", c.Admin.TLS != ListenerTLSConfig{}}, // what is in it follows a reload
+		{"admin.tls", c.Admin.TLS != AdminTLSConfig{}}, // what is in it follows a reload
+		{"certificates", []any{c.Certificates, b.managedFiles}},
 		{"store", c.Store},
 		{"store.redis.tls", b.redisFiles},
 		{"the key of use audit", marks},

@@ -20,6 +20,10 @@ func TestRestart(t *testing.T) {
 		store  = "store: {memory: {logins_file: logins}}"
 		redis  = `store: {redis: {addresses: ["127.0.0.1:1"], tls: {ca: redis-ca.pem, certificate: redis.pem, key: redis-key.pem}}}`
 	)
+	const (
+		local = "certificates: {ca: local, directory: certificates}\n"
+		acme  = `certificates: {directory: certificates, acme: {ca: acme-ca.pem, agree: true, binding: {id: kid, key_file: acme-key}}}` + "\n"
+	)
 	tls := strings.Replace(admin, "}", ", tls: {certificate: server.pem, key: server-key.pem}}", 1)
 	for _, c := range []struct {
 		name                  string
@@ -42,6 +46,11 @@ func TestRestart(t *testing.T) {
 		{name: "admin TLS has another certificate", old: admin, first: tls, then: strings.ReplaceAll(tls, "server", "issuer-server")},
 		{name: "admin bearer", old: admin, first: admin, then: `admin: {address: "127.0.0.1:0", bearer_file: rain-api-key}`},
 		{name: "listener", old: "  public:\n    address: \"127.0.0.1:0\"", first: "  public:\n    address: \"127.0.0.1:0\"", then: "  public:\n    address: \"127.0.0.1:1\"", want: []string{"listeners' addresses"}},
+		{name: "hosts", old: admin, first: local + admin, then: local + admin},
+		{name: "certificates come", old: admin, first: admin, then: local + admin, want: []string{"certificates"}},
+		{name: "certificates elsewhere", old: admin, first: local + admin, then: strings.Replace(local, "certificates}", "others}", 1) + admin, want: []string{"certificates"}},
+		{name: "their authority's authority", old: admin, first: acme + admin, then: acme + admin, firstFiles: map[string]string{"ca.pem": "acme-ca.pem", "rain-api-key": "acme-key"}, thenFiles: map[string]string{"stranger-ca.pem": "acme-ca.pem"}, want: []string{"certificates"}},
+		{name: "our account with it", old: admin, first: acme + admin, then: acme + admin, firstFiles: map[string]string{"ca.pem": "acme-ca.pem"}, thenFiles: map[string]string{"payments-api-key": "acme-key"}, want: []string{"certificates"}},
 		{name: "store", old: store, first: store, then: "store: {memory: {max_entries: 5, logins_file: logins}}", want: []string{"store"}},
 		{name: "Redis' authority", old: store, first: redis, then: redis, firstFiles: map[string]string{"ca.pem": "redis-ca.pem", "partner.pem": "redis.pem", "partner-key.pem": "redis-key.pem"}, thenFiles: map[string]string{"stranger-ca.pem": "redis-ca.pem"}, want: []string{"store.redis.tls"}},
 		{name: "our certificate at Redis", old: store, first: redis, then: redis, thenFiles: map[string]string{"server.pem": "redis.pem", "server-key.pem": "redis-key.pem"}, want: []string{"store.redis.tls"}},
@@ -84,7 +93,7 @@ func TestRestartIsSaid(t *testing.T) {
 	structs := parseConfig(t)
 	said := map[string]bool{}
 	for _, f := range []struct{ in, key string }{
-		{"ListenerConfig", "address"}, {"AdminConfig", "address"}, {"AdminConfig", "tls"}, {"Config", "store"}, {"RedisConfig", "tls"},
+		{"ListenerConfig", "address"}, {"AdminConfig", "address"}, {"AdminConfig", "tls"}, {"Config", "store"}, {"RedisConfig", "tls"}, {"Config", "certificates"},
 		{"Config", "keys"}, {"LimitsConfig", "header_bytes"}, {"LimitsConfig", "read"}, {"LimitsConfig", "write"}, {"LimitsConfig", "idle"},
 		{"LimitsConfig", "connections"}, {"LimitsConfig", "rsa"}, {"Config", "audit"}, {"Config", "log"},
 	} {

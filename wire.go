@@ -126,6 +126,10 @@ func (p *process) newServices(b *builder) (gateway.Services, error) {
 			return s, err
 		}
 	}
+	if b.managed != nil {
+		managed := b.managedIn(s.Store)
+		s.Managed = &managed
+	}
 	s.Audit, err = audit.Open(audit.Config{File: b.relative(b.config.Audit.File), Instance: instance, MAC: mac, Logger: p.log})
 	if err != nil {
 		return s, errors.Join(err, s.Store.Close())
@@ -176,6 +180,9 @@ func (p *process) gatewayConfig(b *builder) (gateway.Config, error) {
 		return c, err
 	}
 	if c.Standings, err = keys.NewSealRing("standing", storage...); err != nil {
+		return c, err
+	}
+	if c.Certificates, err = keys.NewSealRing(certificateLabel, storage...); err != nil {
 		return c, err
 	}
 	if c.Tokens, err = newTokens(p.services.Store, digest, storage, c.Partners); err != nil {

@@ -154,7 +154,7 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 	for _, name := range []string{
 		"CardstileNotReady", "CardstileAuditFailing", "CardstileHandshakeFailures", "CardstileTokenReplay", "CardstileIssuerErrors",
 		"CardstileIssuerErrorsSlowBurn", "CardstileIssuerSlow", "CardstileCircuitOpen", "CardstileShedding",
-		"CardstileCertificateExpires30Days", "CardstileCertificateExpires14Days", "CardstileCertificateExpires7Days",
+		"CardstileCertificateExpires30Days", "CardstileCertificateExpires14Days", "CardstileCertificateExpires7Days", "CardstileCertificateNotIssued", "CardstileCertificateNotRenewed",
 		"CardstileReloadFailed", "CardstileRSASaturated", "CardstileStoreErrors", "CardstileStoreSlow",
 	} {
 		if !seen[name] {

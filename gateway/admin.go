@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -72,18 +73,26 @@ func (g *Gateway) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	err := g.Ready(ctx)
-	if err == nil {
+	switch waiting := g.waiting(); {
+	case err != nil:
+		writeJSON(w, http.StatusServiceUnavailable, statusJSON("unready", "problems", append(strings.Split(err.Error(), "\n"), waiting...)))
+	case len(waiting) > 0:
+		writeJSON(w, http.StatusOK, statusJSON("ready", "waiting", waiting))
+	default:
 		writeJSON(w, http.StatusOK, []byte(`{"status":"ready"}`))
-		return
 	}
-	b := []byte(`{"status":"unready","problems":[`)
-	for i, problem := range strings.Split(err.Error(), "\n") {
+}
+
+// statusJSON is a status with lines beside it.
+func statusJSON(status, name string, lines []string) []byte {
+	b := fmt.Appendf(nil, `{"status":%q,%q:[`, status, name)
+	for i, line := range lines {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = exchange.AppendString(b, problem)
+		b = exchange.AppendString(b, line)
 	}
-	writeJSON(w, http.StatusServiceUnavailable, append(b, `]}`...))
+	return append(b, `]}`...)
 }
 
 const readyTimeout = 2 * time.Second

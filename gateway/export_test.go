@@ -1,7 +1,13 @@
 package gateway
 
 import (
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/policy/store"
 )
 
 // FailureOf is the table of failures.
@@ -33,4 +39,16 @@ func (g *Gateway) CloseRaw(name string) error {
 		}
 	}
 	return nil
+}
+
+// NewSealedStorage seals what another storage keeps.
+func NewSealedStorage(inner certmagic.Storage, seals CertificateSeals) certmagic.Storage {
+	return newSealedStorage(inner, seals)
+}
+
+// NewSharedStorage keeps certificates in a store, with locks of that lease.
+func NewSharedStorage(files store.Files, lease time.Duration) certmagic.Storage {
+	s := newSharedStorage(files, zap.NewNop())
+	s.lease = lease
+	return s
 }

@@ -45,6 +45,9 @@ type Services struct {
 	// Addresses are where the listeners stand, by name. They are fixed for the life of a process.
 	Addresses map[string]string
 
+	// Managed is where certificates of listeners' hosts come from; nil where there are none.
+	Managed *Managed
+
 	// Beside is no part of a configuration.
 	Beside Beside
 }
@@ -83,6 +86,9 @@ type Config struct {
 
 	// Standings seal how partners stand, in the store.
 	Standings credential.StandingSeals
+
+	// Certificates seal what is kept of the certificates of hosts. It may be nil where none are kept.
+	Certificates CertificateSeals
 }
 
 // Listener is where callers come in.
@@ -90,6 +96,10 @@ type Listener struct {
 	Name        string
 	Certificate tls.Certificate
 	Environment string
+
+	// Hosts are the names, in lower case, whose certificates are obtained and renewed, in place of Certificate. One may begin
+	// with "*.". A connection that names no host gets the first one's.
+	Hosts []string
 
 	// ClientCAs are the authorities of partners' certificates. Where it is not nil, a connection without a verified
 	// client certificate ends in its handshake.
@@ -163,6 +173,7 @@ type Gateway struct {
 	penalties penalties
 	strangers strangers
 	standings *credential.Standings
+	managed   *managed           // nil: no certificates are obtained
 	attending context.CancelFunc // ends the reading of standings; nil before Serve, guarded by reloading
 
 	reloading sync.Mutex // one reload at a time
@@ -176,6 +187,12 @@ type Gateway struct {
 func New(s Services, c Config) (*Gateway, error) {
 	g := &Gateway{services: s, metrics: newMetrics(), bound: map[string]net.Addr{}}
 	g.slots = newSlotSet(g.metrics)
+	var err error
+	if s.Managed != nil {
+		if g.managed, err = newManaged(*s.Managed, c.Certificates, s.Log, g.metrics.orders); err != nil {
+			return nil, err
+		}
+	}
 	st, err := g.compile(c)
 	if err != nil {
 		return nil, err
@@ -198,7 +215,7 @@ func Check(c Config) error {
 	if c.CardDigest == nil {
 		c.CardDigest = noDigest{}
 	}
-	g := &Gateway{services: Services{Addresses: map[string]string{}}, metrics: newMetrics()}
+	g := &Gateway{services: Services{Addresses: map[string]string{}}, metrics: newMetrics(), managed: &managed{}}
 	for _, l := range c.Listeners {
 		g.services.Addresses[l.Name] = ""
 	}
@@ -238,6 +255,10 @@ func (g *Gateway) Reload(c Config) error {
 	g.enforce(st)
 	g.standings.Configure(c.Standings, c.Partners.All())
 	old := g.state.Swap(st)
+	if g.managed != nil {
+		g.managed.reseal(c.Certificates)
+		g.managed.keep(hosts(c.Listeners))
+	}
 	old.retire()
 	g.metrics.reloaded()
 	return nil
@@ -269,6 +290,12 @@ func (g *Gateway) Listen() (err error) {
 	if err != nil {
 		return fmt.Errorf("admin: %w", err)
 	}
+	web, err := g.listenHTTP()
+	if err != nil {
+		admin.Close()
+		return fmt.Errorf("certificates: %w", err)
+	}
+	g.keepCertificates(opened, web)
 	for name, raw := range opened {
 		g.bound[name] = raw.Addr()
 		l := g.newListener(name, raw)
@@ -342,6 +369,9 @@ func (g *Gateway) Shutdown(ctx context.Context, grace time.Duration) error {
 	}
 	wg.Wait()
 	g.stopAttending() // now: what was in flight depends on it
+	if g.managed != nil {
+		g.managed.stop(ctx)
+	}
 	g.state.Load().retire()
 	return errors.Join(failed...)
 }
@@ -358,5 +388,25 @@ func (g *Gateway) Ready(ctx context.Context) error {
 	if err := g.services.Store.Ready(ctx); err != nil {
 		problems = append(problems, fmt.Errorf("store: %w", err))
 	}
+	if waiting := g.managed.missing(g.state.Load().config.Listeners); !g.managed.reached() {
+		for _, host := range waiting {
+			problems = append(problems, errNoCertificate(host))
+		}
+	}
 	return errors.Join(problems...)
 }
+
+// waiting says what the gateway lacks and is to have traffic for all the same: the authority reaches it by the way that callers
+// do, and a load balancer that sends neither before it is ready would wait for ever.
+func (g *Gateway) waiting() []string {
+	if !g.managed.reached() {
+		return nil
+	}
+	var all []string
+	for _, host := range g.managed.missing(g.state.Load().config.Listeners) {
+		all = append(all, errNoCertificate(host).Error())
+	}
+	return all
+}
+
+func errNoCertificate(host string) error { return fmt.Errorf("certificates: none for %s", host) }

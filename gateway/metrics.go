@@ -36,6 +36,13 @@ var (
 	slow = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 )
 
+const (
+	expiryName = "cardstile_certificate_expiry_timestamp_seconds"
+	expiryHelp = "When a certificate ends, in Unix seconds; with the host where it is one that is obtained and renewed."
+)
+
+var expiryLabels = []string{"listener", "kind", "host"}
+
 // metrics are the gateway's own. Labels come from closed sets: names of the configuration and of the code, never ids.
 type metrics struct {
 	exchanges         *prometheus.CounterVec
@@ -61,6 +68,7 @@ type metrics struct {
 	egressBlocked     *prometheus.CounterVec
 	inFlight          *prometheus.GaugeVec
 	expiry            *prometheus.GaugeVec
+	orders            *prometheus.CounterVec
 	reloads           *prometheus.CounterVec
 	lastReload        prometheus.Gauge
 }
@@ -98,7 +106,8 @@ func newMetrics() *metrics {
 		violations:        counter("cardstile_page_violations_total", "What browsers reported of our pages: attempts that their content security policy stopped.", "directive"),
 		egressBlocked:     counter("cardstile_egress_blocked_total", "Answers of issuers that held a card number where none was declared. Nothing of them was released.", "issuer"),
 		inFlight:          gauge("cardstile_in_flight", "Exchanges in flight, as each limit counts them.", "limit"),
-		expiry:            gauge("cardstile_certificate_expiry_timestamp_seconds", "When a certificate ends, in Unix seconds.", "listener", "kind"),
+		expiry:            gauge(expiryName, expiryHelp, expiryLabels...),
+		orders:            counter("cardstile_certificate_orders_total", "Certificates of hosts that were asked for, by whether the authority issued them.", "host", "operation", "result"),
 		reloads:           counter("cardstile_config_reloads_total", "Reloads of the configuration.", "result"),
 		lastReload:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "cardstile_config_last_reload_success_timestamp_seconds", Help: "When the configuration in force was loaded, in Unix seconds."}),
 	}
@@ -140,8 +149,8 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replays, m.replayed,
-		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.expiry, m.reloads, m.lastReload,
-		readyCollector{g}, standingCollector{g},
+		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.orders, m.reloads, m.lastReload,
+		readyCollector{g}, standingCollector{g}, expiryCollector{g},
 	}
 }
 
@@ -227,7 +236,28 @@ func (m *metrics) certificates(listeners []Listener) {
 			if i > 0 {
 				kind = "chain"
 			}
-			m.expiry.WithLabelValues(l.Name, kind).Set(float64(c.NotAfter.Unix()))
+			m.expiry.WithLabelValues(l.Name, kind, "").Set(float64(c.NotAfter.Unix()))
+		}
+	}
+}
+
+// expiryCollector is the gauge of when certificates end: those of files, which it is told, and those of hosts, as they are when
+// it is collected.
+type expiryCollector struct{ g *Gateway }
+
+var expiryDesc = prometheus.NewDesc(expiryName, expiryHelp, expiryLabels, nil)
+
+// Describe implements prometheus.Collector.
+func (c expiryCollector) Describe(to chan<- *prometheus.Desc) { to <- expiryDesc }
+
+// Collect implements prometheus.Collector.
+func (c expiryCollector) Collect(to chan<- prometheus.Metric) {
+	c.g.metrics.expiry.Collect(to)
+	for _, l := range c.g.state.Load().config.Listeners {
+		for _, host := range l.Hosts {
+			if end, ok := c.g.managed.ends(host); ok {
+				to <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, float64(end.Unix()), l.Name, "server", host)
+			}
 		}
 	}
 }

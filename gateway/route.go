@@ -99,7 +99,16 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		if _, ok := g.services.Addresses[l.Name]; !ok {
 			return nil, fmt.Errorf("listener %q: a listener that was not there at the start needs a restart", l.Name)
 		}
-		st.listeners[l.Name] = &listenerState{Listener: l, tls: ServerTLS(l.Certificate, l.ClientCAs), mux: http.NewServeMux()}
+		ls := &listenerState{Listener: l, mux: http.NewServeMux()}
+		switch {
+		case len(l.Hosts) == 0:
+			ls.tls = ServerTLS(l.Certificate, l.ClientCAs)
+		case g.managed != nil:
+			ls.tls = g.managed.config(l)
+		default:
+			return nil, fmt.Errorf("listener %q: certificates of hosts need a restart where there were none at the start", l.Name)
+		}
+		st.listeners[l.Name] = ls
 	}
 	for _, p := range c.Partners.All() {
 		known := &partnerState{slots: g.slots.partner(p.ID), rate: p.Rate, digest: limitDigest(c.CardDigest, "partner", p.ID), pages: limitDigest(c.CardDigest, "partner pages", p.ID)}

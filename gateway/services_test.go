@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -342,7 +343,15 @@ func TestMetrics(t *testing.T) {
 	if !alone(t) {
 		return
 	}
-	h := newHouse(t, options{routes: wide, config: func(_ *house, c *gateway.Config) { c.Limits.Card = policy.Rate{Count: 2, Per: 3600e9} }})
+	h := newHouse(t, options{routes: wide,
+		services: func(s *gateway.Services) {
+			s.Managed, s.Addresses["hosted"] = &gateway.Managed{Directory: filepath.Join(t.TempDir(), "c")}, "127.0.0.1:0"
+		},
+		config: func(_ *house, c *gateway.Config) {
+			c.Limits.Card = policy.Rate{Count: 2, Per: 3600e9}
+			c.Listeners, c.Certificates = append(c.Listeners, gateway.Listener{Name: "hosted", Environment: "test", Hosts: []string{host}}), seals("certificate")
+		},
+	})
 	c, s := h.anybody(), h.session()
 	h.shake("partners", &tls.Config{})
 	again := h.bridgeMintCall(h.proof(), "Idempotency-Key", "one")

@@ -229,6 +229,10 @@ func (h *handshaker) handshake(raw *countedConn) {
 		return
 	}
 	h.g.metrics.handshakes.WithLabelValues(h.name, tls.VersionName(conn.ConnectionState().Version)).Inc()
+	if conn.ConnectionState().NegotiatedProtocol == acmeTLS { // an authority has seen what it came for; nothing is said on it
+		conn.Close()
+		return
+	}
 	select {
 	case h.ready <- conn:
 	case <-h.ctx.Done():
@@ -297,6 +301,8 @@ func handshakeReason(err, deadline error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &remote):
 		return "disconnected"
 	// crypto/tls has no types for these; TestHandshakeReasons meets each of them.
+	case strings.Contains(err.Error(), "no certificates configured"):
+		return "no_such_host"
 	case strings.Contains(err.Error(), "didn't provide a certificate"):
 		return "no_certificate"
 	case strings.Contains(err.Error(), "unsupported versions"), strings.Contains(err.Error(), "no cipher suite"), strings.Contains(err.Error(), "no ECDHE curve"):

@@ -334,6 +334,7 @@ func TestHandshakeReasons(t *testing.T) {
 		{io.ErrUnexpectedEOF, nil, "disconnected"},
 		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, nil, "disconnected"},
 		{errors.New("tls: client didn't provide a certificate"), nil, "no_certificate"},
+		{errors.New("tls: no certificates configured"), nil, "no_such_host"},
 		{errors.New("tls: client offered only unsupported versions: [301]"), nil, "no_common_parameters"},
 		{errors.New("tls: no cipher suite supported by both client and server"), nil, "no_common_parameters"},
 		{errors.New("4111111111111111"), nil, "other"},
