@@ -137,14 +137,20 @@ func (b *builder) partnerCertificate(at string, c *PartnerCertificateConfig, p *
 			p.CA = append(p.CA, policy.FingerprintOf(ca))
 		}
 	}
-	for i, text := range c.Pins {
+	p.Pins = b.pins(at, c.Pins)
+}
+
+// pins are digests of public keys.
+func (b *builder) pins(at string, texts []string) (pins []policy.Fingerprint) {
+	for i, text := range texts {
 		pin, err := policy.ParseFingerprint(text)
 		if err != nil {
 			b.problem(fmt.Sprintf("%s.pins[%d]", at, i), "%v", err)
 			continue
 		}
-		p.Pins = append(p.Pins, pin)
+		pins = append(pins, pin)
 	}
+	return pins
 }
 
 func (b *builder) loadCredentials() {

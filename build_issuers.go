@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"slices"
 
@@ -32,6 +33,8 @@ func (b *builder) loadIssuers() {
 			Shared: c.SharedCredential,
 		}
 		config.URL, config.TLS = b.issuerURL(at, c, environment)
+		config.Pins = b.pins(at, c.Pins)
+		config.Destinations = b.destinations(at, c, config.URL, environment)
 		config.Credential, _ = b.secret(at+".api_key_file", c.APIKeyFile)
 		b.apiKeys[name] = apiKeys{config.Credential, config.PartnerCredentials, config.AccountCredentials}
 		config.SessionKey = b.issuerKey(at, c, kind)
@@ -52,6 +55,9 @@ func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url
 		return nil, nil
 	case u.Scheme == "http" && environment == "test" && loopback(u.Hostname()):
 		b.notice("%s.url: plain HTTP", at)
+		if len(c.Pins) > 0 {
+			b.problem(at+".pins", "plain HTTP has no certificate")
+		}
 		return u, nil
 	case u.Scheme != "https":
 		b.problem(at+".url", "want https")
@@ -67,6 +73,25 @@ func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url
 		}
 	}
 	return u, config
+}
+
+// destinations are where connections to an issuer may go.
+func (b *builder) destinations(at string, c IssuerConfig, u *url.URL, environment string) gateway.Destinations {
+	d := gateway.Destinations{Listed: c.Destinations, Loopback: environment == "test"}
+	for i, network := range c.Destinations {
+		if err := gateway.CheckDestination(network); err != nil {
+			b.problem(fmt.Sprintf("%s.destinations[%d]", at, i), "%v", err)
+		}
+	}
+	if u == nil {
+		return d
+	}
+	if named, err := netip.ParseAddr(u.Hostname()); err == nil {
+		if d.Named = named; !d.Allow(named) {
+			b.problem(at+".url", "%v is none of the issuer's destinations", named)
+		}
+	}
+	return d
 }
 
 func (b *builder) partnerCredentials(name string) map[string]string {

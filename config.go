@@ -417,6 +417,14 @@ type IssuerConfig struct {
 	// CA is a PEM file with the authorities that the issuer's certificate must come from. Default: the system's.
 	CA string `yaml:"ca"`
 
+	// Pins are SHA-256 digests, in hex, of the public keys that the issuer's certificate may have, besides all other checks. Default: any.
+	Pins []string `yaml:"pins"`
+
+	// Destinations are the networks that connections to the issuer may go to, checked with each connection's address after its name
+	// was resolved. An address that is not public (private, loopback, link-local, …) must be listed by its own block or a part of
+	// it: `0.0.0.0/0` is none. Default: public addresses, an address that the URL itself names, and in `test` loopback.
+	Destinations []netip.Prefix `yaml:"destinations"`
+
 	// Certificate is a PEM file with our client certificate.
 	Certificate string `yaml:"certificate"`
 

@@ -55,6 +55,8 @@ var failures = []struct {
 	{vault.ErrWeakPIN, exchange.WeakPIN, "weak_pin"},
 	{issuer.ErrWeakPIN, exchange.WeakPIN, "weak_pin_issuer"},
 	{errOutcomeUnknown, exchange.OutcomeUnknown, "outcome_unknown"},
+	{errDestination, exchange.IssuerFailed, "issuer_destination"}, // before ErrUnreachable, which these two are as well
+	{errPin, exchange.IssuerFailed, "issuer_pin"},
 	{issuer.ErrUnreachable, exchange.IssuerFailed, "issuer_unreachable"},
 	{issuer.ErrTimeout, exchange.IssuerTimeout, "issuer_timeout"},
 	{issuer.ErrLost, exchange.IssuerFailed, "issuer_lost"},

@@ -51,6 +51,11 @@ func (g *Gateway) newServer(l *listener) *http.Server {
 
 func (g *Gateway) handler(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && (r.ProtoMinor == 0 || len(r.TransferEncoding) > 0) {
+			// net/http takes chunks over a Content-Length beside them, and over none in HTTP/1.0. Whoever stands before us may have counted
+			// otherwise: what follows on the connection is nobody's request (RFC 9112 section 6.1).
+			w.Header().Set("Connection", "close")
+		}
 		l := g.state.Load().listeners[name]
 		if l == nil || !cleanPath(r.URL.Path) {
 			g.noRoute(w, r)

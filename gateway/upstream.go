@@ -21,6 +21,7 @@ import (
 
 	"github.com/cardstile/cardstile/gateway/exchange"
 	"github.com/cardstile/cardstile/gateway/issuer"
+	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/vault"
 )
 
@@ -66,8 +67,13 @@ type IssuerConfig struct {
 	// Shared says that several partners, or service accounts, may act under one credential: to the API they are one.
 	Shared bool
 
-	// TLS verifies the issuer; nil only for plain HTTP.
-	TLS *tls.Config
+	// TLS verifies the issuer; nil only for plain HTTP. Pins, if there are any, are the public keys of which its certificate's must
+	// be one, besides.
+	TLS  *tls.Config
+	Pins []policy.Fingerprint
+
+	// Destinations are where connections may go. Their Named is the URL's.
+	Destinations Destinations
 
 	Timeout    time.Duration // of one exchange's requests, which run side by side; default 10 s
 	Concurrent int           // exchanges; default Limits.ConcurrentPerIssuer
@@ -88,6 +94,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 	}
 	// HTTP/1.1 alone: a tenth or more off the CPU of a forwarded exchange over HTTP/2 (deploy/bench), and no frame of a peer's can make the
 	// transport send a change a second time.
+	c.Destinations.Named = namedAddr(c.URL)
 	http1 := new(http.Protocols)
 	http1.SetHTTP1(true)
 	is := &Issuer{
@@ -95,8 +102,8 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 		prefix: c.Kind.CredentialPrefix, credential: c.Credential, partners: c.PartnerCredentials, accounts: c.AccountCredentials, shared: c.Shared,
 		timeout: c.Timeout, maxBytes: c.MaxBytes, max: c.Concurrent,
 		transport: &http.Transport{
-			DialContext:            (&net.Dialer{Timeout: min(c.Timeout, 3*time.Second), KeepAlive: 30 * time.Second}).DialContext,
-			TLSClientConfig:        c.TLS,
+			DialContext:            c.Destinations.Dialer(min(c.Timeout, 3*time.Second)).DialContext,
+			TLSClientConfig:        pinned(c.TLS, c.Pins),
 			TLSHandshakeTimeout:    min(c.Timeout, 5*time.Second),
 			Protocols:              http1,
 			DisableCompression:     true,
@@ -361,6 +368,10 @@ func classify(ctx context.Context, err error, sent bool) error {
 	var timeout net.Error
 	var op *net.OpError
 	switch {
+	case errors.Is(err, errDestination):
+		return fmt.Errorf("%w: %w", issuer.ErrUnreachable, errDestination)
+	case errors.Is(err, errPin):
+		return fmt.Errorf("%w: %w", issuer.ErrUnreachable, errPin)
 	case errors.As(err, &op) && op.Op == "dial" && ctx.Err() == nil:
 		return fmt.Errorf("%w: %s", issuer.ErrUnreachable, class(err))
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -409,6 +420,10 @@ func resultName(err error, status int) string {
 	switch {
 	case errors.Is(err, issuer.ErrTimeout):
 		return "timeout"
+	case errors.Is(err, errDestination):
+		return "destination"
+	case errors.Is(err, errPin):
+		return "pin"
 	case errors.Is(err, issuer.ErrUnreachable):
 		return "unreachable"
 	case errors.Is(err, context.Canceled):
