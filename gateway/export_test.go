@@ -41,6 +41,11 @@ func (g *Gateway) CloseRaw(name string) error {
 	return nil
 }
 
+// Kept returns how many certificates are kept for a host.
+func (g *Gateway) Kept(host string) int {
+	return len(g.managed.running.Load().cache.AllMatchingCertificates(host))
+}
+
 // NewSealedStorage seals what another storage keeps.
 func NewSealedStorage(inner certmagic.Storage, seals CertificateSeals) certmagic.Storage {
 	return newSealedStorage(inner, seals)

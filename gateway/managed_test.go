@@ -1,10 +1,12 @@
 package gateway_test
 
 import (
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -17,10 +19,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/libdns/libdns"
 	"github.com/mholt/acmez/v3/acme"
 
 	"github.com/cardstile/cardstile/gateway"
@@ -290,20 +294,35 @@ func TestALPNDoor(t *testing.T) {
 	dir := t.TempDir()
 	must(os.Chmod(dir, 0o700))
 	a := &gateway.ACME{URL: "https://127.0.0.1:1/dir", Challenge: gateway.ChallengeALPN}
+	storage := &certmagic.FileStorage{Path: dir}
+	keep := func(key string, value []byte) {
+		sealed, err := seals("certificate").Seal(nil, []byte(key), value)
+		must(errors.Join(err, storage.Store(t.Context(), key, sealed)))
+	}
+	// The host has a certificate, which is to be renewed.
+	own := shared().servers.issue(ecKey(), &x509.Certificate{DNSNames: []string{host}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	ownKey, err := certmagic.PEMEncodePrivateKey(own.PrivateKey)
+	must(err)
+	const by = "127.0.0.1-1-dir"
+	keep(certmagic.StorageKeys.SiteCert(by, host), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: own.Certificate[0]}))
+	keep(certmagic.StorageKeys.SitePrivateKey(by, host), ownKey)
+	keep(certmagic.StorageKeys.SiteMeta(by, host), []byte(`{"sans":["`+host+`"]}`))
 	h := newHouse(t, managed(&gateway.Managed{ACME: a, Directory: dir}))
-	// It is under way at another instance, which says so in the storage.
+	if c := h.awaited("partners", host, shared().servers.pool()); !c.Equal(own.Leaf) {
+		t.Fatal("another certificate")
+	}
+	exchanges, handshakes := h.metric("cardstile_exchanges_total"), h.metric("cardstile_handshakes_total")
+	// The challenge is under way at another instance, which says so in the storage.
 	challenge, err := json.Marshal(acme.Challenge{Type: acme.ChallengeTypeTLSALPN01, Token: "t", KeyAuthorization: "t.k", Identifier: acme.Identifier{Type: "dns", Value: host}})
 	must(err)
-	const key = "acme/127.0.0.1-1-dir/challenge_tokens/" + host + ".json"
-	sealed, err := seals("certificate").Seal(nil, []byte(key), challenge)
-	must(err)
-	storage := &certmagic.FileStorage{Path: dir}
-	must(storage.Store(t.Context(), key, sealed))
+	const key = "acme/" + by + "/challenge_tokens/" + host + ".json"
+	keep(key, challenge)
 
+	var tickets noTickets
 	dial := func(version uint16, name string, protocols ...string) (*tls.Conn, error) {
 		return tls.Dial("tcp", h.gateway.Addr("partners").String(), &tls.Config{
 			InsecureSkipVerify: true, ServerName: name, NextProtos: protocols, MinVersion: version, MaxVersion: version,
-			ClientSessionCache: tls.NewLRUClientSessionCache(4),
+			ClientSessionCache: &tickets,
 		})
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -351,8 +370,14 @@ func TestALPNDoor(t *testing.T) {
 			}
 		}
 	}
-	if h.metric("cardstile_exchanges_total") != 0 {
+	if h.metric("cardstile_exchanges_total") != exchanges || h.metric("cardstile_handshakes_total") != handshakes+2 { // the authority's two
 		t.Error("something came through")
+	}
+	if n := tickets.Load(); n != 0 {
+		t.Errorf("%d tickets were given", n)
+	}
+	if _, err := tls.Dial("tcp", h.gateway.Addr("public").String(), &tls.Config{InsecureSkipVerify: true, ServerName: host, NextProtos: []string{"acme-tls/1"}}); err == nil {
+		t.Error("let in on a listener that does not have the host")
 	}
 	must(storage.Delete(t.Context(), key))
 	if _, err := dial(tls.VersionTLS13, host, "acme-tls/1"); err == nil {
@@ -362,6 +387,67 @@ func TestALPNDoor(t *testing.T) {
 	must(storage.Store(t.Context(), key, challenge))
 	if _, err := dial(tls.VersionTLS13, host, "acme-tls/1"); err == nil {
 		t.Error("a challenge that we did not seal is answered")
+	}
+}
+
+// noTickets counts the sessions that a client could resume.
+type noTickets struct{ atomic.Int64 }
+
+func (*noTickets) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+func (n *noTickets) Put(_ string, s *tls.ClientSessionState) {
+	if s != nil {
+		n.Add(1)
+	}
+}
+
+// TestDNSHookFails: what goes wrong is said, and nothing that the hook said or that is a secret.
+func TestDNSHookFails(t *testing.T) {
+	const secret = "hook-secret-of-the-tests"
+	hang := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, "/fine", http.StatusTemporaryRedirect)
+		case "/hangs":
+			<-hang
+		case "/fine":
+		default:
+			w.WriteHeader(http.StatusInternalServerError)
+			io.WriteString(w, secret)
+		}
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(hang) })
+	for _, test := range []struct {
+		hook gateway.DNSHook
+		want string
+	}{
+		{gateway.DNSHook{Program: []string{"sh", "-c", "echo " + secret + " | tee /dev/stderr; exit 3"}}, "dns hook: append: the program ended with exit status 3"},
+		{gateway.DNSHook{Program: []string{"sh", "-c", "sleep 60 & wait"}, Timeout: 50 * time.Millisecond}, "dns hook: append: no answer within 50ms"},
+		{gateway.DNSHook{Program: []string{"/nowhere"}}, "dns hook: append: fork/exec /nowhere: no such file or directory"},
+		{gateway.DNSHook{URL: server.URL + "/fails?key=" + secret, Bearer: secret}, "dns hook: append: status 500"},
+		{gateway.DNSHook{URL: server.URL + "/moved"}, "dns hook: append: status 307"},
+		{gateway.DNSHook{URL: server.URL + "/hangs", Timeout: 50 * time.Millisecond}, "dns hook: append: no answer within 50ms"},
+		{gateway.DNSHook{URL: "http://127.0.0.1:1/" + secret}, "dns hook: append: dial tcp 127.0.0.1:1: connect: connection refused"},
+		{gateway.DNSHook{URL: server.URL + "/fine"}, ""},
+		{gateway.DNSHook{Program: []string{"sh", "-c", `grep -qx '{"operation":"append","zone":"example.test.","records":\[{"name":"a","type":"TXT","ttl":60,"value":"v"}\]}'`}}, ""},
+	} {
+		_, err := test.hook.AppendRecords(t.Context(), "example.test.", []libdns.Record{libdns.RR{Name: "a", Type: "TXT", TTL: time.Minute, Data: "v"}})
+		if text := fmt.Sprint(err); text != test.want && (err != nil || test.want != "") {
+			t.Errorf("%q, want %q", text, test.want)
+		}
+	}
+}
+
+// TestKeyTypes: keys are of the type that is configured, P-256 where none is.
+func TestKeyTypes(t *testing.T) {
+	for name, want := range map[string]int{"": 256, "p384": 384} {
+		m := gateway.Managed{Directory: filepath.Join(t.TempDir(), "certificates"), KeyType: name}
+		h := newHouse(t, managed(&m))
+		key, ok := h.awaited("public", other, h.localRoots(m)).PublicKey.(*ecdsa.PublicKey)
+		if !ok || key.Params().BitSize != want {
+			t.Errorf("%q: %+v", name, key)
+		}
 	}
 }
 
@@ -395,6 +481,7 @@ func TestALPNDoorIsShut(t *testing.T) {
 // TestRenewalUnderLoad: certificates that end within seconds are renewed, and no request fails meanwhile: neither one on a new
 // connection nor one on an old one.
 func TestRenewalUnderLoad(t *testing.T) {
+	t.Parallel()
 	ca := testacme.Start(t, testacme.Options{Validity: 12 * time.Second})
 	h := newHouse(t, managed(&gateway.Managed{ACME: by(ca, gateway.ChallengeALPN), Directory: filepath.Join(t.TempDir(), "c"), CheckEvery: 50 * time.Millisecond},
 		func(c *gateway.Config) { c.Listeners[0].Hosts = []string{host} }))
@@ -411,11 +498,13 @@ func TestRenewalUnderLoad(t *testing.T) {
 			DisableKeepAlives: fresh, ForceAttemptHTTP2: true,
 		}
 		defer transport.CloseIdleConnections()
+		pace := time.NewTicker(2 * time.Millisecond) // of handshakes alone there would be no end
+		defer pace.Stop()
 		for {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-pace.C:
 			}
 			request, err := http.NewRequest("GET", "https://"+h.gateway.Addr("partners").String()+"/nothing", nil)
 			must(err)
@@ -516,8 +605,8 @@ func TestReloadOfHosts(t *testing.T) {
 		}
 	}
 	h.awaited("public", other, roots)
-	if n := h.metric("cardstile_certificate_expiry_timestamp_seconds", "host", host); n != 0 {
-		t.Error("a host that has gone is shown")
+	if n := h.metric("cardstile_certificate_expiry_timestamp_seconds", "host", host); n != 0 || h.gateway.Kept(host) != 0 || h.gateway.Kept(other) != 1 {
+		t.Error("a host that has gone is shown, or kept, and would be renewed")
 	}
 	must(open.SetDeadline(time.Now().Add(20 * time.Second)))
 	io.WriteString(open, "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")

@@ -148,6 +148,9 @@ func TestSealedStorage(t *testing.T) {
 	s := gateway.NewSealedStorage(inner, seals("certificate"))
 	const secret = "-----BEGIN PRIVATE KEY----- of the tests"
 	must(s.Store(t.Context(), "certificates/one.key", []byte(secret)))
+	if v, err := s.Load(t.Context(), "certificates/one.key"); err != nil || string(v) != secret {
+		t.Errorf("it comes back as %q, %v", v, err)
+	}
 	sealed, err := inner.Load(t.Context(), "certificates/one.key")
 	must(err)
 	for key, value := range map[string][]byte{

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // This file answers an authority that comes by HTTP (RFC 8555 section 8.3), and nobody else.
@@ -33,6 +35,7 @@ func (g *Gateway) keepCertificates(opened map[string]net.Listener, web net.Liste
 	if web != nil {
 		at = web.Addr()
 		g.bound[httpChallenge] = at
+		g.services.Log.Info("listening", zap.String("listener", httpChallenge), zap.Stringer("address", at))
 		g.listeners = append(g.listeners, &listener{name: httpChallenge, accepted: newFew(web)})
 		g.servers = append(g.servers, g.newChallengeServer())
 	}

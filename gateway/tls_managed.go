@@ -104,6 +104,9 @@ func newManaged(c Managed, seals CertificateSeals, log *zap.Logger, orders *prom
 	if seals == nil {
 		return nil, errors.New("certificates: no key seals what is kept of them")
 	}
+	if c.Directory == "" && c.Files == nil {
+		return nil, errors.New("certificates: they are kept nowhere")
+	}
 	m := &managed{c: c, log: log, storage: c.storage(seals, log), orders: orders, hosts: map[string]context.CancelFunc{}}
 	m.ctx, m.stopAll = context.WithCancel(context.Background())
 	return m, nil
@@ -405,7 +408,8 @@ func (m *managed) underWay(hello *tls.ClientHelloInfo, k *keeping) bool {
 		return true
 	}
 	key := "acme/" + certmagic.StorageKeys.Safe(k.acme.IssuerKey()) + "/challenge_tokens/" + certmagic.StorageKeys.Safe(hello.ServerName) + ".json"
-	return m.storage.Exists(hello.Context(), key)
+	_, err := m.storage.Load(hello.Context(), key)
+	return err == nil
 }
 
 // hosts returns those of all listeners, each once.
