@@ -17,6 +17,7 @@ func cmdPartner() *cobra.Command {
 	cmd := group(&cobra.Command{Use: "partner", Short: "Look after partners"})
 	cmd.AddCommand(cmdPartnerCredential())
 	cmd.AddCommand(cmdPartnerStandings()...)
+	cmd.AddCommand(cmdPartnerCertificates()...)
 	return cmd
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/store"
+	"github.com/cardstile/cardstile/vault/ca"
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
@@ -58,11 +59,23 @@ func cmdPartnerStandings() []*cobra.Command {
 }
 
 func cmdPartnerList() *cobra.Command {
-	var file string
+	var file, authority string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the partners and how they stand", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var certificates *ca.Authority
+			if authority != "" {
+				a, err := ca.Open(authority, nil)
+				if err != nil {
+					return err
+				}
+				defer a.Close()
+				certificates = a
+			}
 			s, err := openStandings(file, "")
+			if errors.Is(err, errMemory) && certificates != nil {
+				return listCertificates(cmd.OutOrStdout(), file, certificates)
+			}
 			if err != nil {
 				return err
 			}
@@ -72,7 +85,7 @@ func cmdPartnerList() *cobra.Command {
 				return err
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "PARTNER\tSTATE\tGENERATION\tSINCE\tCAUSE")
+			fmt.Fprintln(w, "PARTNER\tSTATE\tGENERATION\tSINCE\tCAUSE"+certificateHeader(certificates))
 			for _, p := range s.partners.All() {
 				st, known := all[p.ID]
 				state := "enabled"
@@ -84,12 +97,13 @@ func cmdPartnerList() *cobra.Command {
 				case p.Disabled:
 					state = "disabled in the configuration"
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.ID, state, generationText(st), sinceText(st), orDash(st.Cause))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s%s\n", p.ID, state, generationText(st), sinceText(st), orDash(st.Cause), certificateColumns(certificates, p.ID))
 			}
 			return errors.Join(w.Flush(), s.explain(err))
 		},
 	}
 	configFlag(cmd, &file)
+	cmd.Flags().StringVar(&authority, "ca", "", "directory of the CA, for the certificates")
 	return cmd
 }
 

@@ -61,6 +61,7 @@ func command() *cobra.Command {
 		cmdSession(),
 		cmdKeys(),
 		cmdPartner(),
+		cmdCA(),
 		cmdCertificates(),
 		cmdAudit(),
 		cmdProve(),

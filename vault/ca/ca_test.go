@@ -1,0 +1,375 @@
+package ca_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cardstile/cardstile/vault/ca"
+)
+
+var now = time.Now() // what openssl and x509 verify by
+
+func ecKey(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func name(t testing.TB, cn string) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: cn, Country: []string{"US"}, Organization: []string{"Example"}}}, ecKey(t, elliptic.P256()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, _ := x509.ParseCertificateRequest(der)
+	return csr.RawSubject
+}
+
+// authority makes a CA and returns its directory and what opens it.
+func authority(t testing.TB, curve elliptic.Curve, days int) (string, func() *ca.Authority) {
+	t.Helper()
+	dir, key := filepath.Join(t.TempDir(), "ca"), ecKey(t, curve)
+	if err := ca.Init(ca.Config{Dir: dir, Subject: name(t, "Example Partners CA"), Days: days, CRLURL: "http://crl.example/crl.pem", CRLDays: 7, KeyFile: []byte("x"), Now: now, Key: key}); err != nil {
+		t.Fatal(err)
+	}
+	return dir, func() *ca.Authority {
+		t.Helper()
+		a, err := ca.Open(dir, func(string, bool) (crypto.Signer, error) { return key, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+}
+
+func csrPEM(t testing.TB, cn string, key crypto.Signer) []byte {
+	t.Helper()
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{RawSubject: name(t, cn)}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+}
+
+func request(t testing.TB, cn string, key crypto.Signer) *ca.Request {
+	t.Helper()
+	r, err := ca.ParseRequest(csrPEM(t, cn, key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func partnerKeys(t testing.TB) map[string]crypto.Signer {
+	t.Helper()
+	r, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, e, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]crypto.Signer{"rsa": r, "p256": ecKey(t, elliptic.P256()), "p384": ecKey(t, elliptic.P384()), "ed25519": e}
+}
+
+// TestZlint: all that a CA of either curve signs passes every lint that applies, but for those that tools/zlint names.
+func TestZlint(t *testing.T) {
+	tool := filepath.Join(t.TempDir(), "zlint")
+	if out, err := exec.Command("go", "-C", "../../tools/zlint", "build", "-o", tool, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, curve := range []elliptic.Curve{elliptic.P256(), elliptic.P384()} {
+		dir, open := authority(t, curve, 3650)
+		a := open()
+		files := []string{filepath.Join(dir, ca.CertificateFile), a.CRLPath()}
+		for kind, key := range partnerKeys(t) {
+			c, err := a.Issue("p", "", request(t, kind, key), 90, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files = append(files, filepath.Join(dir, kind+".pem"))
+			if err := os.WriteFile(files[len(files)-1], ca.PEM(c.Certificate), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.Revoke(a.Of("p"), "key_compromise", now); err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		out, err := exec.Command(tool, files...).CombinedOutput()
+		if err != nil || bytes.Count(out, []byte("lints applied")) != len(files) {
+			t.Errorf("%s: %v\n%s", curve.Params().Name, err, out)
+		}
+	}
+	// It finds what is wrong: a certificate that is not a CA's nor a client's, with a serial number of zero bits.
+	key := ecKey(t, elliptic.P256())
+	bad := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now, NotAfter: now.Add(-time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, bad, bad, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "bad.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(tool, file).CombinedOutput(); err == nil {
+		t.Errorf("a bad certificate passes:\n%s", out)
+	}
+}
+
+// TestProfile: what a partner's certificate is, and what it is not.
+func TestProfile(t *testing.T) {
+	_, open := authority(t, elliptic.P256(), 60)
+	a := open()
+	defer a.Close()
+	root := a.CA()
+	if !root.IsCA || root.MaxPathLen != 0 || !root.MaxPathLenZero || root.KeyUsage != x509.KeyUsageCertSign|x509.KeyUsageCRLSign {
+		t.Errorf("the CA: %v %v %v", root.IsCA, root.MaxPathLen, root.KeyUsage)
+	}
+	c, err := a.Issue("p", "", request(t, "p", ecKey(t, elliptic.P256())), 90, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(root)
+	if _, err := c.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err == nil {
+		t.Error("it is a server's")
+	}
+	switch {
+	case c.IsCA, !c.BasicConstraintsValid, c.KeyUsage != x509.KeyUsageDigitalSignature, len(c.ExtKeyUsage) != 1:
+		t.Errorf("profile: %+v", c.KeyUsage)
+	case c.SerialNumber.BitLen() != 127, len(c.SubjectKeyId) != 20, !bytes.Equal(c.AuthorityKeyId, root.SubjectKeyId):
+		t.Errorf("serial %x, ids %x %x", c.SerialNumber, c.SubjectKeyId, c.AuthorityKeyId)
+	case !c.NotAfter.Equal(root.NotAfter):
+		t.Errorf("it ends %v, after the CA's %v", c.NotAfter, root.NotAfter)
+	case !slices.Equal(c.CRLDistributionPoints, []string{"http://crl.example/crl.pem"}):
+		t.Errorf("CRL: %v", c.CRLDistributionPoints)
+	}
+	if _, err := a.Issue("p", "", request(t, "p", ecKey(t, elliptic.P256())), 90, now.AddDate(0, 0, 61)); err == nil {
+		t.Error("a CA that ended issues")
+	}
+	shared := ecKey(t, elliptic.P256())
+	if _, err := a.Issue("p", "", request(t, "p", shared), 1, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Issue("q", "", request(t, "q", shared), 1, now); !errors.Is(err, ca.ErrRequest) {
+		t.Errorf("another partner's key: %v", err)
+	}
+	if _, err := a.Issue("q", "", &ca.Request{}, 1, now); err == nil {
+		t.Error("the zero Request gets a certificate")
+	}
+}
+
+// TestRequestEveryBit: a request in which any bit is another is refused.
+func TestRequestEveryBit(t *testing.T) {
+	block, _ := pem.Decode(csrPEM(t, "p", ecKey(t, elliptic.P256())))
+	for i := range len(block.Bytes) * 8 {
+		der := bytes.Clone(block.Bytes)
+		der[i/8] ^= 1 << (i % 8)
+		if _, err := ca.ParseRequest(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: der})); !errors.Is(err, ca.ErrRequest) {
+			t.Fatalf("bit %d of byte %d: %v", i%8, i/8, err)
+		}
+	}
+}
+
+func TestRequestRefused(t *testing.T) {
+	good := csrPEM(t, "p", ecKey(t, elliptic.P256()))
+	for _, c := range []struct {
+		what    string
+		content []byte
+		want    string
+	}{
+		{"nothing", nil, "not one PEM block"},
+		{"two", append(bytes.Clone(good), good...), "not one PEM block"},
+		{"text around it", append([]byte("x\n"), good...), "not one PEM block"},
+		{"another type", bytes.ReplaceAll(good, []byte("CERTIFICATE REQUEST"), []byte("CERTIFICATE")), "not a CERTIFICATE REQUEST"},
+		{"a key", []byte("-----BEGIN EC PRIVATE KEY-----\n-----END EC PRIVATE KEY-----\n"), "holds a private key"},
+		{"P-224", csrPEM(t, "p", ecKey(t, elliptic.P224())), "P-224"},
+	} {
+		if _, err := ca.ParseRequest(c.content); !errors.Is(err, ca.ErrRequest) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.what, err, c.want)
+		}
+	}
+}
+
+// TestProveRenewal: the same key, or a signature of the current one over this very request.
+func TestProveRenewal(t *testing.T) {
+	_, open := authority(t, elliptic.P256(), 100)
+	a := open()
+	defer a.Close()
+	for kind, key := range partnerKeys(t) {
+		current, err := a.Issue(kind, "", request(t, "p", key), 90, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request(t, "p", ecKey(t, elliptic.P256()))
+		sign := func(der []byte) []byte {
+			digest, options := der, crypto.SignerOpts(crypto.Hash(0))
+			if kind != "ed25519" {
+				sum := sha256.Sum256(der)
+				digest, options = sum[:], crypto.SHA256
+			}
+			signature, err := key.Sign(rand.Reader, digest, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return signature
+		}
+		if err := r.ProveRenewal(current.Certificate, sign(r.DER())); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if err := request(t, "p", key).ProveRenewal(current.Certificate, nil); err != nil {
+			t.Errorf("%s, its own key: %v", kind, err)
+		}
+		for what, err := range map[string]error{
+			"no signature":    r.ProveRenewal(current.Certificate, nil),
+			"another request": r.ProveRenewal(current.Certificate, sign(request(t, "p", ecKey(t, elliptic.P256())).DER())),
+			"another subject": request(t, "q", key).ProveRenewal(current.Certificate, nil),
+		} {
+			if !errors.Is(err, ca.ErrRequest) {
+				t.Errorf("%s, %s: %v", kind, what, err)
+			}
+		}
+	}
+}
+
+// TestTwoProcesses: those who come at one time take turns, and nobody's certificate is lost.
+func TestTwoProcesses(t *testing.T) {
+	_, open := authority(t, elliptic.P256(), 100)
+	const n = 8
+	var wg sync.WaitGroup
+	for i := range n {
+		r := request(t, fmt.Sprint(i), ecKey(t, elliptic.P256()))
+		wg.Go(func() {
+			a := open()
+			defer a.Close()
+			if _, err := a.Issue(fmt.Sprint(i), "", r, 90, now); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	a := open()
+	defer a.Close()
+	serials := map[string]bool{}
+	for _, c := range a.Of("") {
+		serials[c.Serial()] = true
+	}
+	if len(serials) != n {
+		t.Errorf("%d certificates, want %d", len(serials), n)
+	}
+}
+
+// TestIndexTampered: what is changed, exchanged, taken out or cut off is noticed, and so is a revocation that is forgotten.
+func TestIndexTampered(t *testing.T) {
+	dir, open := authority(t, elliptic.P256(), 100)
+	a := open()
+	for i := range 3 {
+		if _, err := a.Issue("p", "", request(t, "p", ecKey(t, elliptic.P256())), 90-i, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	index, head := filepath.Join(dir, "index.jsonl"), filepath.Join(dir, "index.head")
+	before, headBefore := read(t, index), read(t, head)
+	if err := a.Revoke(a.Of("p")[:1], "superseded", now); err != nil {
+		t.Fatal(err)
+	}
+	a.Close()
+	good := read(t, index)
+	lines := bytes.SplitAfter(good, []byte("\n"))[:4]
+	join := func(l ...[]byte) []byte { return bytes.Join(l, nil) }
+	for what, content := range map[string][]byte{
+		"a partner renamed":   bytes.Replace(good, []byte(`"partner":"p"`), []byte(`"partner":"q"`), 1),
+		"the first taken out": join(lines[1:]...),
+		"two exchanged":       join(lines[1], lines[0], lines[2], lines[3]),
+		"the end cut off":     join(lines[:3]...),
+		"half a line":         good[:len(good)-9],
+		"one twice":           join(lines[0], lines[0], lines[1], lines[2], lines[3]),
+		"empty":               nil,
+	} {
+		write(t, index, content)
+		if _, err := ca.Open(dir, nil); !errors.Is(err, ca.ErrIndex) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	write(t, index, before)
+	write(t, head, headBefore) // as it was: the CRL remembers
+	if _, err := ca.Open(dir, nil); !errors.Is(err, ca.ErrIndex) || !strings.Contains(err.Error(), "which is not revoked there") {
+		t.Errorf("a forgotten revocation: %v", err)
+	}
+	write(t, index, good) // a process that ended between the two files
+	open().Close()
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func write(t *testing.T, file string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCRL: numbers go up, revocations stay with their reasons, and an unknown reason revokes nothing.
+func TestCRL(t *testing.T) {
+	_, open := authority(t, elliptic.P256(), 100)
+	a := open()
+	defer a.Close()
+	c, err := a.Issue("p", "", request(t, "p", ecKey(t, elliptic.P256())), 90, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Revoke(a.Of("p"), "hacked", now); err == nil || c.Status(now) != "valid" {
+		t.Errorf("%v, %s", err, c.Status(now))
+	}
+	for i, reason := range []string{"key_compromise", "superseded"} { // the first one stays
+		if err := a.Revoke(a.Of("p"), reason, now.Add(time.Duration(i)*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		list, err := a.WriteCRL(now)
+		if err != nil || list.CheckSignatureFrom(a.CA()) != nil {
+			t.Fatal(err)
+		}
+		if list.Number.Int64() != int64(2*i+2) || len(list.RevokedCertificateEntries) != 1 || list.RevokedCertificateEntries[0].ReasonCode != 1 ||
+			list.RevokedCertificateEntries[0].SerialNumber.Cmp(c.SerialNumber) != 0 || !list.NextUpdate.Equal(list.ThisUpdate.AddDate(0, 0, 7)) {
+			t.Errorf("%d: %+v", list.Number, list.RevokedCertificateEntries)
+		}
+	}
+	if len(a.Valid("p", now)) != 0 || a.Of("p")[0].Status(now) != "revoked" {
+		t.Error("it is valid still")
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package ca
+
+import "errors"
+
+// lock fails: without one two processes could give out the same state.
+func lock(string) (func(), error) { return nil, errors.New("no file locks on this system") }
