@@ -50,6 +50,7 @@ func (b *builder) loadListeners() {
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		b.serverCertificate(at+".tls", c.TLS, &l)
 		l.ClientCAs = pool(b.clientCAs[name])
+		l.Revocations = b.revocations(at+".tls", c.TLS, b.clientCAs[name])
 		b.listeners = append(b.listeners, l)
 	}
 }

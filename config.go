@@ -92,6 +92,21 @@ type ListenerTLSConfig struct {
 	// ClientCA is a PEM file with the authorities of partners' certificates. Where it is set, every connection needs a
 	// client certificate that one of them issued for client authentication.
 	ClientCA string `yaml:"client_ca"`
+
+	// Revocation holds client certificates against lists of their CAs, at each handshake and on open connections. Requires
+	// `client_ca`.
+	Revocation *RevocationConfig `yaml:"revocation"`
+}
+
+// RevocationConfig says what CAs have revoked. See docs/certificates.md.
+type RevocationConfig struct {
+	// CRL are files of complete revocation lists, PEM or DER, one list in each. They are reloaded when they change. A list in the
+	// name of a CA in `client_ca` must be signed by it. Required.
+	CRL []string `yaml:"crl"`
+
+	// Stale says what becomes of a certificate whose CA has no current list, because there is none or its `nextUpdate` has passed:
+	// `hard` refuses it, `soft` lets it pass, and lists are then only as good as whoever brings them. Default `hard`.
+	Stale string `yaml:"stale"`
 }
 
 // CertificatesConfig says where the certificates of hosts come from, and where they are kept. See docs/certificates.md.

@@ -105,6 +105,9 @@ type Listener struct {
 	// client certificate ends in its handshake.
 	ClientCAs *x509.CertPool
 
+	// Revocations are what their CAs have revoked; nil where nobody is held against lists.
+	Revocations *Revocations
+
 	// ProxyProtocol lists the addresses whose PROXY header (v1 or v2) is required and believed. Nobody else's is.
 	ProxyProtocol []netip.Prefix
 }

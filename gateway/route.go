@@ -108,6 +108,7 @@ func (g *Gateway) compile(c Config) (*state, error) {
 		default:
 			return nil, fmt.Errorf("listener %q: certificates of hosts need a restart where there were none at the start", l.Name)
 		}
+		l.Revocations.guard(ls.tls, l.ClientCAs)
 		st.listeners[l.Name] = ls
 	}
 	for _, p := range c.Partners.All() {

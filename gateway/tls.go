@@ -92,7 +92,7 @@ type judgement struct {
 	of      *state
 	partner *policy.Partner
 	proof   policy.Proof
-	until   time.Time // when it is to be thought over: the earliest end of a certificate in the chain, or soon after a refusal
+	until   time.Time // when it is to be thought over: the earliest end of a certificate in the chain or of a list that it was held against, or soon after a refusal
 	err     error
 }
 
@@ -104,28 +104,35 @@ func newPeer(cs *tls.ConnectionState) *peer {
 }
 
 // judged returns what the configuration in force thinks of the peer's certificate, and whose it is.
-func (p *peer) judged(ctx context.Context, st *state, pool *x509.CertPool, now time.Time) *judgement {
+func (p *peer) judged(ctx context.Context, st *state, l *Listener, now time.Time) *judgement {
 	j := p.last.Load()
 	if j == nil || j.of != st || now.After(j.until) {
-		j = p.judge(ctx, st, pool, now)
+		j = p.judge(ctx, st, l, now)
 		p.last.Store(j)
 	}
 	return j
 }
 
-func (p *peer) judge(ctx context.Context, st *state, pool *x509.CertPool, now time.Time) *judgement {
+func (p *peer) judge(ctx context.Context, st *state, l *Listener, now time.Time) *judgement {
 	j := &judgement{of: st, until: now.Add(time.Minute)}
-	chains, err := verifyClient(p.presented, pool)
+	chains, err := verifyClient(p.presented, l.ClientCAs)
 	if err != nil {
 		j.err = err
 		return j
 	}
 	for _, chain := range chains {
+		var current time.Time
+		if current, j.err = l.Revocations.judge(chain, now); j.err != nil {
+			continue
+		}
 		if j.proof, j.err = st.certificates.Prove(ctx, chain); j.err != nil {
 			continue
 		}
 		j.partner = st.config.Partners.ByID(j.proof.Partner)
 		j.until = chain[0].NotAfter
+		if !current.IsZero() && current.Before(j.until) {
+			j.until = current
+		}
 		for _, c := range chain {
 			if c.NotAfter.Before(j.until) {
 				j.until = c.NotAfter
@@ -284,6 +291,10 @@ func handshakeReason(err, deadline error) string {
 	switch {
 	case deadline != nil || errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"
+	case errors.Is(err, errRevoked):
+		return "revoked"
+	case errors.Is(err, errRevocationUnknown):
+		return "revocation_unknown"
 	case errors.As(err, &unknown):
 		return "unknown_ca"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
