@@ -176,6 +176,7 @@ type Gateway struct {
 	penalties penalties
 	strangers strangers
 	standings *credential.Standings
+	seen      *partnerCertificates
 	managed   *managed           // nil: no certificates are obtained
 	attending context.CancelFunc // ends the reading of standings; nil before Serve, guarded by reloading
 
@@ -203,6 +204,7 @@ func New(s Services, c Config) (*Gateway, error) {
 	if c.Standings == nil {
 		return nil, errors.New("no key seals how partners stand")
 	}
+	g.seen = newPartnerCertificates(g.services.Log)
 	if g.standings, err = g.newStandings(); err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replays, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.orders, m.reloads, m.lastReload,
-		readyCollector{g}, standingCollector{g}, expiryCollector{g},
+		readyCollector{g}, standingCollector{g}, partnerExpiryCollector{g}, expiryCollector{g},
 	}
 }
 

@@ -159,6 +159,7 @@ func (x *running) proveCertificate(ctx context.Context, p *proven) error {
 		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
 	}
 	x.event.Partner, x.accepted = j.partner.ID, true
+	x.g.seen.saw(j.partner.ID, x.peer.fingerprint, x.peer.presented[0], x.request.Received)
 	p.partner = j.partner
 	p.add(j.proof)
 	return nil
