@@ -24,7 +24,7 @@ lint: setup
 	$(GO) -C tools run ./elements -check
 	npm --prefix testdata/browser run --silent types
 
-# Redis, a clock that can be turned, Prometheus' promtool, systemd-analyze, openssl, curl, jq, Chromium, nginx: installed where this is root on Debian. Then
+# Redis, a clock that can be turned, Prometheus' promtool, systemd-analyze, openssl, curl, jq, Chromium, nginx, HAProxy: installed where this is root on Debian. Then
 # what the tests in the browser use of npm, into testdata/browser.
 setup:
 	@./tools/setup

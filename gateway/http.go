@@ -40,7 +40,7 @@ func (g *Gateway) newServer(l *listener) *http.Server {
 		IdleTimeout:                  limits.Idle,
 		MaxHeaderBytes:               limits.HeaderBytes,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is no path of ours
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 1 << 18},
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: 100, MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 1 << 18},
 		ErrorLog:                     serverLog(g.services.Log, l.name),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			cs := c.(*tls.Conn).ConnectionState()
@@ -55,6 +55,10 @@ func (g *Gateway) handler(name string) http.Handler {
 			// net/http takes chunks over a Content-Length beside them, and over none in HTTP/1.0. Whoever stands before us may have counted
 			// otherwise: what follows on the connection is nobody's request (RFC 9112 section 6.1).
 			w.Header().Set("Connection", "close")
+		}
+		if malformed(r) {
+			g.answer(w, exchange.BadRequest)
+			return
 		}
 		l := g.state.Load().listeners[name]
 		if l == nil || !cleanPath(r.URL.Path) {
@@ -72,10 +76,20 @@ func cleanPath(p string) bool {
 		!strings.HasSuffix(p, "/.") && !strings.HasSuffix(p, "/..")
 }
 
+// malformed reports what net/http takes in HTTP/2 and refuses in HTTP/1.1: several lengths, a path that is a URL (RFC 9113 section
+// 8.3.1), and a host that is more than host and port.
+func malformed(r *http.Request) bool {
+	return len(r.Header["Content-Length"]) > 1 || strings.ContainsAny(r.Host, "/\\?#@ ") ||
+		r.ProtoMajor == 2 && r.RequestURI != "*" && r.Method != http.MethodConnect && !strings.HasPrefix(r.RequestURI, "/")
+}
+
 // noRoute answers for a path that no face serves.
-func (g *Gateway) noRoute(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) noRoute(w http.ResponseWriter, _ *http.Request) { g.answer(w, exchange.NoRoute) }
+
+// answer answers for no face.
+func (g *Gateway) answer(w http.ResponseWriter, kind exchange.Kind) {
 	var out exchange.Response
-	face.FailProblem(exchange.NoRoute, &out)
+	face.FailProblem(kind, &out)
 	writeResponse(w, newID(), &out)
 }
 
