@@ -26,6 +26,8 @@ import (
 	"github.com/caddyserver/certmagic"
 	"github.com/libdns/libdns"
 	"github.com/mholt/acmez/v3/acme"
+	"go.uber.org/goleak"
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/internal/testacme"
@@ -670,4 +672,75 @@ func TestWrongKey(t *testing.T) {
 	if _, err := ring.Open(nil, []byte("local/ca.key"), content); err != nil {
 		t.Errorf("the CA's key is not sealed with the new primary: %v", err)
 	}
+}
+
+// TestStaple: where a certificate names a responder, its word is served beside it.
+func TestStaple(t *testing.T) {
+	dir := t.TempDir()
+	must(os.Chmod(dir, 0o700))
+	servers := shared().servers
+	var leaf *x509.Certificate
+	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		word, err := ocsp.CreateResponse(servers.certificate, servers.certificate, ocsp.Response{
+			Status: ocsp.Good, SerialNumber: leaf.SerialNumber, ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour),
+		}, servers.key)
+		must(err)
+		w.Header().Set("Content-Type", "application/ocsp-response")
+		w.Write(word)
+	}))
+	t.Cleanup(responder.Close)
+	own := servers.issue(ecKey(), &x509.Certificate{
+		DNSNames: []string{host}, OCSPServer: []string{responder.URL}, NotAfter: time.Now().Add(90 * 24 * time.Hour), // those of a week get none
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	leaf = own.Leaf
+	ownKey, err := certmagic.PEMEncodePrivateKey(own.PrivateKey)
+	must(err)
+	chain := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: servers.certificate.Raw})...)
+	storage := gateway.NewSealedStorage(&certmagic.FileStorage{Path: dir}, seals("certificate"))
+	must(errors.Join(
+		storage.Store(t.Context(), certmagic.StorageKeys.SiteCert("local", host), chain),
+		storage.Store(t.Context(), certmagic.StorageKeys.SitePrivateKey("local", host), ownKey),
+		storage.Store(t.Context(), certmagic.StorageKeys.SiteMeta("local", host), []byte(`{"sans":["`+host+`"]}`)),
+	))
+	h := newHouse(t, managed(&gateway.Managed{Directory: dir}))
+	conn, err := tls.Dial("tcp", h.gateway.Addr("partners").String(), &tls.Config{RootCAs: servers.pool(), ServerName: host, Certificates: []tls.Certificate{shared().partner}})
+	must(err)
+	defer conn.Close()
+	if word, err := ocsp.ParseResponseForCert(conn.OCSPResponse(), leaf, servers.certificate); err != nil || word.Status != ocsp.Good {
+		t.Errorf("%+v, %v", word, err)
+	}
+}
+
+// TestShutdownGivesLocksBack: an instance that ends in the middle of an order leaves it to the next one at once, and nothing
+// runs on.
+func TestShutdownGivesLocksBack(t *testing.T) {
+	ca := testacme.Start(t, testacme.Options{})
+	server, redis := redisFiles(t)
+	must(redis.Ready(t.Context()))
+	ca.Hold()
+	h := newHouse(t, managed(&gateway.Managed{ACME: by(ca, gateway.ChallengeALPN), Files: redis}))
+	ca.TLS.Lead(h.gateway.Addr("partners").String())
+	ca.Held(t)
+	if locks := server.Do("KEYS", "*:lock:*").([]any); len(locks) == 0 {
+		t.Error("nothing is locked")
+	}
+	h.shutdown()
+	if locks := server.Do("KEYS", "*:lock:*").([]any); len(locks) != 0 {
+		t.Errorf("left behind: %v", locks)
+	}
+}
+
+// TestNothingRunsOn when a gateway that kept certificates has ended.
+func TestNothingRunsOn(t *testing.T) {
+	_, redis := redisFiles(t)
+	m := gateway.Managed{Files: redis}
+	must(redis.Ready(t.Context()))
+	before := goleak.IgnoreCurrent()
+	t.Run("house", func(t *testing.T) {
+		h := newHouse(t, managed(&m))
+		h.awaited("partners", host, h.localRoots(m))
+		h.awaited("public", other, h.localRoots(m))
+	})
+	goleak.VerifyNone(t, before)
 }
