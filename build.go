@@ -25,28 +25,31 @@ type builder struct {
 	seen    map[string]string // everything that was read, as it was before: the reload watches it
 	notices []string          // what `check` tells beside problems: the inventory
 
-	admin        gateway.Admin
-	managed      *gateway.Managed   // nil: no certificates are obtained
-	managedFiles []string           // what is in files that it names
-	redis        *store.RedisConfig // nil: in memory
-	redisFiles   [][]byte           // certificates that are in its TLS configuration
-	logins       []string           // users who are logged in from the start
-	keys         map[string]*keys.Key
-	clientCAs    map[string][]*x509.Certificate // by listener
-	trusted      []policy.Fingerprint           // of all of them
-	partners     *policy.Partners
-	credentials  *credential.APIKeys
-	accounts     []credential.Account
-	engine       *policy.Engine
-	holders      *holder.File
-	issuers      map[string]*gateway.Issuer
-	apiKeys      map[string]apiKeys // by issuer
-	apps         map[string]bool    // the ids of all apps that embed elements
-	jwksFiles    map[string][]byte  // what user_tokens.jwks name, by name
-	listeners    []gateway.Listener
-	routes       []gateway.Route
-	routeKeys    []signers // of each route
-	routeOf      []int     // the route's place in the configuration
+	admin           gateway.Admin
+	managed         *gateway.Managed   // nil: no certificates are obtained
+	managedFiles    []string           // what is in files that it names
+	redis           *store.RedisConfig // nil: in memory
+	redisFiles      [][]byte           // certificates that are in its TLS configuration
+	logins          []string           // users who are logged in from the start
+	keys            map[string]*keys.Key
+	clientCAs       map[string][]*x509.Certificate       // by listener
+	hostCAs         map[string]map[string]*x509.CertPool // by listener and host
+	hostAuthorities map[string][]*x509.Certificate       // of all hosts, by listener
+	trusted         []policy.Fingerprint                 // of all of them
+	distrusted      bool                                 // whether some could not be read
+	partners        *policy.Partners
+	credentials     *credential.APIKeys
+	accounts        []credential.Account
+	engine          *policy.Engine
+	holders         *holder.File
+	issuers         map[string]*gateway.Issuer
+	apiKeys         map[string]apiKeys // by issuer
+	apps            map[string]bool    // the ids of all apps that embed elements
+	jwksFiles       map[string][]byte  // what user_tokens.jwks name, by name
+	listeners       []gateway.Listener
+	routes          []gateway.Route
+	routeKeys       []signers // of each route
+	routeOf         []int     // the route's place in the configuration
 }
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong
@@ -63,7 +66,7 @@ func loadPartial(file string) (*builder, error) {
 }
 
 func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
-	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}, apps: map[string]bool{}, jwksFiles: map[string][]byte{}}
+	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, hostCAs: map[string]map[string]*x509.CertPool{}, hostAuthorities: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}, apps: map[string]bool{}, jwksFiles: map[string][]byte{}}
 	var err error
 	if b.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
 		return b, err

@@ -115,7 +115,7 @@ func (b *builder) checkLogins() {
 		}
 		takes = true
 		assertions = assertions || len(r.TokenURL) > 0
-		certificates = certificates || b.config.Listeners[r.Listener].TLS.ClientCA != ""
+		certificates = certificates || b.asksCertificates(r.Listener)
 	}
 	if !takes {
 		return
@@ -127,7 +127,7 @@ func (b *builder) checkLogins() {
 				b.problem(at, "no route has a token_url, which an assertion has to name")
 			}
 			if a.Login == credential.LoginCertificate && !certificates {
-				b.problem(at, "no route of its face is on a listener with client_ca")
+				b.problem(at, "no route of its face is on a listener with client_ca or host_client_ca")
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -21,20 +22,27 @@ import (
 // loadClientCAs reads whose certificates partners bring.
 func (b *builder) loadClientCAs() {
 	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
-		path := b.config.Listeners[name].TLS.ClientCA
-		if path == "" {
-			continue
+		c := b.config.Listeners[name]
+		if c.TLS.ClientCA != "" {
+			b.clientCAs[name] = b.trust("listeners."+name+".tls.client_ca", c.TLS.ClientCA)
 		}
-		b.clientCAs[name] = b.authorities("listeners."+name+".tls.client_ca", path)
-		if len(b.clientCAs[name]) == 0 {
-			b.trusted = append(b.trusted, policy.Fingerprint{}) // its problem was told: partners are judged as if there were one
-		}
-		for _, ca := range b.clientCAs[name] {
-			if f := policy.FingerprintOf(ca); !slices.Contains(b.trusted, f) {
-				b.trusted = append(b.trusted, f)
-			}
+		b.loadHostCAs(name, &c)
+	}
+	if len(b.trusted) == 0 && b.distrusted {
+		b.trusted = append(b.trusted, policy.Fingerprint{}) // its problem was told: partners are judged as if there were one
+	}
+}
+
+// trust reads authorities of partners' certificates.
+func (b *builder) trust(key, path string) []*x509.Certificate {
+	cas := b.authorities(key, path)
+	b.distrusted = b.distrusted || len(cas) == 0
+	for _, ca := range cas {
+		if f := policy.FingerprintOf(ca); !slices.Contains(b.trusted, f) {
+			b.trusted = append(b.trusted, f)
 		}
 	}
+	return cas
 }
 
 func (b *builder) loadListeners() {
@@ -49,8 +57,8 @@ func (b *builder) loadListeners() {
 		}
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		b.serverCertificate(at+".tls", c.TLS, &l)
-		l.ClientCAs = pool(b.clientCAs[name])
-		l.Revocations = b.revocations(at+".tls", c.TLS, b.clientCAs[name])
+		l.ClientCAs, l.HostClientCAs = pool(b.clientCAs[name]), b.hostCAs[name]
+		l.Revocations = b.revocations(at+".tls", c.TLS, slices.Concat(b.clientCAs[name], b.hostAuthorities[name]), b.asksCertificates(name))
 		b.listeners = append(b.listeners, l)
 	}
 }

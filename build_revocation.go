@@ -10,16 +10,16 @@ import (
 )
 
 // revocations reads what CAs have revoked; nil where a listener does not ask, or after a problem.
-func (b *builder) revocations(at string, c ListenerTLSConfig, cas []*x509.Certificate) *gateway.Revocations {
+func (b *builder) revocations(at string, c ListenerTLSConfig, cas []*x509.Certificate, asked bool) *gateway.Revocations {
 	r := c.Revocation
 	switch {
 	case r == nil:
-		if c.ClientCA != "" && production(b.config.Environment) {
+		if asked && production(b.config.Environment) {
 			b.notice("%s: no revocation: a certificate is good until it ends, or its partner is disabled", at)
 		}
 		return nil
-	case c.ClientCA == "":
-		b.problem(at+".revocation", "needs client_ca: nobody else's certificates are asked for")
+	case !asked:
+		b.problem(at+".revocation", "needs client_ca or host_client_ca: nobody else's certificates are asked for")
 		return nil
 	case len(r.CRL) == 0:
 		b.problem(at+".revocation.crl", "required: at least one file")

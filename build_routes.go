@@ -56,6 +56,7 @@ func (b *builder) route(at string, c *RouteConfig) (gateway.Route, signers, bool
 		b.problem(at+".face", "%v", err)
 		return r, signers{}, false
 	}
+	b.routeHosts(at, c, &r)
 	b.routeIssuer(at, c, &r)
 	b.routePartner(at, c, kind, &r)
 	b.routeSessions(at, c, kind, &r)

@@ -70,6 +70,11 @@ type ListenerConfig struct {
 	// TLS is required: there is no clear text listener.
 	TLS ListenerTLSConfig `yaml:"tls"`
 
+	// HostClientCA are the authorities of partners' certificates of single hosts, in place of `tls.client_ca`, by name, as in
+	// `{api.example.com: partners-ca.pem, "*.cards.example.com": cards-ca.pem}`. Connections that are made for such a name need
+	// a certificate of these, and requests for it are answered on no others. `*.` stands for one label.
+	HostClientCA map[string]string `yaml:"host_client_ca"`
+
 	// ProxyProtocol believes the PROXY header, v1 or v2, of the listed load balancers, and requires it of them.
 	ProxyProtocol ProxyProtocolConfig `yaml:"proxy_protocol"`
 
@@ -94,14 +99,14 @@ type ListenerTLSConfig struct {
 	ClientCA string `yaml:"client_ca"`
 
 	// Revocation holds client certificates against lists of their CAs, at each handshake and on open connections. Requires
-	// `client_ca`.
+	// `client_ca` or `host_client_ca`.
 	Revocation *RevocationConfig `yaml:"revocation"`
 }
 
 // RevocationConfig says what CAs have revoked. See docs/certificates.md.
 type RevocationConfig struct {
 	// CRL are files of complete revocation lists, PEM or DER, one list in each. They are reloaded when they change. A list in the
-	// name of a CA in `client_ca` must be signed by it. Required.
+	// name of a CA in `client_ca` or `host_client_ca` must be signed by it. Required.
 	CRL []string `yaml:"crl"`
 
 	// Stale says what becomes of a certificate whose CA has no current list, because there is none or its `nextUpdate` has passed:
@@ -479,6 +484,16 @@ type RouteConfig struct {
 
 	// Issuer is a name under `issuers`. Required.
 	Issuer string `yaml:"issuer"`
+
+	// Hosts are the names that the route answers for, as in `[api.example.com, "*.cards.example.com"]`; `*.` stands for one label,
+	// and a route that names a host comes before one that names it by a wildcard. Default: every name that no other route has the
+	// path for. Only a route without hosts can be called by address. Whatever it names, a request whose host is not that of its
+	// connection (SNI) is answered 421.
+	Hosts []string `yaml:"hosts"`
+
+	// ClientCert tells the issuer the caller's certificate, where one was verified: `leaf` (`Client-Cert`, RFC 9440) or `chain`
+	// (`Client-Cert-Chain` too, without the root). Left out: not at all. Whatever callers send in such fields is dropped.
+	ClientCert string `yaml:"client_cert"`
 
 	// Operations are those of the face that this route offers, such as `token.mint`, `card.reveal`, `card.profile`,
 	// `pin.reveal`, `pin.set`. Default: all that the listener and the other keys allow.

@@ -560,6 +560,7 @@ func TestForwardBodies(t *testing.T) {
 	for _, http2 := range []bool{false, true} {
 		r, err := http.NewRequestWithContext(context.Background(), "POST", "https://"+h.gateway.Addr("public").String()+"/deals/payin", io.MultiReader(strings.NewReader(body)))
 		must(err)
+		r.Host = "localhost"
 		r.Header.Set("Content-Type", "application/json; charset=utf-8")
 		r.Header.Set("Authorization", "Bearer "+l.Access)
 		answer, err := h.callerWith(nil, http2, nil).c.Do(r)

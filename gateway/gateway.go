@@ -108,6 +108,10 @@ type Listener struct {
 	// Revocations are what their CAs have revoked; nil where nobody is held against lists.
 	Revocations *Revocations
 
+	// HostClientCAs are those of single hosts, in place of ClientCAs, by name or wildcard (see HostPattern). A set that is nil is
+	// an error.
+	HostClientCAs map[string]*x509.CertPool
+
 	// ProxyProtocol lists the addresses whose PROXY header (v1 or v2) is required and believed. Nobody else's is.
 	ProxyProtocol []netip.Prefix
 }
@@ -119,6 +123,13 @@ type Route struct {
 	Face        face.Face
 	Operations  []policy.Operation // what this route offers of the face; empty is all
 	Environment string
+
+	// Hosts are the names that the route answers for (see HostPattern). A route without any answers for every name that no other
+	// route has the path for, and is the only kind that connections by address reach.
+	Hosts []string
+
+	// ClientCert is what the issuer is told of the caller's certificate.
+	ClientCert ClientCert
 
 	// Issuer is whose cards the route is about. A mint is about them too, though nothing is sent for it.
 	Issuer *Issuer

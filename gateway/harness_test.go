@@ -578,6 +578,9 @@ func (h *house) callerWith(certificate *tls.Certificate, http2 bool, change func
 func (h *house) partner() *caller { return h.callerWith(&shared().partner, true, nil) }
 func (h *house) anybody() *caller { return h.callerWith(nil, true, nil) }
 
+// port is that of a listener.
+func (h *house) port(listener string) int { return h.gateway.Addr(listener).(*net.TCPAddr).Port }
+
 // reply is an answer, read whole.
 type reply struct {
 	status int
@@ -620,6 +623,7 @@ func (c *caller) try(x call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
+	r.Host = fmt.Sprintf("localhost:%d", c.h.port(x.listener)) // as in the handshake
 	for i := 0; i+1 < len(x.header); i += 2 {
 		r.Header.Add(x.header[i], x.header[i+1])
 	}

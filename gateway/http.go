@@ -28,8 +28,6 @@ import (
 // This file is the only one that knows net/http's server: it turns its requests into exchange.Request and writes
 // exchange.Response back. Another server would be another file like it.
 
-type peerKey struct{}
-
 func (g *Gateway) newServer(l *listener) *http.Server {
 	limits := g.state.Load().limits
 	return &http.Server{
@@ -44,7 +42,7 @@ func (g *Gateway) newServer(l *listener) *http.Server {
 		ErrorLog:                     serverLog(g.services.Log, l.name),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			cs := c.(*tls.Conn).ConnectionState()
-			return context.WithValue(ctx, peerKey{}, newPeer(&cs))
+			return context.WithValue(ctx, connectionKey{}, newConnection(&cs))
 		},
 	}
 }
@@ -61,11 +59,23 @@ func (g *Gateway) handler(name string) http.Handler {
 			return
 		}
 		l := g.state.Load().listeners[name]
-		if l == nil || !cleanPath(r.URL.Path) {
+		if l == nil {
 			g.noRoute(w, r)
 			return
 		}
-		l.mux.ServeHTTP(w, r)
+		h, refused := g.find(l, r, connectionOf(r))
+		if refused != "" {
+			g.misdirected(w, r, name, refused)
+			return
+		}
+		if dropClaims(r.Header) {
+			g.metrics.claims.WithLabelValues(name).Inc()
+		}
+		if !cleanPath(r.URL.Path) {
+			g.noRoute(w, r)
+			return
+		}
+		h.mux.ServeHTTP(w, r)
 	})
 }
 
@@ -132,11 +142,11 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	x := &running{
-		g: p.g, st: p.st, l: p.l, ep: ep, counted: ep.usual(), trace: traceOf(r.Header.Get("Traceparent")), request: requestOf(r, id),
+		g: p.g, st: p.st, l: p.l, host: p.host, ep: ep, counted: ep.usual(), trace: traceOf(r.Header.Get("Traceparent")), request: requestOf(r, id),
 	}
 	x.mark = x.request.Received
 	ep.cors(w.Header(), x.request.Origin)
-	x.peer, _ = r.Context().Value(peerKey{}).(*peer)
+	x.peer = connectionOf(r).peer
 	defer p.recovered(w, x)
 	if left := x.strange(); left > 0 { // counted, not recorded: a record is what is being protected
 		w.Header().Set("Connection", "close")

@@ -510,6 +510,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 			}
 			request, err := http.NewRequest("GET", "https://"+h.gateway.Addr("partners").String()+"/nothing", nil)
 			must(err)
+			request.Host = host
 			answer, err := transport.RoundTrip(request)
 			if err == nil {
 				io.Copy(io.Discard, answer.Body)
@@ -611,7 +612,7 @@ func TestReloadOfHosts(t *testing.T) {
 		t.Error("a host that has gone is shown, or kept, and would be renewed")
 	}
 	must(open.SetDeadline(time.Now().Add(20 * time.Second)))
-	io.WriteString(open, "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+	io.WriteString(open, "GET /nothing HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
 	if answer, err := io.ReadAll(open); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 404") {
 		t.Errorf("a connection that was open: %q, %v", answer, err)
 	}

@@ -66,6 +66,8 @@ type metrics struct {
 	preflights        *prometheus.CounterVec
 	violations        *prometheus.CounterVec
 	egressBlocked     *prometheus.CounterVec
+	misdirected       *prometheus.CounterVec
+	claims            *prometheus.CounterVec
 	inFlight          *prometheus.GaugeVec
 	expiry            *prometheus.GaugeVec
 	orders            *prometheus.CounterVec
@@ -105,6 +107,8 @@ func newMetrics() *metrics {
 		preflights:        counter("cardstile_preflights_total", "CORS preflights, by whether the page's origin may call.", "face", "result"),
 		violations:        counter("cardstile_page_violations_total", "What browsers reported of our pages: attempts that their content security policy stopped.", "directive"),
 		egressBlocked:     counter("cardstile_egress_blocked_total", "Answers of issuers that held a card number where none was declared. Nothing of them was released.", "issuer"),
+		misdirected:       counter("cardstile_misdirected_total", "Requests refused for the host that they name: 400 where it is malformed, else 421.", "listener", "reason"),
+		claims:            counter("cardstile_claims_dropped_total", "Requests that had header fields which claim a client certificate. The fields were dropped.", "listener"),
 		inFlight:          gauge("cardstile_in_flight", "Exchanges in flight, as each limit counts them.", "limit"),
 		expiry:            gauge(expiryName, expiryHelp, expiryLabels...),
 		orders:            counter("cardstile_certificate_orders_total", "Certificates of hosts that were asked for, by whether the authority issued them.", "host", "operation", "result"),
@@ -149,7 +153,7 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
 	return []prometheus.Collector{
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replays, m.replayed,
-		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.inFlight, m.orders, m.reloads, m.lastReload,
+		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.misdirected, m.claims, m.inFlight, m.orders, m.reloads, m.lastReload,
 		readyCollector{g}, standingCollector{g}, partnerExpiryCollector{g}, expiryCollector{g},
 	}
 }

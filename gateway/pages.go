@@ -29,23 +29,25 @@ const (
 	maxReport   = 16 << 10
 )
 
-// serveFiles puts the files of a listener's routes on it.
-func (g *Gateway) serveFiles(st *state, l *listenerState) {
+// serveFiles puts the files of a virtual host's routes on it, those of routes that name it more closely first.
+func (g *Gateway) serveFiles(st *state, l *listenerState, h *virtualHost) {
 	seen := map[string]bool{}
-	for i := range st.config.Routes {
-		r := &st.config.Routes[i]
-		if r.Listener != l.Name {
-			continue
-		}
-		for _, f := range r.Files {
-			if !seen[f.Path] {
-				seen[f.Path] = true
-				l.mux.HandleFunc("GET "+f.Path, f.serve)
+	for rank := rankExact; rank > rankNone; rank-- {
+		for i := range st.config.Routes {
+			r := &st.config.Routes[i]
+			if r.Listener != l.Name || r.rank(h.name) != rank {
+				continue
 			}
-		}
-		if len(r.Files) > 0 && !seen[reportsPath] {
-			seen[reportsPath] = true
-			l.mux.HandleFunc("POST "+reportsPath, g.report)
+			for _, f := range r.Files {
+				if !seen[f.Path] {
+					seen[f.Path] = true
+					h.mux.HandleFunc("GET "+f.Path, f.serve)
+				}
+			}
+			if len(r.Files) > 0 && !seen[reportsPath] {
+				seen[reportsPath] = true
+				h.mux.HandleFunc("POST "+reportsPath, g.report)
+			}
 		}
 	}
 }

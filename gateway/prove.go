@@ -60,7 +60,7 @@ func (p *proven) has(kind policy.Kind) bool {
 // prove is stage 4.
 func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error) {
 	var p proven
-	if x.l.ClientCAs != nil {
+	if x.host.ClientCAs != nil {
 		if err := x.proveCertificate(ctx, &p); err != nil {
 			return proven{}, err
 		}
@@ -154,13 +154,13 @@ func (x *running) proveCertificate(ctx context.Context, p *proven) error {
 		return exchange.Fail(exchange.Forbidden, "no_certificate")
 	}
 	x.event.Certificate = x.peer.fingerprint
-	j := x.peer.judged(ctx, x.st, &x.l.Listener, x.request.Received)
+	j := x.peer.judged(ctx, x.st, &x.host.Listener, x.request.Received)
 	if j.err != nil {
 		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
 	}
 	x.event.Partner, x.accepted = j.partner.ID, true
 	x.g.seen.saw(j.partner.ID, x.peer.fingerprint, x.peer.presented[0], x.request.Received)
-	p.partner = j.partner
+	p.partner, x.chain = j.partner, j.chain
 	p.add(j.proof)
 	return nil
 }

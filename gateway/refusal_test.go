@@ -256,6 +256,7 @@ func TestBadRequests(t *testing.T) {
 			before := h.snapshot(w)
 			r, err := http.NewRequest("POST", "https://"+h.gateway.Addr("partners").String()+"/api/v1/ephemeral-token", io.MultiReader(strings.NewReader(strings.Repeat("x", n))))
 			must(err)
+			r.Host = "localhost"
 			r.Header.Set("Content-Type", "application/json")
 			answer, err := h.callerWith(&shared().partner, http2, nil).c.Do(r)
 			must(err)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"maps"
 	"net"
@@ -41,8 +42,29 @@ type partnerState struct {
 // listenerState is what one configuration says of a listener.
 type listenerState struct {
 	Listener
-	tls *tls.Config
-	mux *http.ServeMux
+	hosts *virtualHosts
+	tls   *tls.Config
+}
+
+// virtualHost is what a listener is under one name: whose certificates its callers must have, and what it serves.
+type virtualHost struct {
+	Listener        // with the client CAs of this name
+	name     string // api.example.com, *.cards.example.com, or "" for what no other one is named
+	tls      *tls.Config
+	mux      *http.ServeMux
+	paths    map[string]*path // by pattern
+	serves   bool             // whether anything is there
+}
+
+func (g *Gateway) newVirtualHost(l *Listener, name string, clientCAs *x509.CertPool) *virtualHost {
+	h := &virtualHost{Listener: *l, name: name, tls: ServerTLS(l.Certificate, clientCAs), mux: http.NewServeMux(), paths: map[string]*path{}}
+	h.ClientCAs = clientCAs
+	if len(l.Hosts) > 0 {
+		h.tls = g.managed.config(h.Listener)
+	}
+	l.Revocations.guard(h.tls, clientCAs)
+	bindTickets(h.tls)
+	return h
 }
 
 // proxied reports whether a connection from this address speaks the PROXY protocol.
@@ -86,8 +108,10 @@ type path struct {
 	g       *Gateway
 	st      *state
 	l       *listenerState
+	host    *virtualHost
 	index   int // of the first route that has it
 	methods map[string]*endpoint
+	ranks   map[string]int // of the methods' routes
 	allow   string
 }
 
@@ -95,21 +119,16 @@ type path struct {
 func (g *Gateway) compile(c Config) (*state, error) {
 	st := &state{config: c, limits: c.Limits.WithDefaults(), listeners: map[string]*listenerState{}, partners: map[string]*partnerState{}, bounds: map[*slots]int{}}
 	st.bounds[g.slots.global] = st.limits.Concurrent
-	for _, l := range c.Listeners {
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
 		if _, ok := g.services.Addresses[l.Name]; !ok {
 			return nil, fmt.Errorf("listener %q: a listener that was not there at the start needs a restart", l.Name)
 		}
-		ls := &listenerState{Listener: l, mux: http.NewServeMux()}
-		switch {
-		case len(l.Hosts) == 0:
-			ls.tls = ServerTLS(l.Certificate, l.ClientCAs)
-		case g.managed != nil:
-			ls.tls = g.managed.config(l)
-		default:
-			return nil, fmt.Errorf("listener %q: certificates of hosts need a restart where there were none at the start", l.Name)
+		hosts, err := g.newHosts(l, c.Routes)
+		if err != nil {
+			return nil, err
 		}
-		l.Revocations.guard(ls.tls, l.ClientCAs)
-		st.listeners[l.Name] = ls
+		st.listeners[l.Name] = &listenerState{Listener: *l, hosts: hosts, tls: hosts.listenTLS()}
 	}
 	for _, p := range c.Partners.All() {
 		known := &partnerState{slots: g.slots.partner(p.ID), rate: p.Rate, digest: limitDigest(c.CardDigest, "partner", p.ID), pages: limitDigest(c.CardDigest, "partner pages", p.ID)}
@@ -123,30 +142,39 @@ func (g *Gateway) compile(c Config) (*state, error) {
 	if st.certificates, err = credential.NewCertificates(credential.CertificatesConfig{Partners: c.Partners}); err != nil {
 		return nil, err
 	}
-	paths := map[string]*path{}
 	for i := range c.Routes {
-		if err := g.compileRoute(st, i, &c.Routes[i], paths); err != nil {
+		if err := g.compileRoute(st, i, &c.Routes[i]); err != nil {
 			return nil, &RouteError{i, err}
 		}
 	}
-	for name, l := range st.listeners {
-		g.serveFiles(st, l)
-		if beside := g.services.Beside[name]; beside != nil {
-			l.mux.Handle("/demo/", beside)
-		}
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(paths)), func(key string) bool { return key == name+" /" }) {
-			l.mux.HandleFunc("/", g.noRoute)
-		}
-		for _, key := range slices.Sorted(maps.Keys(paths)) { // so that of two that collide the same one is named
-			p := paths[key]
-			if on, pattern, _ := strings.Cut(key, " "); on == name {
-				if err := register(l.mux, pattern, p); err != nil {
-					return nil, &RouteError{p.index, err}
-				}
+	for _, l := range st.listeners {
+		for _, h := range l.hosts.all() {
+			if err := g.serveHost(st, l, h); err != nil {
+				return nil, err
 			}
 		}
 	}
 	return st, nil
+}
+
+// serveHost puts on a virtual host what it serves.
+func (g *Gateway) serveHost(st *state, l *listenerState, h *virtualHost) error {
+	g.serveFiles(st, l, h)
+	beside := g.services.Beside[l.Name]
+	if beside != nil {
+		h.mux.Handle("/demo/", beside)
+	}
+	h.serves = beside != nil || len(h.paths) > 0
+	if h.paths["/"] == nil {
+		h.mux.HandleFunc("/", g.noRoute)
+	}
+	for _, pattern := range slices.Sorted(maps.Keys(h.paths)) { // so that of two that collide the same one is named
+		p := h.paths[pattern]
+		if err := register(h.mux, pattern, p); err != nil {
+			return &RouteError{p.index, err}
+		}
+	}
+	return nil
 }
 
 // register puts a path on a listener, and the same with a slash at its end: some clients add one, and a redirect would break
@@ -175,10 +203,16 @@ func (g *Gateway) enforce(st *state) {
 			g.metrics.egressBlocked.WithLabelValues(is.Name) // from zero, so that the first one shows as an increase
 		}
 	}
+	for name := range st.listeners {
+		for _, reason := range hostRefusals {
+			g.metrics.misdirected.WithLabelValues(name, reason)
+		}
+		g.metrics.claims.WithLabelValues(name)
+	}
 	g.metrics.certificates(st.config.Listeners)
 }
 
-func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]*path) error {
+func (g *Gateway) compileRoute(st *state, index int, r *Route) error {
 	l := st.listeners[r.Listener]
 	if l == nil {
 		return fmt.Errorf("route %s: unknown listener %q", r.Name, r.Listener)
@@ -193,23 +227,27 @@ func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]
 	}
 	var served []policy.Operation
 	for _, e := range r.Face.Endpoints() {
-		if !rt.offers(e.Operations) || e.Certificate && l.ClientCAs == nil {
+		if !rt.offers(e.Operations) {
+			continue
+		}
+		on := slices.DeleteFunc(l.hosts.all(), func(h *virtualHost) bool { return e.Certificate && h.ClientCAs == nil || r.rank(h.name) == rankNone })
+		if len(on) == 0 {
 			continue
 		}
 		if err := rt.carries(e.Operations); err != nil {
 			return fmt.Errorf("route %s on %s: %w", r.Name, r.Listener, err)
 		}
-		key := r.Listener + " " + e.Pattern
-		p := paths[key]
-		if p == nil {
-			p = &path{g: g, st: st, l: l, index: index, methods: map[string]*endpoint{}}
-			paths[key] = p
+		ep := g.compileEndpoint(rt, e)
+		for _, h := range on {
+			p := h.paths[e.Pattern]
+			if p == nil {
+				p = &path{g: g, st: st, l: l, host: h, index: index, methods: map[string]*endpoint{}, ranks: map[string]int{}}
+				h.paths[e.Pattern] = p
+			}
+			if err := p.put(ep, r.rank(h.name)); err != nil {
+				return err
+			}
 		}
-		if other := p.methods[e.Method]; other != nil {
-			return fmt.Errorf("route %s: %s %s on listener %s is served by route %s already", r.Name, e.Method, e.Pattern, r.Listener, other.route.Name)
-		}
-		p.methods[e.Method] = g.compileEndpoint(rt, e)
-		p.allow = strings.Join(p.allowed(), ", ")
 		served = append(served, e.Operations...)
 	}
 	if err := rt.lacks(served); err != nil {
@@ -221,6 +259,23 @@ func (g *Gateway) compileRoute(st *state, index int, r *Route, paths map[string]
 	if len(served) == 0 {
 		return fmt.Errorf("route %s on %s: serves nothing there (operations, session_key and the listener's client_ca decide what)", r.Name, r.Listener)
 	}
+	return nil
+}
+
+// put gives a method of the path to an endpoint, unless that of a route that names the host more closely has it.
+func (p *path) put(ep *endpoint, rank int) error {
+	switch other := p.methods[ep.Method]; {
+	case other != nil && p.ranks[ep.Method] == rank:
+		on := p.l.Name
+		if p.host.name != "" {
+			on += ", host " + p.host.name + ","
+		}
+		return fmt.Errorf("route %s: %s %s on listener %s is served by route %s already", ep.route.Name, ep.Method, ep.Pattern, on, other.route.Name)
+	case other != nil && p.ranks[ep.Method] > rank:
+		return nil
+	}
+	p.methods[ep.Method], p.ranks[ep.Method] = ep, rank
+	p.allow = strings.Join(p.allowed(), ", ")
 	return nil
 }
 

@@ -208,6 +208,7 @@ func (h *house) hang(n int, total func() int, next func() call) (release func())
 		all.Go(func() {
 			r, err := http.NewRequestWithContext(ctx, x.method, "https://"+h.gateway.Addr(x.listener).String()+x.path, nil)
 			must(err)
+			r.Host = "localhost"
 			for i := 0; i+1 < len(x.header); i += 2 {
 				r.Header.Add(x.header[i], x.header[i+1])
 			}

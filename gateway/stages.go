@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"slices"
 	"time"
@@ -19,9 +20,11 @@ type running struct {
 	g       *Gateway
 	st      *state
 	l       *listenerState
+	host    *virtualHost
 	ep      *endpoint
 	counted *counted // of the operation that it begins with, as soon as that is known
 	peer    *peer
+	chain   []*x509.Certificate // of the peer's certificate, verified, from leaf to root; nil without
 	request exchange.Request
 	trace   trace
 

@@ -92,7 +92,8 @@ type judgement struct {
 	of      *state
 	partner *policy.Partner
 	proof   policy.Proof
-	until   time.Time // when it is to be thought over: the earliest end of a certificate in the chain or of a list that it was held against, or soon after a refusal
+	chain   []*x509.Certificate // by which it was proven, from leaf to root
+	until   time.Time           // when it is to be thought over: the earliest end of a certificate in the chain or of a list that it was held against, or soon after a refusal
 	err     error
 }
 
@@ -128,7 +129,7 @@ func (p *peer) judge(ctx context.Context, st *state, l *Listener, now time.Time)
 		if j.proof, j.err = st.certificates.Prove(ctx, chain); j.err != nil {
 			continue
 		}
-		j.partner = st.config.Partners.ByID(j.proof.Partner)
+		j.partner, j.chain = st.config.Partners.ByID(j.proof.Partner), chain
 		j.until = chain[0].NotAfter
 		if !current.IsZero() && current.Before(j.until) {
 			j.until = current
@@ -229,7 +230,7 @@ func (h *handshaker) handshake(raw *countedConn) {
 	}
 	ctx, cancel := context.WithTimeout(h.ctx, st.limits.Handshake)
 	defer cancel()
-	conn := tls.Server(raw, l.tls)
+	conn := tls.Server(raw, l.tls) // which has every virtual host's
 	if err := conn.HandshakeContext(ctx); err != nil {
 		h.failed(raw, err, ctx)
 		linger(raw)

@@ -159,7 +159,7 @@ var errOutcomeUnknown = errors.New("the issuer's answer to a change was lost")
 
 // do performs a call under the partner's credential and tells what is known of a change that got no answer.
 func (is *Issuer) do(ctx context.Context, x *running, p proven, c *issuer.Call) (*exchange.Result, error) {
-	up := upstream{issuer: is, credential: is.prefix + is.credentialOf(p), trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics}
+	up := upstream{issuer: is, credential: is.prefix + is.credentialOf(p), trace: x.trace.parent(), exchange: x.request.ID, metrics: x.g.metrics, certified: x.certified()}
 	ctx, cancel := context.WithTimeout(ctx, is.timeout)
 	defer cancel()
 	result, err := is.Adapter.Do(ctx, &up, c)
@@ -218,6 +218,7 @@ type upstream struct {
 	credential string
 	trace      string
 	exchange   string
+	certified  []issuer.Header // what the issuer is told of the caller's certificate
 	metrics    *metrics
 
 	changed atomic.Bool // whether a request that changes something may have been sent; a call's requests run side by side
@@ -327,6 +328,9 @@ func (u *upstream) request(ctx context.Context, req *issuer.Request) (*http.Requ
 		r.Header[u.issuer.header] = []string{u.credential}
 	}
 	for _, h := range req.Header {
+		r.Header[h.Name] = []string{h.Value}
+	}
+	for _, h := range u.certified {
 		r.Header[h.Name] = []string{h.Value}
 	}
 	if req.Body != nil {

@@ -272,6 +272,7 @@ func TestCallerWhoLeaves(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		r, err := http.NewRequestWithContext(ctx, test.call.method, "https://"+h.gateway.Addr("public").String()+test.call.path, strings.NewReader(test.call.body))
 		must(err)
+		r.Host = "localhost"
 		for i := 0; i+1 < len(test.call.header); i += 2 {
 			r.Header.Add(test.call.header[i], test.call.header[i+1])
 		}

@@ -14,6 +14,14 @@ func FailProblem(kind exchange.Kind, out *exchange.Response) {
 	out.Body = append(out.Body[:0], said.body...)
 }
 
+// FailMisdirected answers a request that came to another host than it is for (RFC 9110 section 15.5.20). It says no more.
+func FailMisdirected(out *exchange.Response) {
+	out.Status, out.ContentType = misdirected.status, "application/problem+json"
+	out.Body = append(out.Body[:0], misdirected.body...)
+}
+
+var misdirected = problem(http.StatusMisdirectedRequest)
+
 var problems = answers{
 	exchange.Internal:         problem(http.StatusInternalServerError),
 	exchange.BadRequest:       problem(http.StatusBadRequest),

@@ -1,0 +1,388 @@
+package gateway_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/cardstile/cardstile/gateway"
+)
+
+// This file has one test for each published way around client certificates that gateways of this kind have had, under the name by
+// which it was published. Each says in a line what was wrong there, and shows that it does not work here.
+
+// aside is a request that wants to get past the certificate of a host: it ends in its handshake, or is answered 421.
+func (s *street) aside(name string, v visit) {
+	s.t.Helper()
+	before := s.snapshot(want{})
+	for _, x := range []call{mintCall(""), {method: "GET", path: "/who"}} {
+		if r, err := s.send(s.client(v), v, x); err == nil && r.status != http.StatusMisdirectedRequest {
+			s.t.Errorf("%s: %s is answered %d %s", name, x.path, r.status, r.body)
+		}
+	}
+	if after := s.snapshot(want{}); after != before {
+		s.t.Errorf("%s: it left more than an answer", name)
+	}
+}
+
+// asides tries it over both protocols and versions.
+func (s *street) asides(name string, v visit) {
+	s.t.Helper()
+	for _, v.http1 = range []bool{false, true} {
+		for _, v.version = range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			s.aside(name, v)
+		}
+	}
+}
+
+// TestBypassCVE2022_23632: Traefik looked TLS options up by the Host as it was written: with a dot at its end the host had the default
+// ones, without client certificates.
+func TestBypassCVE2022_23632(t *testing.T) {
+	s := newStreet(t)
+	for _, host := range []string{apiHost + ".", apiHost + ".:443", strings.ToUpper(apiHost) + "."} {
+		s.asides("SNI of a public host", visit{sni: publicHost, host: host})
+		s.asides("SNI of nobody", visit{sni: noHost, host: host})
+		s.asides("no SNI", visit{host: host})
+		s.asides("its own SNI", visit{sni: apiHost, host: host})
+	}
+}
+
+// TestBypassCVE2022_46153: Traefik served a router whose TLS options did not load, for a CA file that was wrong, with empty ones.
+func TestBypassCVE2022_46153(t *testing.T) {
+	s := newStreet(t)
+	c := s.newConfig()
+	c.Listeners[1].HostClientCAs[apiHost] = nil
+	if _, err := gateway.New(s.services, c); err == nil {
+		t.Error("it starts without the CAs of a host")
+	}
+	if s.gateway.Reload(c) == nil {
+		t.Error("it reloads without the CAs of a host")
+	}
+	s.asides("after the reload", visit{sni: apiHost, host: apiHost})
+}
+
+// TestBypassCVE2026_27586: Caddy passed over a CA file that it could not read, and took certificates of the system's authorities. That
+// a file which does not load keeps the configuration from being used is shown by hosts.txtar; here, that no configuration
+// without a set of CAs would take anybody's.
+func TestBypassCVE2026_27586(t *testing.T) {
+	s := newStreet(t, func(_ *street, c *gateway.Config) { c.Listeners[1].ClientCAs = x509.NewCertPool() })
+	stranger := shared().stranger.client(subject)
+	for _, certificate := range []*tls.Certificate{nil, &stranger, &shared().partner} {
+		s.asides("a listener's, of no CA", visit{sni: noHost, host: noHost, certificate: certificate})
+	}
+	if c := gateway.ServerTLS(shared().server, x509.NewCertPool()); c.ClientCAs == nil || c.ClientAuth != tls.RequireAndVerifyClientCert {
+		t.Error("an empty set of CAs is none")
+	}
+}
+
+// TestBypassCVE2026_32305: Traefik looked for the name in the first record of a ClientHello: cut in two it had none, and the
+// connection got the default options.
+func TestBypassCVE2026_32305(t *testing.T) {
+	s := newStreet(t)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		for name, split := range map[string]func([]byte) [][]byte{
+			"a byte in the first": inTwo(1), "the header of the handshake in the first": inTwo(4), "a record for each byte": inOnes,
+			"the name in the second":  func(hello []byte) [][]byte { return inTwo(bytes.Index(hello, []byte(apiHost)) - 1)(hello) },
+			"cut in the name":         func(hello []byte) [][]byte { return inTwo(bytes.Index(hello, []byte(apiHost)) + 3)(hello) },
+			"all but the last byte":   func(hello []byte) [][]byte { return inTwo(len(hello) - 1)(hello) },
+			"the length in between":   func(hello []byte) [][]byte { return inTwo(2)(hello) },
+			"an empty one in between": func(hello []byte) [][]byte { return [][]byte{hello[:9], {}, hello[9:]} },
+		} {
+			if got, err := s.fragmented(apiHost, nil, version, false, split); err == nil {
+				t.Errorf("%s, %s: %q", name, tls.VersionName(version), got)
+			}
+		}
+	}
+}
+
+// TestBypassCVE2026_48491: Traefik compared the options of SNI and Host by exact names: a Host that only a wildcard names had the
+// default ones, and went through on a connection of a host without certificates.
+func TestBypassCVE2026_48491(t *testing.T) {
+	s := newStreet(t)
+	for _, host := range []string{cardsHost, namedHost, "three.cards.example.com", "ONE.cards.example.com", "*.cards.example.com"} {
+		for _, sni := range []string{publicHost, wwwHost, noHost, ""} {
+			for _, http1 := range []bool{false, true} {
+				v := visit{sni: sni, host: host, http1: http1}
+				if r, err := s.mint(v); err == nil && r.status != 421 && r.status != 400 {
+					t.Errorf("%s on a connection for %q: %d %s", host, sni, r.status, r.body)
+				}
+			}
+		}
+	}
+	if len(s.records()) != 0 {
+		t.Error("an exchange was recorded")
+	}
+}
+
+// TestBypassCVE2026_53622: Traefik's HTTP/3 looked options up by the exact SNI: a name below a wildcard, or in another case, had the
+// default ones. Here TLS is chosen over TCP alone, and by the same names as routes.
+func TestBypassCVE2026_53622(t *testing.T) {
+	s := newStreet(t)
+	for _, name := range []string{cardsHost, namedHost, "three.cards.example.com", "ONE.CARDS.EXAMPLE.COM", "API.example.com", "aPi.eXample.Com"} {
+		s.asides("SNI", visit{sni: name, host: name})
+		s.asides("SNI, and Host in lower case", visit{sni: name, host: strings.ToLower(name)})
+	}
+}
+
+// TestBypassCVE2026_39858: Traefik took X-Forwarded fields out under their own names alone, and left those with underscores, which the
+// servers behind it read as the same.
+func TestBypassCVE2026_39858(t *testing.T) {
+	issuerHearsOnly(t, "X_Forwarded_Tls_Client_Cert", "X_Forwarded_Proto", "X_Forwarded_For", "X-Forwarded_Client-Cert", "x_forwarded_client_cert", "X_Forwarded-Host")
+}
+
+// TestBypassCVE2025_64484: so did OAuth2-Proxy with the fields that say who a user is.
+func TestBypassCVE2025_64484(t *testing.T) {
+	issuerHearsOnly(t, "X_Forwarded_User", "X_Forwarded_Email", "X_Forwarded_Access_Token", "X-Forwarded_Groups", "X_SSL_Client_Verify")
+}
+
+// TestBypassCVE2026_46579: OpenShift's router passed X-SSL-Client fields on that its caller had written, where no certificate was.
+func TestBypassCVE2026_46579(t *testing.T) {
+	issuerHearsOnly(t, "X-SSL", "X-SSL-Client-Verify", "X-SSL-Client-SHA1", "X-SSL-Client-DN", "X-SSL-Client-CN", "X-SSL-Issuer", "X-SSL-Client-NotBefore", "X-SSL-Client-NotAfter", "X-SSL-Client-DER")
+}
+
+// issuerHearsOnly sends these fields along with a card's reveal, and looks at all that the issuer gets.
+func issuerHearsOnly(t *testing.T, fields ...string) {
+	t.Helper()
+	h := newHouse(t, options{})
+	for _, http2 := range []bool{false, true} {
+		x := detailsCall(card, h.mint(), h.session().ID())
+		for _, field := range fields {
+			x = x.with(field, "SUCCESS")
+		}
+		if r := h.callerWith(nil, http2, nil).do(x); r.status != 200 {
+			t.Fatalf("%d %s", r.status, r.body)
+		}
+	}
+	heard(t, h)
+}
+
+// heard wants that the issuer got no fields but those that requests to it are made of.
+func heard(t *testing.T, h *house) {
+	t.Helper()
+	if len(h.rain.Requests()) == 0 {
+		t.Error("the issuer was not asked")
+	}
+	for _, r := range h.rain.Requests() {
+		for field := range r.Header {
+			switch field {
+			case "Accept", "User-Agent", "Traceparent", "X-Request-Id", "Api-Key", "Sessionid":
+			default:
+				t.Errorf("the issuer got %s: %q", field, r.Header[field])
+			}
+		}
+	}
+}
+
+// TestBypassCVE2024_45410: Traefik removed X-Forwarded fields of its own where the caller named them in Connection.
+func TestBypassCVE2024_45410(t *testing.T) { namedInConnection(t) }
+
+// TestBypassCVE2025_48865: so did Fabio.
+func TestBypassCVE2025_48865(t *testing.T) { namedInConnection(t) }
+
+// namedInConnection wants that fields which the gateway adds are there, though a caller names them as fields of its connection alone.
+func namedInConnection(t *testing.T) {
+	t.Helper()
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) {
+		reveals := c.Routes[1]
+		reveals.Listener, reveals.Operations, reveals.ClientCert = "partners", c.Routes[1].Operations, gateway.ClientCertLeaf
+		c.Routes[0].Operations = c.Routes[0].Operations[:1]
+		reveals.Operations = append(reveals.Operations, "card.reveal", "card.profile")
+		c.Routes = append(c.Routes, reveals)
+	}})
+	x := detailsCall(card, h.mint(), h.session().ID())
+	x.listener = "partners"
+	x = x.with("Connection", "keep-alive, Client-Cert, Traceparent, X-Request-Id, Api-Key, Sessionid", "Connection", "User-Agent")
+	if r := h.callerWith(&shared().partner, false, nil).do(x); r.status != 200 {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	for _, r := range h.rain.Requests() {
+		for _, field := range []string{"Client-Cert", "Traceparent", "X-Request-Id", "Api-Key", "User-Agent"} {
+			if len(r.Header[field]) != 1 {
+				t.Errorf("the issuer got %s: %q", field, r.Header[field])
+			}
+		}
+	}
+}
+
+// TestBypassCVE2026_27588: Caddy compared Host with long lists of hosts (more than 100) in its own case, so that another case missed
+// the route, and the access control with it.
+func TestBypassCVE2026_27588(t *testing.T) {
+	var many []string
+	for i := range 150 {
+		many = append(many, fmt.Sprintf("h%03d.example.com", i))
+	}
+	s := newStreet(t, func(s *street, c *gateway.Config) {
+		c.Routes[1].Hosts = append(c.Routes[1].Hosts, many...)
+		for _, name := range many {
+			c.Listeners[1].HostClientCAs[name] = shared().partners.pool()
+		}
+	})
+	for _, name := range []string{many[0], many[99], many[149]} {
+		upper := strings.ToUpper(name)
+		for _, host := range []string{name, upper} {
+			s.asides("no certificate", visit{sni: name, host: host})
+			s.asides("no certificate, SNI in upper case", visit{sni: upper, host: host})
+			s.asides("SNI of another", visit{sni: publicHost, host: host})
+		}
+		if r, err := s.mint(visit{sni: name, host: upper, certificate: &shared().partner}); err != nil || r.status != 200 {
+			t.Errorf("%s: %d %v", upper, r.status, err)
+		}
+	}
+}
+
+// TestBypassCVE2021_39155: Istio compared the hosts of a policy with Host in its own case, and routed in any.
+func TestBypassCVE2021_39155(t *testing.T) {
+	s := newStreet(t)
+	for _, host := range []string{"Api.example.com", "API.EXAMPLE.COM", "api.example.COM"} {
+		s.asides("SNI of a public host", visit{sni: publicHost, host: host})
+		s.asides("its own SNI", visit{sni: apiHost, host: host})
+	}
+}
+
+// TestBypassCVE2021_36371: Ambassador took the TLS context by SNI and the backend by Host, which did not have to agree: the certificate
+// of one host, or none, opened another.
+func TestBypassCVE2021_36371(t *testing.T) { frontings(t) }
+
+// TestBypassCVE2025_66614: so did Tomcat with the virtual hosts of one connector.
+func TestBypassCVE2025_66614(t *testing.T) { frontings(t) }
+
+// TestBypassAPISIXHostAndSNI: so did APISIX, until its pull request 8967; there is no number for it.
+func TestBypassAPISIXHostAndSNI(t *testing.T) { frontings(t) }
+
+// frontings tries every pair of two hosts, with the certificate of the first one.
+func frontings(t *testing.T) {
+	t.Helper()
+	s := newStreet(t)
+	certificates := map[string]*tls.Certificate{apiHost: &shared().partner, cardsHost: &shared().partner, namedHost: &shared().partner, otherHost: &s.neighbour}
+	for _, sni := range append([]string{""}, allHosts...) {
+		for _, host := range []string{apiHost, otherHost, cardsHost, namedHost} {
+			if sni != host {
+				s.aside(sni+" for "+host, visit{sni: sni, host: host, certificate: certificates[sni]})
+				s.aside(sni+" for "+host, visit{sni: sni, host: host, certificate: certificates[sni], http1: true})
+			}
+		}
+	}
+}
+
+// TestBypassCVE2025_23419: nginx resumed a TLS 1.3 session of one server block in another, past its client certificates.
+func TestBypassCVE2025_23419(t *testing.T) { resumedElsewhere(t, tls.VersionTLS13) }
+
+// TestBypassCVE2014_3616: nginx resumed a session of one server block in another, where they shared a cache or a ticket key.
+func TestBypassCVE2014_3616(t *testing.T) { resumedElsewhere(t, tls.VersionTLS12) }
+
+// TestBypassCVE2025_23048: Apache's mod_ssl resumed a TLS 1.3 session of one virtual host in another with other client CAs.
+func TestBypassCVE2025_23048(t *testing.T) { resumedElsewhere(t, tls.VersionTLS13) }
+
+// resumedElsewhere offers the ticket of each host to each other one, with the first one's certificate and with none.
+func resumedElsewhere(t *testing.T, version uint16) {
+	t.Helper()
+	s := newStreet(t)
+	certificates := map[string]*tls.Certificate{apiHost: &shared().partner, cardsHost: &shared().partner, namedHost: &shared().partner, otherHost: &s.neighbour}
+	tickets := 0
+	for _, from := range allHosts {
+		for _, to := range allHosts {
+			cache := &oneTicket{}
+			if _, _, err := s.resume(from, certificates[from], version, cache); err != nil {
+				t.Fatalf("%s: %v", from, err)
+			}
+			if cache.state != nil {
+				tickets++
+			}
+			if from == to {
+				continue
+			}
+			for _, certificate := range []*tls.Certificate{nil, certificates[from]} {
+				resumed, r, err := s.resume(to, certificate, version, &oneTicket{state: cache.state})
+				ca := map[string]string{apiHost: "partners", cardsHost: "partners", namedHost: "partners", otherHost: "neighbours"}
+				if may := ca[to] == "" || certificate != nil && ca[to] == ca[from]; resumed || may != (err == nil) {
+					t.Errorf("%s at %s: resumed %t, %d %v", from, to, resumed, r.status, err)
+				}
+			}
+		}
+	}
+	if tickets != 3*len(allHosts) {
+		t.Errorf("%d tickets were given: want those of the three hosts without certificates", tickets)
+	}
+}
+
+// TestBypassCVE2025_68121: Go's crypto/tls resumed sessions after the ClientCAs of the configuration had changed; of a clone it took
+// the ticket keys too.
+func TestBypassCVE2025_68121(t *testing.T) { ticketsAfterReload(t) }
+
+// TestBypassCVE2022_21654: Envoy resumed sessions after the settings by which certificates are judged had changed.
+func TestBypassCVE2022_21654(t *testing.T) { ticketsAfterReload(t) }
+
+// ticketsAfterReload offers tickets from before a reload that asks for certificates, or for others.
+func ticketsAfterReload(t *testing.T) {
+	t.Helper()
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		s := newStreet(t)
+		open, closed := &oneTicket{}, &oneTicket{}
+		if _, _, err := s.resume(publicHost, nil, version, open); err != nil || open.state == nil {
+			t.Fatalf("a ticket %t, %v", open.state != nil, err)
+		}
+		if _, _, err := s.resume(apiHost, &shared().partner, version, closed); err != nil {
+			t.Fatal(err)
+		}
+		c := s.newConfig()
+		c.Listeners[1].HostClientCAs[apiHost] = s.neighbours.pool()
+		c.Listeners[1].HostClientCAs[publicHost] = s.neighbours.pool()
+		must(s.gateway.Reload(c))
+		for host, cache := range map[string]*oneTicket{publicHost: open, apiHost: closed} {
+			for _, certificate := range []*tls.Certificate{nil, &shared().partner} {
+				if resumed, r, err := s.resume(host, certificate, version, &oneTicket{state: cache.state}); err == nil {
+					t.Errorf("%s, %s: resumed %t, %d %s", host, tls.VersionName(version), resumed, r.status, r.body)
+				}
+			}
+		}
+	}
+}
+
+// TestBypassCVE2020_8660: Envoy's TLS inspector did not know a ClientHello of TLS 1.3 alone, found no name in it, and took another
+// filter chain. The hello here offers nothing of TLS 1.2.
+func TestBypassCVE2020_8660(t *testing.T) {
+	s := newStreet(t)
+	only := func(hello []byte) [][]byte {
+		if legacy := binary.BigEndian.Uint16(hello[4:]); legacy != tls.VersionTLS12 {
+			t.Errorf("legacy_version %x", legacy)
+		}
+		if !bytes.Contains(hello, []byte{0, 43, 0, 3, 2, 3, 4}) { // supported_versions, with one
+			t.Error("the hello offers more than TLS 1.3")
+		}
+		return [][]byte{hello}
+	}
+	if got, err := s.fragmented(apiHost, nil, tls.VersionTLS13, false, only); err == nil {
+		t.Errorf("without a certificate: %q", got)
+	}
+	if got, err := s.fragmented(apiHost, &shared().partner, tls.VersionTLS13, false, only); err != nil || got != "api" {
+		t.Errorf("with one: %q %v", got, err)
+	}
+}
+
+// TestBypassCVE2016_4979: Apache's httpd did not ask requests of HTTP/2 for the certificate that it required of a location.
+func TestBypassCVE2016_4979(t *testing.T) {
+	s := newStreet(t)
+	for _, host := range []string{apiHost, cardsHost, otherHost} {
+		if got, err := s.frames(host, nil, ":method=POST", ":scheme=https", ":path=/api/v1/ephemeral-token", ":authority="+host); err == nil {
+			t.Errorf("%s: %s", host, got)
+		}
+		s.aside("HTTP/2", visit{sni: host, host: host})
+	}
+}
+
+// TestBypassCVE2022_21657: Envoy took certificates for any purpose as a client's.
+func TestBypassCVE2022_21657(t *testing.T) {
+	s := newStreet(t)
+	for name, usages := range map[string][]x509.ExtKeyUsage{
+		"a server's": {x509.ExtKeyUsageServerAuth}, "for e-mail": {x509.ExtKeyUsageEmailProtection}, "for code and time": {x509.ExtKeyUsageCodeSigning, x509.ExtKeyUsageTimeStamping},
+	} {
+		certificate := shared().partners.client(subject, func(c *x509.Certificate) { c.ExtKeyUsage = usages })
+		s.asides(name, visit{sni: apiHost, host: apiHost, certificate: &certificate})
+		s.asides(name+", below a wildcard", visit{sni: cardsHost, host: cardsHost, certificate: &certificate})
+	}
+}
