@@ -125,7 +125,7 @@ func selfSigned(c Config) ([]byte, error) {
 	return x509.CreateCertificate(rand.Reader, t, t, c.Key.Public(), c.Key)
 }
 
-// newSerial draws 127 random bits, above zero (RFC 5280, section 4.1.2.2).
+// newSerial draws 126 random bits, above zero (RFC 5280, section 4.1.2.2).
 func newSerial() (*big.Int, error) {
 	var b [serialBytes]byte
 	if _, err := rand.Read(b[:]); err != nil {
