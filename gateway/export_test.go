@@ -57,3 +57,6 @@ func NewSharedStorage(files store.Files, lease time.Duration) certmagic.Storage 
 	s.lease = lease
 	return s
 }
+
+// MakeRoom takes entries out of a map until there is room for another.
+func MakeRoom(m map[int]int, most int) { makeRoom(m, most) }

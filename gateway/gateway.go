@@ -36,7 +36,7 @@ type Services struct {
 	// AdminAddress is where the operators' listener stands. It is fixed for the life of a process.
 	AdminAddress string
 
-	// Now tells how old what is known of partners is; time.Now by default.
+	// Now tells how old what is known of partners is, and whether clients' certificates are valid; time.Now by default.
 	Now func() time.Time
 
 	// Metrics serves the operators' /metrics.
@@ -200,6 +200,9 @@ type Gateway struct {
 
 // New returns a gateway that listens nowhere yet.
 func New(s Services, c Config) (*Gateway, error) {
+	if s.Now == nil {
+		s.Now = time.Now
+	}
 	g := &Gateway{services: s, metrics: newMetrics(), bound: map[string]net.Addr{}}
 	g.slots = newSlotSet(g.metrics)
 	var err error
@@ -231,7 +234,7 @@ func Check(c Config) error {
 	if c.CardDigest == nil {
 		c.CardDigest = noDigest{}
 	}
-	g := &Gateway{services: Services{Addresses: map[string]string{}}, metrics: newMetrics(), managed: &managed{}}
+	g := &Gateway{services: Services{Addresses: map[string]string{}, Now: time.Now}, metrics: newMetrics(), managed: &managed{}}
 	for _, l := range c.Listeners {
 		g.services.Addresses[l.Name] = ""
 	}

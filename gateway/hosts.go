@@ -27,6 +27,8 @@ type virtualHosts struct {
 	exact map[string]*virtualHost
 	wild  map[string]*virtualHost // by what stands behind "*."
 	any   *virtualHost
+
+	greeted *greeted
 }
 
 // of returns the virtual host of a name in lower case, "" being a connection or request by address. A wildcard stands for exactly
@@ -91,7 +93,9 @@ func (g *Gateway) newHosts(l *Listener, routes []Route) (*virtualHosts, error) {
 	if len(l.Hosts) > 0 && g.managed == nil {
 		return nil, fmt.Errorf("listener %q: certificates of hosts need a restart where there were none at the start", l.Name)
 	}
-	hs := &virtualHosts{exact: map[string]*virtualHost{}, wild: map[string]*virtualHost{}, any: g.newVirtualHost(l, "", l.ClientCAs)}
+	hs := &virtualHosts{
+		exact: map[string]*virtualHost{}, wild: map[string]*virtualHost{}, any: g.newVirtualHost(l, "", l.ClientCAs), greeted: newGreeted(),
+	}
 	for name := range names {
 		pool := cas[name]
 		_, parent, _ := strings.Cut(name, ".")
@@ -121,7 +125,11 @@ func (hs *virtualHosts) listenTLS() *tls.Config {
 					return c, err
 				}
 			}
-			return hs.of(sniName(hello.ServerName)).tls, nil
+			h := hs.of(sniName(hello.ServerName))
+			if hs.greeted.has(hello.Conn.RemoteAddr()) {
+				return h.quick, nil
+			}
+			return h.tls, nil
 		},
 	}
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -176,20 +175,6 @@ func (r *Revocations) any(chains [][]*x509.Certificate, now time.Time) (err erro
 		}
 	}
 	return err
-}
-
-// guard adds the lists to a listener's verification of each connection, resumed ones too.
-func (r *Revocations) guard(c *tls.Config, pool *x509.CertPool) {
-	if r == nil || pool == nil {
-		return
-	}
-	c.VerifyConnection = func(cs tls.ConnectionState) error {
-		chains, err := verifiedChains(&cs, pool)
-		if err != nil {
-			return err
-		}
-		return r.any(chains, time.Now())
-	}
 }
 
 // Stale returns the places of the lists that are not current at a time.

@@ -51,6 +51,8 @@ type virtualHost struct {
 	Listener        // with the client CAs of this name
 	name     string // api.example.com, *.cards.example.com, or "" for what no other one is named
 	tls      *tls.Config
+	quick    *tls.Config  // for callers that have been greeted
+	trust    *clientTrust // nil where no client certificate is asked for
 	mux      *http.ServeMux
 	paths    map[string]*path // by pattern
 	serves   bool             // whether anything is there
@@ -62,8 +64,15 @@ func (g *Gateway) newVirtualHost(l *Listener, name string, clientCAs *x509.CertP
 	if len(l.Hosts) > 0 {
 		h.tls = g.managed.config(h.Listener)
 	}
-	l.Revocations.guard(h.tls, clientCAs)
+	h.quick = h.tls
+	if clientCAs != nil {
+		h.trust = newClientTrust(clientCAs, l.Revocations, g.services.Now)
+		h.tls, h.quick = h.trust.guard(h.tls)
+	}
 	bindTickets(h.tls)
+	if h.quick != h.tls {
+		bindTickets(h.quick)
+	}
 	return h
 }
 

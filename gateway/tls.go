@@ -58,24 +58,26 @@ func ClientTLS(authorities *x509.CertPool) *tls.Config {
 // verifiedChains returns the chains of a client's certificate, from leaf to root. Those of a full handshake have just been
 // verified against the pool; those of a resumed one are verified anew. Fails closed.
 func verifiedChains(cs *tls.ConnectionState, pool *x509.CertPool) ([][]*x509.Certificate, error) {
-	if len(cs.PeerCertificates) == 0 {
-		return nil, errors.New("no client certificate")
-	}
 	if !cs.DidResume && len(cs.VerifiedChains) > 0 {
 		return cs.VerifiedChains, nil
 	}
-	return verifyClient(cs.PeerCertificates, pool)
+	return verifyClient(cs.PeerCertificates, pool, time.Now())
 }
 
+var errNoClientCertificate = errors.New("no client certificate")
+
 // verifyClient verifies a client's certificate for client authentication (RFC 5280 section 4.2.1.12: a certificate that
-// states no extended key usage may be used for any).
-func verifyClient(presented []*x509.Certificate, pool *x509.CertPool) ([][]*x509.Certificate, error) {
+// states no extended key usage may be used for any). Fails closed.
+func verifyClient(presented []*x509.Certificate, pool *x509.CertPool, now time.Time) ([][]*x509.Certificate, error) {
+	if pool == nil || len(presented) == 0 { // without a pool, x509 would go by the system's authorities
+		return nil, errNoClientCertificate
+	}
 	intermediates := x509.NewCertPool()
 	for _, c := range presented[1:] {
 		intermediates.AddCert(c)
 	}
 	return presented[0].Verify(x509.VerifyOptions{
-		Roots: pool, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: pool, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 }
 
@@ -105,25 +107,25 @@ func newPeer(cs *tls.ConnectionState) *peer {
 }
 
 // judged returns what the configuration in force thinks of the peer's certificate, and whose it is.
-func (p *peer) judged(ctx context.Context, st *state, l *Listener, now time.Time) *judgement {
+func (p *peer) judged(ctx context.Context, st *state, h *virtualHost, now time.Time) *judgement {
 	j := p.last.Load()
 	if j == nil || j.of != st || now.After(j.until) {
-		j = p.judge(ctx, st, l, now)
+		j = p.judge(ctx, st, h, now)
 		p.last.Store(j)
 	}
 	return j
 }
 
-func (p *peer) judge(ctx context.Context, st *state, l *Listener, now time.Time) *judgement {
+func (p *peer) judge(ctx context.Context, st *state, h *virtualHost, now time.Time) *judgement {
 	j := &judgement{of: st, until: now.Add(time.Minute)}
-	chains, err := verifyClient(p.presented, l.ClientCAs)
+	chains, err := h.trust.verify(p.presented)
 	if err != nil {
 		j.err = err
 		return j
 	}
 	for _, chain := range chains {
 		var current time.Time
-		if current, j.err = l.Revocations.judge(chain, now); j.err != nil {
+		if current, j.err = h.Revocations.judge(chain, now); j.err != nil {
 			continue
 		}
 		if j.proof, j.err = st.certificates.Prove(ctx, chain); j.err != nil {
@@ -232,10 +234,11 @@ func (h *handshaker) handshake(raw *countedConn) {
 	defer cancel()
 	conn := tls.Server(raw, l.tls) // which has every virtual host's
 	if err := conn.HandshakeContext(ctx); err != nil {
-		h.failed(raw, err, ctx)
+		h.failed(raw, l, err, ctx)
 		linger(raw)
 		return
 	}
+	l.hosts.greeted.note(raw.RemoteAddr(), true)
 	h.g.metrics.handshakes.WithLabelValues(h.name, tls.VersionName(conn.ConnectionState().Version)).Inc()
 	if conn.ConnectionState().NegotiatedProtocol == acmeTLS { // an authority has seen what it came for; nothing is said on it
 		conn.Close()
@@ -267,7 +270,7 @@ func linger(c *countedConn) {
 	}
 }
 
-func (h *handshaker) failed(raw net.Conn, err error, ctx context.Context) {
+func (h *handshaker) failed(raw net.Conn, l *listenerState, err error, ctx context.Context) {
 	if h.ctx.Err() != nil {
 		return // we are closing
 	}
@@ -276,6 +279,7 @@ func (h *handshaker) failed(raw net.Conn, err error, ctx context.Context) {
 	if reason == "disconnected" {
 		return // port scans and health checks of load balancers
 	}
+	l.hosts.greeted.note(raw.RemoteAddr(), false)
 	h.g.services.Log.Warn("handshake failed", zap.String("listener", h.name), zap.String("reason", reason),
 		zap.Stringer("address", addrOf(raw.RemoteAddr())))
 }

@@ -1,0 +1,185 @@
+package gateway
+
+import (
+	"crypto/fips140"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// This file is how client certificates are verified at the price of a look-up, where the same have been verified before.
+
+// clientTrust says which client certificates a virtual host takes. Chains that were verified once are not verified again while
+// all of their certificates are valid; whether one is revoked is asked each time. It lives as long as one configuration, so that
+// other CAs begin with nothing. Safe for concurrent use.
+type clientTrust struct {
+	pool        *x509.CertPool
+	revocations *Revocations
+	now         func() time.Time
+
+	mu     sync.RWMutex
+	chains map[[sha256.Size]byte]*trusted // by digest of what was presented
+}
+
+// trusted are the chains of one leaf, from leaf to root, and when all of their certificates are valid.
+type trusted struct {
+	chains      [][]*x509.Certificate
+	from, until time.Time
+}
+
+// How much is remembered. Beyond it something makes room, and is verified or greeted anew. A partner can present any number of
+// variants of what its CA has signed: those that are longer than usual are not kept.
+const (
+	maxTrustedChains = 4096
+	maxTrustedBytes  = 16 << 10
+	maxGreeted       = 16384
+)
+
+func newClientTrust(pool *x509.CertPool, revocations *Revocations, now func() time.Time) *clientTrust {
+	return &clientTrust{pool: pool, revocations: revocations, now: now, chains: map[[sha256.Size]byte]*trusted{}}
+}
+
+// guard makes of a configuration that requires and verifies client certificates two that do, and that judge revocation too, on
+// every connection, resumed ones included. With strict, crypto/tls verifies: it alone can tell a client by its alert what is wrong
+// (unknown CA, expired). With quick, chains that are known are looked up, and whatever is refused is a bad certificate (RFC 8446
+// section 6.2). In FIPS 140-3 mode both are strict: crypto/tls then has rules of its own for chains.
+func (t *clientTrust) guard(c *tls.Config) (strict, quick *tls.Config) {
+	c.Time = t.now
+	strict, quick = c, c.Clone()
+	strict.VerifyConnection = func(cs tls.ConnectionState) error {
+		if chains := cs.VerifiedChains; !cs.DidResume && len(chains) > 0 {
+			t.remember(cs.PeerCertificates, chains)
+			return t.revocations.any(chains, t.now())
+		}
+		return t.check(cs.PeerCertificates)
+	}
+	if fips140.Enabled() {
+		return strict, strict
+	}
+	quick.ClientAuth = tls.RequireAnyClientCert
+	quick.VerifyConnection = func(cs tls.ConnectionState) error { return t.check(cs.PeerCertificates) }
+	return strict, quick
+}
+
+// check refuses what no CA of ours vouches for, and what is revoked. Fails closed.
+func (t *clientTrust) check(presented []*x509.Certificate) error {
+	chains, err := t.verify(presented)
+	if err != nil {
+		return err
+	}
+	return t.revocations.any(chains, t.now())
+}
+
+// verify returns the chains of what a client presented, each from leaf to root. A nil *clientTrust has none. Fails closed.
+func (t *clientTrust) verify(presented []*x509.Certificate) ([][]*x509.Certificate, error) {
+	if t == nil || len(presented) == 0 {
+		return nil, errNoClientCertificate
+	}
+	now, key := t.now(), presentedDigest(presented)
+	t.mu.RLock()
+	known := t.chains[key]
+	t.mu.RUnlock()
+	if known != nil && !now.Before(known.from) && !now.After(known.until) {
+		return known.chains, nil
+	}
+	chains, err := verifyClient(presented, t.pool, now)
+	if err != nil {
+		return nil, err
+	}
+	t.remember(presented, chains)
+	return chains, nil
+}
+
+// remember keeps chains that have been verified.
+func (t *clientTrust) remember(presented []*x509.Certificate, chains [][]*x509.Certificate) {
+	size, found := 0, &trusted{chains: chains}
+	for _, c := range presented {
+		size += len(c.Raw)
+	}
+	if size > maxTrustedBytes {
+		return
+	}
+	for _, chain := range chains {
+		for _, c := range chain {
+			if c.NotBefore.After(found.from) {
+				found.from = c.NotBefore
+			}
+			if found.until.IsZero() || c.NotAfter.Before(found.until) {
+				found.until = c.NotAfter
+			}
+		}
+	}
+	key := presentedDigest(presented)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	makeRoom(t.chains, maxTrustedChains)
+	t.chains[key] = found
+}
+
+// greeted are the callers whose last handshake was good, so that the next one very likely is too and needs no alert that explains
+// itself. Safe for concurrent use.
+type greeted struct {
+	mu  sync.RWMutex
+	all map[netip.Addr]struct{}
+}
+
+func newGreeted() *greeted { return &greeted{all: map[netip.Addr]struct{}{}} }
+
+// note takes in how a caller's handshake went.
+func (g *greeted) note(from net.Addr, good bool) {
+	address := hostAddr(from)
+	if !address.IsValid() || g.has(from) == good {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !good {
+		delete(g.all, address)
+		return
+	}
+	makeRoom(g.all, maxGreeted)
+	g.all[address] = struct{}{}
+}
+
+func (g *greeted) has(from net.Addr) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	_, ok := g.all[hostAddr(from)]
+	return ok
+}
+
+// hostAddr is the address without its port, invalid where there is none.
+func hostAddr(a net.Addr) netip.Addr {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap()
+}
+
+func makeRoom[K comparable, V any](m map[K]V, most int) {
+	for k := range m {
+		if len(m) < most {
+			return
+		}
+		delete(m, k)
+	}
+}
+
+// presentedDigest tells what clients presented apart: the certificates, in their order.
+func presentedDigest(presented []*x509.Certificate) (digest [sha256.Size]byte) {
+	h := sha256.New()
+	var size [4]byte
+	for _, c := range presented {
+		binary.BigEndian.PutUint32(size[:], uint32(len(c.Raw)))
+		h.Write(size[:])
+		h.Write(c.Raw)
+	}
+	h.Sum(digest[:0])
+	return digest
+}
