@@ -113,23 +113,20 @@ func (p *process) reopen() {
 	}
 }
 
-// drain ends the process in good order. A second signal to end cuts short what it waits for.
+// drain ends the process in good order. A signal to end that comes meanwhile cuts short what it waits for: first the grace, then
+// what is in flight.
 func (p *process) drain(signals <-chan os.Signal, ended <-chan error) error {
+	p.gateway.Drain()
+	if grace := p.draining.Grace; grace > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		p.hurried(ctx, signals)
+		cancel()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
-		for {
-			select {
-			case s := <-signals:
-				if s == syscall.SIGHUP {
-					continue
-				}
-				p.log.Warn("not waiting any longer", zap.Stringer("signal", s))
-				cancel()
-			case <-ctx.Done():
-			}
-			return
-		}
+		p.hurried(ctx, signals)
+		cancel()
 	}()
 	err := p.shutdown(ctx)
 	<-ended
@@ -144,14 +141,31 @@ func (p *process) drain(signals <-chan os.Signal, ended <-chan error) error {
 	return err
 }
 
-func (p *process) shutdown(ctx context.Context) error {
-	c := p.draining
-	if c.Timeout == 0 {
-		c.Timeout = 20 * time.Second
+// hurried waits for a signal to end, no longer than ctx.
+func (p *process) hurried(ctx context.Context, signals <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				continue
+			}
+			p.log.Warn("not waiting any longer", zap.Stringer("signal", s))
+			return
+		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Grace+c.Timeout)
+}
+
+// shutdown lets what is in flight end, for as long as the configuration says.
+func (p *process) shutdown(ctx context.Context) error {
+	timeout := p.draining.Timeout
+	if timeout == 0 {
+		timeout = 20 * time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return p.gateway.Shutdown(ctx, c.Grace)
+	return p.gateway.Shutdown(ctx)
 }
 
 // newLogger logs to standard error: JSON, or for people where it is a terminal.

@@ -300,7 +300,7 @@ func (g *Gateway) Listen() (err error) {
 		}
 	}()
 	for name, address := range g.services.Addresses {
-		if opened[name], err = net.Listen("tcp", address); err != nil {
+		if opened[name], err = listen(address); err != nil {
 			delete(opened, name)
 			return fmt.Errorf("listener %s: %w", name, err)
 		}
@@ -367,16 +367,12 @@ func (g *Gateway) stopAttending() {
 	}
 }
 
-// Shutdown drains: it becomes unready, waits the grace period so that load balancers see it, takes no new connections,
-// lets exchanges in flight end, and closes what is left when ctx ends.
-func (g *Gateway) Shutdown(ctx context.Context, grace time.Duration) error {
-	g.draining.Store(true)
-	if grace > 0 {
-		select {
-		case <-time.After(grace):
-		case <-ctx.Done():
-		}
-	}
+// Drain makes the gateway unready, so that load balancers send nothing any more. It answers as before.
+func (g *Gateway) Drain() { g.draining.Store(true) }
+
+// Shutdown takes no new connections, lets exchanges in flight end, and closes what is left when ctx ends.
+func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.Drain()
 	var wg sync.WaitGroup
 	failed := make([]error, len(g.servers))
 	for i, server := range g.servers {

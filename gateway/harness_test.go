@@ -280,7 +280,7 @@ func (h *house) shutdown() {
 		if h.gateway.Addr("admin") == nil {
 			return // it never listened
 		}
-		if err := h.gateway.Shutdown(ctx, 0); err != nil {
+		if err := h.gateway.Shutdown(ctx); err != nil {
 			h.t.Errorf("shutdown: %v", err)
 		}
 		<-h.served

@@ -485,7 +485,7 @@ func TestShutdownCutsOff(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	h.down.Do(func() {
-		if err := h.gateway.Shutdown(ctx, time.Millisecond); !errors.Is(err, context.DeadlineExceeded) {
+		if err := h.gateway.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("shutdown: %v", err)
 		}
 		<-h.served
