@@ -286,6 +286,13 @@ func (g *Gateway) Reload(c Config) error {
 // ReloadFailed counts a reload that came to nothing before there was a Config.
 func (g *Gateway) ReloadFailed() { g.metrics.reloads.WithLabelValues("failed").Inc() }
 
+// listen listens without TCP's keep-alive probes: they would find a peer that is gone after 150 s, and by default none of our
+// waits is as long.
+func listen(address string) (net.Listener, error) {
+	c := net.ListenConfig{KeepAlive: -1}
+	return c.Listen(context.Background(), "tcp", address)
+}
+
 // Addr returns where a listener stands; the admin listener's name is "admin". It is known once Listen has returned.
 func (g *Gateway) Addr(listener string) net.Addr { return g.bound[listener] }
 
