@@ -14,7 +14,7 @@ import (
 func FailureOf(err error) *exchange.Failure { return failureOf(err) }
 
 // HandshakeReason names what ended a handshake.
-func HandshakeReason(err, deadline error) string { return handshakeReason(err, deadline) }
+func HandshakeReason(err error) string { return handshakeReason(err) }
 
 // ListedErrors are those that have a row in the table of failures.
 func ListedErrors() []error {

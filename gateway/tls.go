@@ -165,13 +165,16 @@ type handshaker struct {
 	err   error
 	wg    sync.WaitGroup
 	room  chan struct{} // one element per connection that is open
+
+	mu      sync.Mutex
+	shaking map[*countedConn]struct{} // whose handshakes are under way
 }
 
 func (g *Gateway) newListener(name string, raw net.Listener) *listener {
 	ctx, stop := context.WithCancel(context.Background())
 	h := &handshaker{
 		g: g, name: name, ready: make(chan net.Conn), done: make(chan struct{}), ctx: ctx, stop: stop,
-		room: make(chan struct{}, g.state.Load().limits.Connections),
+		shaking: map[*countedConn]struct{}{}, room: make(chan struct{}, g.state.Load().limits.Connections),
 	}
 	h.inner = &proxyproto.Listener{
 		Listener:          raw,
@@ -230,11 +233,15 @@ func (h *handshaker) handshake(raw *countedConn) {
 		raw.Close()
 		return
 	}
-	ctx, cancel := context.WithTimeout(h.ctx, st.limits.Handshake)
-	defer cancel()
+	if !h.begin(raw, st.limits.Handshake) {
+		raw.Close()
+		return
+	}
 	conn := tls.Server(raw, l.tls) // which has every virtual host's
-	if err := conn.HandshakeContext(ctx); err != nil {
-		h.failed(raw, l, err, ctx)
+	err := conn.Handshake()
+	h.end(raw)
+	if err != nil {
+		h.failed(raw, l, err)
 		linger(raw)
 		return
 	}
@@ -248,6 +255,37 @@ func (h *handshaker) handshake(raw *countedConn) {
 	case h.ready <- conn:
 	case <-h.ctx.Done():
 		conn.Close()
+	}
+}
+
+// begin gives a handshake its time, and lets Close end it; it is false where that has been. A context would do both, for the
+// price of a goroutine and a timer each time.
+func (h *handshaker) begin(raw *countedConn, limit time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ctx.Err() != nil {
+		return false
+	}
+	h.shaking[raw] = struct{}{}
+	return raw.SetDeadline(time.Now().Add(limit)) == nil
+}
+
+func (h *handshaker) end(raw *countedConn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.shaking, raw)
+	if h.ctx.Err() == nil {
+		raw.SetDeadline(time.Time{}) //nolint:errcheck // a connection that is broken says so when it is used
+	}
+}
+
+// interrupt ends the handshakes that are under way.
+func (h *handshaker) interrupt() {
+	h.stop()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for raw := range h.shaking {
+		raw.SetDeadline(time.Unix(1, 0)) //nolint:errcheck // broken is as good
 	}
 }
 
@@ -270,11 +308,11 @@ func linger(c *countedConn) {
 	}
 }
 
-func (h *handshaker) failed(raw net.Conn, l *listenerState, err error, ctx context.Context) {
+func (h *handshaker) failed(raw net.Conn, l *listenerState, err error) {
 	if h.ctx.Err() != nil {
 		return // we are closing
 	}
-	reason := handshakeReason(err, ctx.Err())
+	reason := handshakeReason(err)
 	h.g.metrics.handshakeFailures.WithLabelValues(h.name, reason).Inc()
 	if reason == "disconnected" {
 		return // port scans and health checks of load balancers
@@ -285,7 +323,7 @@ func (h *handshaker) failed(raw net.Conn, l *listenerState, err error, ctx conte
 }
 
 // handshakeReason names what ended a handshake: a closed set.
-func handshakeReason(err, deadline error) string {
+func handshakeReason(err error) string {
 	var (
 		invalid x509.CertificateInvalidError
 		unknown x509.UnknownAuthorityError
@@ -294,7 +332,7 @@ func handshakeReason(err, deadline error) string {
 		netErr  net.Error
 	)
 	switch {
-	case deadline != nil || errors.As(err, &netErr) && netErr.Timeout():
+	case errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"
 	case errors.Is(err, errRevoked):
 		return "revoked"
@@ -342,7 +380,7 @@ func (h *handshaker) Accept() (net.Conn, error) {
 func (h *handshaker) Close() error {
 	var err error
 	h.once.Do(func() {
-		h.stop()
+		h.interrupt()
 		err = h.inner.Close()
 		<-h.done
 		h.wg.Wait()

@@ -311,35 +311,59 @@ func TestSlowHandshakes(t *testing.T) {
 	h.expect("beside them", h.partner(), mintCall(""), want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"})
 }
 
+// TestCloseEndsHandshakes: a shutdown does not wait for those who have not finished theirs.
+func TestCloseEndsHandshakes(t *testing.T) {
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Limits.Handshake = time.Hour }})
+	for _, say := range []string{"", "\x16\x03\x01"} {
+		conn, err := net.Dial("tcp", h.gateway.Addr("partners").String())
+		must(err)
+		defer conn.Close()
+		_, err = io.WriteString(conn, say)
+		must(err)
+	}
+	eventually(t, "they are there", func() bool { return h.metric("cardstile_connections", "listener", "partners") == 2 })
+	done := make(chan struct{})
+	go func() {
+		h.shutdown()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for handshakes that do not end")
+	}
+	if got := h.metric("cardstile_handshake_failures_total"); got != 0 {
+		t.Errorf("%v handshakes are counted as failed", got)
+	}
+}
+
 // TestHandshakeReasons: the reasons are a closed set, and each is met.
 func TestHandshakeReasons(t *testing.T) {
 	now := time.Now()
 	old, young := &x509.Certificate{NotAfter: now.Add(-time.Hour)}, &x509.Certificate{NotBefore: now.Add(time.Hour)}
 	verification := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
 	for _, test := range []struct {
-		err      error
-		deadline error
-		want     string
+		err  error
+		want string
 	}{
-		{errors.New("x"), context.DeadlineExceeded, "timeout"},
-		{&net.OpError{Op: "read", Err: timeoutError{}}, nil, "timeout"},
-		{verification(x509.UnknownAuthorityError{}), nil, "unknown_ca"},
-		{verification(x509.CertificateInvalidError{Cert: old, Reason: x509.Expired}), nil, "expired"},
-		{verification(x509.CertificateInvalidError{Cert: young, Reason: x509.Expired}), nil, "not_yet_valid"},
-		{verification(x509.CertificateInvalidError{Cert: old, Reason: x509.IncompatibleUsage}), nil, "wrong_usage"},
-		{verification(x509.CertificateInvalidError{Cert: old, Reason: x509.TooManyIntermediates}), nil, "bad_certificate"},
-		{tls.RecordHeaderError{}, nil, "not_tls"},
-		{&net.OpError{Op: "remote error", Err: tls.AlertError(42)}, nil, "refused_by_client"},
-		{io.EOF, nil, "disconnected"},
-		{io.ErrUnexpectedEOF, nil, "disconnected"},
-		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, nil, "disconnected"},
-		{errors.New("tls: client didn't provide a certificate"), nil, "no_certificate"},
-		{errors.New("tls: no certificates configured"), nil, "no_such_host"},
-		{errors.New("tls: client offered only unsupported versions: [301]"), nil, "no_common_parameters"},
-		{errors.New("tls: no cipher suite supported by both client and server"), nil, "no_common_parameters"},
-		{errors.New("4111111111111111"), nil, "other"},
+		{&net.OpError{Op: "read", Err: timeoutError{}}, "timeout"},
+		{verification(x509.UnknownAuthorityError{}), "unknown_ca"},
+		{verification(x509.CertificateInvalidError{Cert: old, Reason: x509.Expired}), "expired"},
+		{verification(x509.CertificateInvalidError{Cert: young, Reason: x509.Expired}), "not_yet_valid"},
+		{verification(x509.CertificateInvalidError{Cert: old, Reason: x509.IncompatibleUsage}), "wrong_usage"},
+		{verification(x509.CertificateInvalidError{Cert: old, Reason: x509.TooManyIntermediates}), "bad_certificate"},
+		{tls.RecordHeaderError{}, "not_tls"},
+		{&net.OpError{Op: "remote error", Err: tls.AlertError(42)}, "refused_by_client"},
+		{io.EOF, "disconnected"},
+		{io.ErrUnexpectedEOF, "disconnected"},
+		{&net.OpError{Op: "read", Err: errors.New("connection reset by peer")}, "disconnected"},
+		{errors.New("tls: client didn't provide a certificate"), "no_certificate"},
+		{errors.New("tls: no certificates configured"), "no_such_host"},
+		{errors.New("tls: client offered only unsupported versions: [301]"), "no_common_parameters"},
+		{errors.New("tls: no cipher suite supported by both client and server"), "no_common_parameters"},
+		{errors.New("4111111111111111"), "other"},
 	} {
-		if got := gateway.HandshakeReason(test.err, test.deadline); got != test.want {
+		if got := gateway.HandshakeReason(test.err); got != test.want {
 			t.Errorf("%v: %s, want %s", test.err, got, test.want)
 		}
 	}
