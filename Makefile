@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test lint bench fuzz chaos docs elements setup clean
+.PHONY: run build test test-tls lint bench fuzz chaos docs elements setup clean
 
 run: build
 	./bin/cardstile demo
@@ -16,9 +16,15 @@ build:
 test: lint
 	$(GO) test -race -timeout 25m ./...
 
+# What testssl.sh and sslscan find on the listeners, judged. Some minutes; the reports stay in .test/tls.
+test-tls: build
+	@TLS=1 ./tools/setup
+	$(GO) test -tags testtls -count=1 -timeout 20m -v -run TestProfile ./deploy/tlsprofile
+
 lint: setup
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "gofmt would change: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags testtls ./deploy/tlsprofile
 	$(GO) -C tools build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	./bin/staticcheck ./...
 	$(GO) -C tools run ./elements -check

@@ -203,6 +203,23 @@ func (d *demo) missing(name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// leafDays is how long certificates of the demo are valid: browsers take none of more than 398 days. makePKI makes them anew in time.
+const leafDays = 397
+
+// ends reports whether a certificate ends within 30 days, or cannot be read.
+func (d *demo) ends(name string) bool {
+	content, err := os.ReadFile(d.path(name))
+	if err != nil {
+		return true
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return true
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	return err != nil || time.Until(c.NotAfter) < 30*24*time.Hour
+}
+
 // makePKI makes the authorities and their certificates: one for our servers, one for partners, and a stranger's.
 func (d *demo) makePKI() error {
 	server := &x509.Certificate{
@@ -227,7 +244,7 @@ func (d *demo) makePKI() error {
 				return err
 			}
 		}
-		if d.missing(c.leaf + ".pem") {
+		if d.missing(c.leaf+".pem") || d.ends(c.leaf+".pem") {
 			c.template.KeyUsage = x509.KeyUsageDigitalSignature
 			if err := d.issue(c.leaf, c.template, c.ca); err != nil {
 				return err
@@ -256,6 +273,9 @@ func (d *demo) issue(name string, template *x509.Certificate, ca string) error {
 	}
 	template.NotBefore = time.Now().Add(-time.Hour)
 	template.NotAfter = template.NotBefore.AddDate(5, 0, 0)
+	if ca != "" {
+		template.NotAfter = template.NotBefore.AddDate(0, 0, leafDays)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
 		return err
