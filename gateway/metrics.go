@@ -89,7 +89,7 @@ func newMetrics() *metrics {
 		exchanges:         counter("cardstile_exchanges_total", "Exchanges that ended, by how they ended: done, or the kind of failure.", "face", "operation", "outcome"),
 		duration:          histogram("cardstile_exchange_duration_seconds", "From the request's header to the answer.", slow, "face", "operation"),
 		stageDurations:    histogram("cardstile_stage_duration_seconds", "Time spent in each stage of an exchange.", fast, "stage"),
-		handshakes:        counter("cardstile_handshakes_total", "TLS handshakes that succeeded.", "listener", "version"),
+		handshakes:        counter("cardstile_handshakes_total", "TLS handshakes that succeeded, by the group of their key exchange: X25519MLKEM768 is post-quantum.", "listener", "version", "group"),
 		handshakeFailures: counter("cardstile_handshake_failures_total", "TLS handshakes that failed.", "listener", "reason"),
 		connections:       gauge("cardstile_connections", "Connections that are open.", "listener"),
 		minted:            prometheus.NewCounter(prometheus.CounterOpts{Name: "cardstile_tokens_minted_total", Help: "Single-use tokens minted."}),

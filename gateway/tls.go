@@ -246,8 +246,9 @@ func (h *handshaker) handshake(raw *countedConn) {
 		return
 	}
 	l.hosts.greeted.note(raw.RemoteAddr(), true)
-	h.g.metrics.handshakes.WithLabelValues(h.name, tls.VersionName(conn.ConnectionState().Version)).Inc()
-	if conn.ConnectionState().NegotiatedProtocol == acmeTLS { // an authority has seen what it came for; nothing is said on it
+	cs := conn.ConnectionState()
+	h.g.metrics.handshakes.WithLabelValues(h.name, tls.VersionName(cs.Version), cs.CurveID.String()).Inc()
+	if cs.NegotiatedProtocol == acmeTLS { // an authority has seen what it came for; nothing is said on it
 		conn.Close()
 		return
 	}
