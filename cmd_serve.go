@@ -24,7 +24,10 @@ func cmdServe() *cobra.Command {
 		Long: "Serve listens, and answers until SIGTERM or SIGINT, which drain: exchanges in flight end, new\n" +
 			"connections are refused. SIGHUP reads the configuration again and opens the audit log anew;\n" +
 			"so does a change of any file that the configuration names. A bad configuration leaves the\n" +
-			"old one in force and says so.",
+			"old one in force and says so.\n\n" +
+			"The heap may gather 64 MiB of garbage, and where more than that is live as much again. GOMEMLIMIT\n" +
+			"(as in GOMEMLIMIT=200MiB) holds it within a container's limit; GOGC in the environment replaces\n" +
+			"that rule by Go's own.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), file, serving{})
 		},
@@ -85,7 +88,7 @@ func serve(ctx context.Context, file string, with serving) error {
 func (p *process) run(ctx context.Context, file string, b *builder, signals <-chan os.Signal, ended <-chan error) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	r := newReloader(p, file, b)
+	r, heap := newReloader(p, file, b), newHeadroom()
 	for {
 		select {
 		case err := <-ended:
@@ -94,6 +97,7 @@ func (p *process) run(ctx context.Context, file string, b *builder, signals <-ch
 			return p.drain(signals, ended)
 		case <-tick.C:
 			r.look()
+			heap.look()
 		case result := <-r.done:
 			r.end(result)
 		case s := <-signals:

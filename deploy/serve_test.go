@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -89,6 +90,9 @@ func TestComposeServes(t *testing.T) {
 	}
 	_, exposed := call("GET", admin+"/metrics", token)
 	compareMetrics(t, readMetrics(t), exposed)
+	if os.Getenv("GOGC") == "" && (!regexp.MustCompile(`(?m)^go_gc_gogc_percent [1-9]\d{2,}$`).MatchString(exposed) || strings.Contains(exposed, "go_gc_gogc_percent 100\n")) {
+		t.Error("the heap has Go's own target, and no headroom")
+	}
 }
 
 // freePorts returns ports of the loopback that nobody listens on now.
