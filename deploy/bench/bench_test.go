@@ -103,6 +103,18 @@ func TestSmoke(t *testing.T) {
 	if len(r.Ratios) < 7 {
 		t.Errorf("%d ratios", len(r.Ratios))
 	}
+	held := []string{"Cardstile", "ReverseProxy"}
+	if o.nginx {
+		held = append(held, "nginx")
+	}
+	for i, row := range r.Idle {
+		if i >= len(held) || row.Server != held[i] || row.Connections != idleConnections || row.Resident < 4<<10 || row.Server != "nginx" && (row.Live < 8<<10 || row.Live > 256<<10) {
+			t.Errorf("idle connections: %+v", row)
+		}
+	}
+	if len(r.Idle) != len(held) || r.Idle[0].Goal != idleGoal || !strings.Contains(out.String(), "| KiB of an idle mTLS connection |") {
+		t.Errorf("idle connections of %d servers", len(r.Idle))
+	}
 	if len(r.Profiles) != 4 || !strings.Contains(out.String(), bucketRSA) {
 		t.Errorf("%d profiles", len(r.Profiles))
 	}
@@ -163,6 +175,27 @@ func TestParseStat(t *testing.T) {
 	for _, bad := range []string{"", "1 (x", "1 (x) S 1", "1 (x) S y 1 1 0 -1 0 0 0 0 0 1 1", "1 (x) S 1 1 1 0 -1 0 0 0 0 0 1 -1", "1 (x) S 1 1 1 0 -1 0 0 0 0 0 x 1"} {
 		if got, err := parseStat([]byte(bad)); err == nil {
 			t.Errorf("%q: %+v", bad, got)
+		}
+	}
+}
+
+func TestResidentBytes(t *testing.T) {
+	if got, err := residentBytes("VmPeak:\t  9 kB\nVmRSS:\t   1234 kB\nRssAnon:\t 1 kB\n"); got != 1234<<10 || err != nil {
+		t.Errorf("%d, %v", got, err)
+	}
+	for _, bad := range []string{"", "VmPeak:\t9 kB\n", "VmRSS:\tx kB\n"} {
+		if got, err := residentBytes(bad); err == nil {
+			t.Errorf("%q: %d", bad, got)
+		}
+	}
+}
+
+func TestIdleMarkdown(t *testing.T) {
+	var b strings.Builder
+	idleMarkdown(&b, []idleRow{{"a", 1000, 30 << 10, 40 << 10, idleGoal}, {"b", 1000, 31 << 10, 1, idleGoal}, {"c", 1000, 0, 10 << 10, 0}})
+	for _, want := range []string{"| a | 1000 | **30.0** | ≤ 30, met | 40.0 |", "| b | 1000 | **31.0** | ≤ 30, not met |", "| c | 1000 | – |  | 10.0 |"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
 		}
 	}
 }

@@ -164,6 +164,18 @@ func (w *world) measureExchanges(ctx context.Context, r *report) error {
 		return errors.Join(context.Cause(ctx), err)
 	}
 	r.Ratios = ratios(r.Rows)
+	idle := w.only.MatchString(opIdle)
+	if !idle && w.profile == 0 {
+		return nil
+	}
+	if err := w.exchangeForProfiled(ctx); err != nil {
+		return errors.Join(context.Cause(ctx), err)
+	}
+	if idle {
+		if r.Idle, err = w.measureIdle(ctx); err != nil {
+			return errors.Join(context.Cause(ctx), err)
+		}
+	}
 	if w.profile > 0 {
 		if r.Profiles, err = w.profiles(ctx); err != nil {
 			return errors.Join(context.Cause(ctx), err)

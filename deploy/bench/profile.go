@@ -36,16 +36,20 @@ type share struct {
 	Of1  float64 `json:"share"`
 }
 
-// profiles builds Cardstile with a profiler, lets it serve in place of the measured one, and profiles three operations.
-func (w *world) profiles(ctx context.Context) ([]profile, error) {
+// exchangeForProfiled builds Cardstile with a profiler, and lets it serve in place of the measured one.
+func (w *world) exchangeForProfiled(ctx context.Context) error {
 	binary, err := w.buildProfiled(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w.end(w.cardstile)
-	if w.cardstile, err = w.startCardstile(ctx, binary, "CARDSTILE_BENCH_DIR="+w.dir); err != nil {
-		return nil, err
-	}
+	w.cardstile, err = w.startCardstile(ctx, binary, "CARDSTILE_BENCH_DIR="+w.dir)
+	return err
+}
+
+// profiles profiles three operations of a Cardstile with a profiler.
+func (w *world) profiles(ctx context.Context) ([]profile, error) {
+	binary := w.cardstile.cmd.Path
 	cells, err := w.cells()
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ type report struct {
 	Machine  machine      `json:"machine"`
 	Rows     []row        `json:"rows,omitempty"` // none where only the store is measured
 	Ratios   []ratio      `json:"ratios,omitempty"`
+	Idle     []idleRow    `json:"idle,omitempty"`
 	Profiles []profile    `json:"profiles,omitempty"`
 	Store    *storeReport `json:"store,omitempty"`
 }
@@ -69,8 +70,8 @@ func ratios(rows []row) []ratio {
 		add("RSA operation", "whole reveal", 0, rsa, reveal, whole)
 	}
 	handshake := find(opHandshake, us)
-	add("handshake", "nginx handshake", 0.65, handshake, find(opHandshake, "nginx"), whole)
-	add("handshake", "ReverseProxy handshake", 0, handshake, find(opHandshake, proxy), whole)
+	add("handshake", "nginx handshake", 0.55, handshake, find(opHandshake, "nginx"), whole)
+	add("handshake", "ReverseProxy handshake", 0.9, handshake, find(opHandshake, proxy), whole)
 	add("handshake, X25519MLKEM768", "ReverseProxy, the same", 0, find(opHybrid, us), find(opHybrid, proxy), whole)
 	add("ReverseProxy forward", "nginx forward", 0, direct, nginx, whole)
 	return all
@@ -86,6 +87,7 @@ func (r *report) markdown(out io.Writer) error {
 		r.table(&b)
 		r.comparisons(&b)
 	}
+	idleMarkdown(&b, r.Idle)
 	for _, p := range r.Profiles {
 		p.markdown(&b)
 	}
@@ -99,7 +101,7 @@ func (r *report) markdown(out io.Writer) error {
 // heading says when and where.
 func (r *report) heading(b *strings.Builder) {
 	m := r.Machine
-	if len(r.Rows) == 0 {
+	if r.Machine.Cardstile == "" {
 		fmt.Fprintf(b, "%s · %s · %d processors · kernel %s · %s · load average before %s, after %s\n",
 			r.Date.Format(time.DateOnly), m.Processor, m.Processors, m.Kernel, m.Go, m.LoadBefore, m.LoadAfter)
 		return

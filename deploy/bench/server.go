@@ -266,7 +266,7 @@ daemon off;
 worker_processes 1;
 pid DIR/nginx/pid;
 error_log DIR/nginx.log error;
-events { worker_connections 1024; }
+events { worker_connections 4096; }
 http {
     access_log off;
     client_body_temp_path DIR/nginx/body;

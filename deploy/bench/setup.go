@@ -91,9 +91,12 @@ func (w *world) makePKI() error {
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}
 	for ca, leaf := range map[string]*x509.Certificate{"ca": server, "partners-ca": partner} {
-		root := &x509.Certificate{Subject: pkix.Name{CommonName: "Cardstile bench " + ca}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+		root := &x509.Certificate{Subject: pkix.Name{CommonName: "Cardstile bench " + ca}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign}
 		rootKey, err := w.issue(ca, root, root, nil)
 		if err != nil {
+			return err
+		}
+		if err := w.revoke(ca, rootKey); err != nil {
 			return err
 		}
 		name := map[string]string{"ca": "server", "partners-ca": "partner"}[ca]
@@ -144,6 +147,33 @@ func (w *world) issue(name string, template, parent *x509.Certificate, signer *e
 		w.write(name+"-key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))),
 		w.write(name+".pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))),
 	)
+}
+
+// revokedCertificates are on the list that a client's certificate is held against in each handshake.
+const revokedCertificates = 1000
+
+// revoke makes ca.crl, with certificates that nobody has.
+func (w *world) revoke(ca string, key *ecdsa.PrivateKey) error {
+	content, err := os.ReadFile(w.path(ca + ".pem"))
+	if err != nil {
+		return err
+	}
+	block, _ := pem.Decode(content)
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return err
+	}
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: certificate.NotBefore, NextUpdate: certificate.NotAfter}
+	for i := range revokedCertificates {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{
+			SerialNumber: new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 128), big.NewInt(int64(i))), RevocationTime: certificate.NotBefore,
+		})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, certificate, key)
+	if err != nil {
+		return err
+	}
+	return w.write(ca+".crl", string(pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})))
 }
 
 func loadPool(file string) (*x509.CertPool, error) {
@@ -219,7 +249,7 @@ func freePorts(n int) ([]int, error) {
 
 const config = `environment: test
 listeners:
-  partners: {address: "127.0.0.1:%d", tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}}
+  partners: {address: "127.0.0.1:%d", tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem, revocation: {crl: [partners-ca.crl]}}}
   public: {address: "127.0.0.1:%d", tls: {certificate: server.pem, key: server-key.pem}}
 admin: {address: "127.0.0.1:%d"}
 store: {memory: {logins_file: logins}}
