@@ -58,7 +58,7 @@ func (b *builder) loadListeners() {
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		b.serverCertificate(at+".tls", c.TLS, &l)
 		l.ClientCAs, l.HostClientCAs = pool(b.clientCAs[name]), b.hostCAs[name]
-		l.Revocations = b.revocations(at+".tls", c.TLS, slices.Concat(b.clientCAs[name], b.hostAuthorities[name]), b.asksCertificates(name))
+		l.Revocations = b.revocations(name, l.Environment, c.TLS.Revocation)
 		b.listeners = append(b.listeners, l)
 	}
 }

@@ -103,15 +103,48 @@ type ListenerTLSConfig struct {
 	Revocation *RevocationConfig `yaml:"revocation"`
 }
 
-// RevocationConfig says what CAs have revoked. See docs/certificates.md.
+// RevocationConfig says what CAs have revoked: `crl`, `ocsp` or both. See docs/certificates.md.
 type RevocationConfig struct {
-	// CRL are files of complete revocation lists, PEM or DER, one list in each. They are reloaded when they change. A list in the
-	// name of a CA in `client_ca` or `host_client_ca` must be signed by it. Required.
+	// CRL are complete revocation lists, PEM or DER, one list in each: files, which are reloaded when they change, or URLs
+	// (`https://`, `http://`), which are fetched again and again. A list in the name of a CA in `client_ca` or `host_client_ca` must
+	// be signed by it; one from a URL by one of these, or of `intermediates`.
 	CRL []string `yaml:"crl"`
 
-	// Stale says what becomes of a certificate whose CA has no current list, because there is none or its `nextUpdate` has passed:
-	// `hard` refuses it, `soft` lets it pass, and lists are then only as good as whoever brings them. Default `hard`.
+	// Stale says what becomes of a certificate whose CA has no current list, because there is none (yet) or its `nextUpdate` has
+	// passed: `hard` refuses it, `soft` lets it pass, and lists are then only as good as whoever brings them. Default `hard`.
 	Stale string `yaml:"stale"`
+
+	// Refresh is how long a list from a URL, or a responder's answer, is gone by before there is to be a new one: `1m` to `168h`. One
+	// that ends sooner is renewed sooner. Default `1h`.
+	Refresh time.Duration `yaml:"refresh"`
+
+	// OCSP asks responders about client certificates too.
+	OCSP *OCSPConfig `yaml:"ocsp"`
+
+	// Destinations are the networks that connections to servers of lists and responders may go to, as those of issuers. Default:
+	// public addresses, an address that a URL here itself names, and in `test` loopback.
+	Destinations []netip.Prefix `yaml:"destinations"`
+
+	// CA is a PEM file with the authorities of the servers of scheme https. Default: the system's.
+	CA string `yaml:"ca"`
+
+	// Intermediates is a PEM file with CAs below those of `client_ca`, whose lists may come from URLs too.
+	Intermediates string `yaml:"intermediates"`
+}
+
+// OCSPConfig says how responders (RFC 6960) are asked about client certificates.
+type OCSPConfig struct {
+	// Responder is a URL (`https://`, `http://`) that is asked in place of the one that a client's certificate names. Intermediates are
+	// asked about where they name one.
+	Responder string `yaml:"responder"`
+
+	// Mode says what becomes of a certificate of which no responder has said anything: `hard` refuses it, `soft` lets it pass. One of
+	// which a responder says that it does not know it is refused by both. Default `hard`.
+	Mode string `yaml:"mode"`
+
+	// Timeout bounds a question, and with it what it adds to a handshake: at least `100ms`, and less than `limits.handshake`.
+	// Default `2s`.
+	Timeout time.Duration `yaml:"timeout"`
 }
 
 // CertificatesConfig says where the certificates of hosts come from, and where they are kept. See docs/certificates.md.

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/cardstile/cardstile/gateway/revocation"
 )
 
 // This file is how client certificates are verified at the price of a look-up, where the same have been verified before.
@@ -19,7 +21,7 @@ import (
 // other CAs begin with nothing. Safe for concurrent use.
 type clientTrust struct {
 	pool        *x509.CertPool
-	revocations *Revocations
+	revocations *revocation.Checker
 	now         func() time.Time
 
 	mu     sync.RWMutex
@@ -40,7 +42,7 @@ const (
 	maxGreeted       = 16384
 )
 
-func newClientTrust(pool *x509.CertPool, revocations *Revocations, now func() time.Time) *clientTrust {
+func newClientTrust(pool *x509.CertPool, revocations *revocation.Checker, now func() time.Time) *clientTrust {
 	return &clientTrust{pool: pool, revocations: revocations, now: now, chains: map[[sha256.Size]byte]*trusted{}}
 }
 
@@ -54,7 +56,7 @@ func (t *clientTrust) guard(c *tls.Config) (strict, quick *tls.Config) {
 	strict.VerifyConnection = func(cs tls.ConnectionState) error {
 		if chains := cs.VerifiedChains; !cs.DidResume && len(chains) > 0 {
 			t.remember(cs.PeerCertificates, chains)
-			return t.revocations.any(chains, t.now())
+			return t.revocations.Any(chains, t.now())
 		}
 		return t.check(cs.PeerCertificates)
 	}
@@ -72,7 +74,7 @@ func (t *clientTrust) check(presented []*x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return t.revocations.any(chains, t.now())
+	return t.revocations.Any(chains, t.now())
 }
 
 // verify returns the chains of what a client presented, each from leaf to root. A nil *clientTrust has none. Fails closed.

@@ -53,9 +53,7 @@ func TestGreetedCallers(t *testing.T) {
 	revoked := k.partners.client(subject)
 	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) {
 		c.Listeners[0].ClientCAs.AddCert(short.certificate)
-		var err error
-		c.Listeners[0].Revocations, err = gateway.NewRevocations([]*x509.Certificate{k.partners.certificate}, [][]byte{k.partners.revokes([]*x509.Certificate{revoked.Leaf})}, true)
-		must(err)
+		c.Listeners[0].Revocations = heldAgainst([]*authority{k.partners}, true, k.partners.revokes([]*x509.Certificate{revoked.Leaf}))
 	}})
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		of := func(c tls.Certificate) *tls.Config {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cardstile/cardstile/gateway/audit"
 	"github.com/cardstile/cardstile/gateway/face"
+	"github.com/cardstile/cardstile/gateway/revocation"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/holder"
@@ -105,8 +106,8 @@ type Listener struct {
 	// client certificate ends in its handshake.
 	ClientCAs *x509.CertPool
 
-	// Revocations are what their CAs have revoked; nil where nobody is held against lists.
-	Revocations *Revocations
+	// Revocations hold their certificates against what CAs have revoked; nil refuses nobody. Of one listener alone.
+	Revocations *revocation.Checker
 
 	// HostClientCAs are those of single hosts, in place of ClientCAs, by name or wildcard (see HostPattern). A set that is nil is
 	// an error.
@@ -188,7 +189,9 @@ type Gateway struct {
 	strangers strangers
 	standings *credential.Standings
 	seen      *partnerCertificates
-	managed   *managed           // nil: no certificates are obtained
+	managed   *managed            // nil: no certificates are obtained
+	checked   map[string]*checked // how certificates are held against revocations, by listener; guarded by reloading
+	minted    mintedUnder
 	attending context.CancelFunc // ends the reading of standings; nil before Serve, guarded by reloading
 
 	reloading sync.Mutex // one reload at a time
@@ -224,6 +227,7 @@ func New(s Services, c Config) (*Gateway, error) {
 	}
 	g.standings.Configure(c.Standings, c.Partners.All())
 	g.enforce(st)
+	g.check(c.Listeners)
 	g.state.Store(st)
 	return g, nil
 }
@@ -273,6 +277,7 @@ func (g *Gateway) Reload(c Config) error {
 	}
 	g.enforce(st)
 	g.standings.Configure(c.Standings, c.Partners.All())
+	g.check(c.Listeners)
 	old := g.state.Swap(st)
 	if g.managed != nil {
 		g.managed.reseal(c.Certificates)
@@ -357,13 +362,16 @@ func (g *Gateway) Serve() error {
 	return nil
 }
 
-// attend reads how partners stand, until Shutdown.
+// attend reads how partners stand and what CAs have revoked, until Shutdown.
 func (g *Gateway) attend() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	g.attending = cancel
 	go g.standings.Run(ctx)
+	for _, c := range g.checked {
+		c.start()
+	}
 }
 
 func (g *Gateway) stopAttending() {
@@ -371,6 +379,10 @@ func (g *Gateway) stopAttending() {
 	defer g.reloading.Unlock()
 	if g.attending != nil {
 		g.attending()
+		g.attending = nil
+	}
+	for _, c := range g.checked {
+		c.stop()
 	}
 }
 

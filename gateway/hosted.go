@@ -296,7 +296,7 @@ func (x *running) redeemCard(ctx context.Context, c policy.Credential, attempt s
 	if err == nil {
 		x.spent = true
 		x.g.metrics.redeemed.Inc()
-		err = x.belongs(&proof, p)
+		err = x.belongs(ctx, &proof, p)
 	}
 	if err == nil && x.hosted.terminal != "" && x.hosted.terminal != proof.Grant.Audience {
 		err = &policy.Refused{Kind: policy.KindCardToken, Reason: policy.RefusedBound, Detail: "the card was submitted for another terminal"}

@@ -838,11 +838,8 @@ func TestRevokedAtHosts(t *testing.T) {
 			t.Fatalf("%s: %d %v", host, r.status, err)
 		}
 	}
-	r, err := gateway.NewRevocations([]*x509.Certificate{k.partners.certificate, s.neighbours.certificate},
-		[][]byte{k.partners.revokes(nil), s.neighbours.revokes([]*x509.Certificate{s.neighbour.Leaf})}, false)
-	must(err)
 	c := s.newConfig()
-	c.Listeners[1].Revocations = r
+	c.Listeners[1].Revocations = heldAgainst([]*authority{k.partners, s.neighbours}, false, k.partners.revokes(nil), s.neighbours.revokes([]*x509.Certificate{s.neighbour.Leaf}))
 	must(s.gateway.Reload(c))
 	if r, err := s.mint(visits[apiHost]); err != nil || r.status != 200 {
 		t.Errorf("a good one: %d %v", r.status, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/revocation"
 	"github.com/cardstile/cardstile/policy"
 )
 
@@ -73,6 +74,7 @@ type metrics struct {
 	orders            *prometheus.CounterVec
 	reloads           *prometheus.CounterVec
 	lastReload        prometheus.Gauge
+	revocation        *revocation.Metrics
 }
 
 func newMetrics() *metrics {
@@ -114,6 +116,7 @@ func newMetrics() *metrics {
 		orders:            counter("cardstile_certificate_orders_total", "Certificates of hosts that were asked for, by whether the authority issued them.", "host", "operation", "result"),
 		reloads:           counter("cardstile_config_reloads_total", "Reloads of the configuration.", "result"),
 		lastReload:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "cardstile_config_last_reload_success_timestamp_seconds", Help: "When the configuration in force was loaded, in Unix seconds."}),
+		revocation:        revocation.NewMetrics(),
 	}
 	for i, name := range stageNames {
 		m.stages[i] = m.stageDurations.WithLabelValues(name)
@@ -151,11 +154,11 @@ func newMetrics() *metrics {
 // Collectors are registered by main.
 func (g *Gateway) Collectors() []prometheus.Collector {
 	m := g.metrics
-	return []prometheus.Collector{
+	return append(m.revocation.Collectors(),
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replays, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.misdirected, m.claims, m.inFlight, m.orders, m.reloads, m.lastReload,
-		readyCollector{g}, standingCollector{g}, partnerExpiryCollector{g}, expiryCollector{g},
-	}
+		readyCollector{g}, standingCollector{g}, partnerExpiryCollector{g}, expiryCollector{g}, revocationCollector{g},
+	)
 }
 
 // readyCollector asks whether answers can be released when it is collected, and not, as a GaugeFunc would, when what was collected

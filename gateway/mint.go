@@ -42,6 +42,9 @@ func (x *running) mintToken(ctx context.Context, call *exchange.Call, p proven, 
 	if grant.User == "" {
 		grant.User = call.Bind.User
 	}
+	if err := x.noteCertificate(ctx); err != nil {
+		return nil, err
+	}
 	x.idempotent.effect = true
 	token, expires, err := x.st.config.Tokens.Mint(ctx, grant, credential.Minting{
 		TTL: call.Bind.TTL, Keep: x.ep.route.KeepOnWrongProof && grant.Nonce != [32]byte{}, Seed: x.idempotent.seed,

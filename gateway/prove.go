@@ -424,7 +424,7 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.
 		x.spent = true
 		x.g.metrics.redeemed.Inc()
 		x.event.Partner, x.event.Certificate = proof.Grant.Partner, proof.Grant.Certificate
-		err = x.belongs(&proof, p)
+		err = x.belongs(ctx, &proof, p)
 	}
 	if err == nil && app != "" && app != p.partner.ID {
 		err = &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner, Detail: "the page is another partner's"}
@@ -443,12 +443,15 @@ func (x *running) redeem(ctx context.Context, c policy.Credential, r credential.
 }
 
 // belongs finds the partner whose token it is: the one whose certificate is there, where one is, for whom it is still good.
-func (x *running) belongs(proof *policy.Proof, p *proven) error {
+func (x *running) belongs(ctx context.Context, proof *policy.Proof, p *proven) error {
 	partner := x.st.config.Partners.ByID(proof.Grant.Partner)
 	if partner == nil || p.partner != nil && p.partner.ID != partner.ID {
 		return &policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedPartner}
 	}
 	if err := x.current(proof, partner); err != nil {
+		return err
+	}
+	if err := x.unrevoked(ctx, proof.Grant.Certificate); err != nil {
 		return err
 	}
 	p.partner = partner

@@ -4,15 +4,16 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
-	"encoding/pem"
 	"math/big"
+	"net"
+	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/revocation"
 )
 
 // revokes signs a list of certificates, an hour old and good for another, unless changed.
@@ -37,11 +38,37 @@ func early(l *x509.RevocationList) {
 	l.ThisUpdate, l.NextUpdate = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
 }
 
+// heldAgainst holds clients against lists of CAs.
+func heldAgainst(cas []*authority, soft bool, lists ...[]byte) *revocation.Checker {
+	c := revocation.Config{Listener: "partners", Soft: soft}
+	for _, ca := range cas {
+		c.CAs = append(c.CAs, ca.certificate)
+	}
+	for _, list := range lists {
+		c.Lists = append(c.Lists, revocation.Source{Content: list})
+	}
+	checker, err := revocation.New(c)
+	must(err)
+	return checker
+}
+
+// everything asks whoever can be asked, and lets pass of whom nobody says anything.
+func everything() *revocation.Checker {
+	nowhere, err := url.Parse("http://127.0.0.1:1/")
+	must(err)
+	checker, err := revocation.New(revocation.Config{
+		Listener: "partners", Soft: true, OCSP: &revocation.OCSP{Soft: true}, Refresh: time.Hour,
+		Lists:  []revocation.Source{{Content: shared().partners.revokes(nil)}, {URL: nowhere}},
+		Dialer: func(netip.Addr) *net.Dialer { return gateway.Destinations{Loopback: true}.Dialer(time.Second) },
+	})
+	must(err)
+	return checker
+}
+
 // against holds the partners' listener against lists from the next configuration on.
 func (h *house) against(soft bool, lists ...[]byte) {
-	r, err := gateway.NewRevocations([]*x509.Certificate{shared().partners.certificate}, lists, soft)
-	must(err)
-	h.o.config = func(_ *house, c *gateway.Config) { c.Listeners[0].Revocations = r }
+	checker := heldAgainst([]*authority{shared().partners}, soft, lists...)
+	h.o.config = func(_ *house, c *gateway.Config) { c.Listeners[0].Revocations = checker }
 	must(h.gateway.Reload(h.newConfig()))
 }
 
@@ -124,48 +151,5 @@ func TestRevocationReachesOpenConnections(t *testing.T) {
 	h.expect("HTTP/2, the list has ended", two, mintCall(""), forbidden)
 	if got := h.metric("cardstile_handshakes_total"); got != connections {
 		t.Errorf("%v connections were made anew", got-connections)
-	}
-}
-
-// TestRevocationLists: what is not a complete, signed list of one CA is none to go by.
-func TestRevocationLists(t *testing.T) {
-	k := shared()
-	other := &authority{key: ecKey()}
-	template := caTemplate(k.partners.certificate.Subject.CommonName) // the CA's name with another key
-	other.certificate = sign(template, template, other.key.Public(), other.key)
-	with := func(id asn1.ObjectIdentifier, critical bool) func(*x509.RevocationList) {
-		return func(l *x509.RevocationList) {
-			l.ExtraExtensions = append(l.ExtraExtensions, pkix.Extension{Id: id, Critical: critical, Value: []byte{5, 0}})
-		}
-	}
-	entry := func(l *x509.RevocationList) {
-		l.RevokedCertificateEntries[0].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: []byte{48, 0}}}
-	}
-	list := k.partners.revokes(nil)
-	flipped := append([]byte(nil), list...)
-	flipped[len(flipped)-1] ^= 1
-	text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list})
-	for _, test := range []struct {
-		name, problem string
-		list          []byte
-	}{
-		{"DER", "", list},
-		{"PEM", "", text},
-		{"an extension that says no more", "", k.partners.revokes(nil, with(asn1.ObjectIdentifier{1, 2, 3}, false))},
-		{"two in one", "one X509 CRL", append(append([]byte(nil), text...), text...)},
-		{"a certificate", "one X509 CRL", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: list})},
-		{"nothing", "does not parse", nil},
-		{"cut off", "does not parse", list[:len(list)-1]},
-		{"another key", "not signed by the CA", other.revokes(nil)},
-		{"a flipped bit", "not signed by the CA", flipped},
-		{"a delta", "partial or indirect", k.partners.revokes(nil, with(asn1.ObjectIdentifier{2, 5, 29, 27}, true))},
-		{"a distribution point", "partial or indirect", k.partners.revokes(nil, with(asn1.ObjectIdentifier{2, 5, 29, 28}, false))},
-		{"an unknown extension", "critical extension 1.2.3", k.partners.revokes(nil, with(asn1.ObjectIdentifier{1, 2, 3}, true))},
-		{"an entry of another CA", "an entry has the critical extension 2.5.29.29", k.partners.revokes([]*x509.Certificate{k.partner.Leaf}, entry)},
-	} {
-		_, err := gateway.NewRevocations([]*x509.Certificate{k.partners.certificate}, [][]byte{test.list}, true)
-		if (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {
-			t.Errorf("%s: %v, want %q", test.name, err, test.problem)
-		}
 	}
 }

@@ -28,6 +28,7 @@ type state struct {
 	partners  map[string]*partnerState
 
 	certificates *credential.Certificates
+	revoking     []*clientTrust // those who hold certificates against revocations, each once
 	bounds       map[*slots]int // of what is in flight, once this configuration is in force
 }
 
@@ -161,6 +162,7 @@ func (g *Gateway) compile(c Config) (*state, error) {
 			if err := g.serveHost(st, l, h); err != nil {
 				return nil, err
 			}
+			st.revokes(h.trust)
 		}
 	}
 	return st, nil

@@ -349,6 +349,7 @@ func TestMetrics(t *testing.T) {
 		},
 		config: func(_ *house, c *gateway.Config) {
 			c.Limits.Card = policy.Rate{Count: 2, Per: 3600e9}
+			c.Listeners[0].Revocations = everything()
 			c.Listeners, c.Certificates = append(c.Listeners, gateway.Listener{Name: "hosted", Environment: "test", Hosts: []string{host}}), seals("certificate")
 		},
 	})

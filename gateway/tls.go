@@ -16,6 +16,7 @@ import (
 	"github.com/pires/go-proxyproto"
 	"go.uber.org/zap"
 
+	"github.com/cardstile/cardstile/gateway/revocation"
 	"github.com/cardstile/cardstile/policy"
 )
 
@@ -92,10 +93,11 @@ type peer struct {
 // judgement is what one configuration thinks of a peer.
 type judgement struct {
 	of      *state
+	epoch   uint64 // of what was known of revocations
 	partner *policy.Partner
 	proof   policy.Proof
 	chain   []*x509.Certificate // by which it was proven, from leaf to root
-	until   time.Time           // when it is to be thought over: the earliest end of a certificate in the chain or of a list that it was held against, or soon after a refusal
+	until   time.Time           // when it is to be thought over: the earliest end of a certificate in the chain or of what its CAs said of it, or soon after a refusal
 	err     error
 }
 
@@ -109,7 +111,7 @@ func newPeer(cs *tls.ConnectionState) *peer {
 // judged returns what the configuration in force thinks of the peer's certificate, and whose it is.
 func (p *peer) judged(ctx context.Context, st *state, h *virtualHost, now time.Time) *judgement {
 	j := p.last.Load()
-	if j == nil || j.of != st || now.After(j.until) {
+	if j == nil || j.of != st || j.epoch != h.Revocations.Epoch() || now.After(j.until) {
 		j = p.judge(ctx, st, h, now)
 		p.last.Store(j)
 	}
@@ -117,7 +119,7 @@ func (p *peer) judged(ctx context.Context, st *state, h *virtualHost, now time.T
 }
 
 func (p *peer) judge(ctx context.Context, st *state, h *virtualHost, now time.Time) *judgement {
-	j := &judgement{of: st, until: now.Add(time.Minute)}
+	j := &judgement{of: st, epoch: h.Revocations.Epoch(), until: now.Add(time.Minute)}
 	chains, err := h.trust.verify(p.presented)
 	if err != nil {
 		j.err = err
@@ -125,7 +127,7 @@ func (p *peer) judge(ctx context.Context, st *state, h *virtualHost, now time.Ti
 	}
 	for _, chain := range chains {
 		var current time.Time
-		if current, j.err = h.Revocations.judge(chain, now); j.err != nil {
+		if current, j.err = h.Revocations.Judge(chain, now); j.err != nil {
 			continue
 		}
 		if j.proof, j.err = st.certificates.Prove(ctx, chain); j.err != nil {
@@ -335,9 +337,9 @@ func handshakeReason(err error) string {
 	switch {
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"
-	case errors.Is(err, errRevoked):
+	case errors.Is(err, revocation.ErrRevoked):
 		return "revoked"
-	case errors.Is(err, errRevocationUnknown):
+	case errors.Is(err, revocation.ErrUnknown):
 		return "revocation_unknown"
 	case errors.As(err, &unknown):
 		return "unknown_ca"

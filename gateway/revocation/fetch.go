@@ -1,0 +1,203 @@
+package revocation
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// This file keeps lists that come from URLs.
+
+const (
+	// MaxListBytes bounds a list that is fetched, of about 250 000 certificates.
+	MaxListBytes = 10 << 20
+
+	fetchTimeout = 30 * time.Second
+	maxBackoff   = 5 * time.Minute
+	minBackoff   = time.Second
+	minPause     = 30 * time.Second // between two fetches that went well
+)
+
+// Results of a fetch, as labels: a closed set, with those of a get.
+const (
+	fetched        = "ok"
+	fetchUnchanged = "unchanged"
+	fetchMalformed = "malformed" // no list to go by
+	fetchUnsigned  = "unsigned"  // by none of the CAs
+	fetchRollback  = "rollback"  // older than the one that is in force, which is current
+	fetchEnded     = "ended"     // no longer, or not yet, current, and the one that is in force is no worse
+)
+
+var fetchResults = []string{
+	fetched, fetchUnchanged, fetchMalformed, fetchUnsigned, fetchRollback, fetchEnded, failedTimeout, failedUnreachable, failedStatus, failedOversized,
+}
+
+// slot is one place of the configuration, and the list that is in force from there.
+type slot struct {
+	index    int
+	url      *url.URL // nil: a file
+	list     atomic.Pointer[list]
+	reported bool // whether the log has a line that the list is not current; of watch
+
+	// Of the one goroutine that fetches:
+	version     validators // of the list
+	due         time.Time  // of the next fetch
+	failures    int        // since the last one that went well
+	complaining bool       // whether the log has a line about them
+}
+
+// moveTo is the slot at another place of the list.
+func (s *slot) moveTo(index int) *slot {
+	moved := &slot{
+		index: index, url: s.url, reported: s.reported, version: s.version, due: s.due, failures: s.failures, complaining: s.complaining,
+	}
+	moved.list.Store(s.list.Load())
+	return moved
+}
+
+// same reports whether two slots have the same list.
+func (s *slot) same(other *slot) bool {
+	a, b := s.list.Load(), other.list.Load()
+	return a != nil && b != nil && a.equal(b)
+}
+
+// keep fetches a list again and again.
+func (c *Checker) keep(ctx context.Context, s *slot) {
+	from := newClient(c.config, c.config.Dialer(namedAddr(s.url)), fetchTimeout)
+	defer from.close()
+	for {
+		if wait := s.due.Sub(c.services.Now()); wait > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
+		result := c.fetch(ctx, from, s)
+		if ctx.Err() != nil {
+			return
+		}
+		c.services.Metrics.fetches.WithLabelValues(c.config.Listener, listLabel(s.index), result).Inc()
+		s.schedule(result, c.services.Now(), c.config.Refresh)
+		c.complain(s, result)
+	}
+}
+
+// schedule says when the next fetch is: after refresh, half of what is left of the list where that is sooner, and after a failure
+// soon, later each time. A tenth of it is left to chance, so that instances do not come together.
+func (s *slot) schedule(result string, now time.Time, refresh time.Duration) {
+	wait := refresh
+	if result == fetched || result == fetchUnchanged {
+		s.failures = 0
+		if l := s.list.Load(); l != nil {
+			wait = min(wait, max(l.parsed.NextUpdate.Sub(now)/2, min(minPause, refresh)))
+		}
+	} else {
+		wait = min(wait, maxBackoff, minBackoff<<min(s.failures, 16))
+		s.failures++
+	}
+	s.due = now.Add(wait - jitter(wait/10))
+}
+
+// complain has the log say once that a list cannot be fetched, and once that it can again.
+func (c *Checker) complain(s *slot, result string) {
+	failed := s.failures > 0
+	if failed == s.complaining {
+		return
+	}
+	s.complaining = failed
+	at := []zap.Field{zap.String("listener", c.config.Listener), zap.Int("list", s.index), zap.String("result", result)}
+	if failed {
+		c.services.Log.Warn("a revocation list cannot be fetched: the last one stays in force until it ends", at...)
+		return
+	}
+	c.services.Log.Info("a revocation list is fetched again", at...)
+}
+
+// fetch asks for a list once, and puts it in force where it is one to go by.
+func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result string) {
+	held := s.list.Load()
+	a, failed := from.get(ctx, s.url, s.version, MaxListBytes)
+	if failed != "" {
+		return failed
+	}
+	if a.unchanged {
+		return fetchUnchanged
+	}
+	l, err := parseList(a.body)
+	if err != nil {
+		return fetchMalformed
+	}
+	if err := c.acceptable(l); err != nil {
+		return fetchUnsigned
+	}
+	now := c.services.Now()
+	switch {
+	case held == nil:
+	case l.equal(held):
+		s.version = a.version
+		return fetchUnchanged
+	case held.current(now) && l.before(held):
+		return fetchRollback
+	case !l.current(now) && (held.current(now) || l.before(held)):
+		return fetchEnded
+	}
+	s.version = a.version
+	s.list.Store(l)
+	c.move()
+	return fetched
+}
+
+// acceptable returns an error where a list that was fetched is signed by none of the CAs. Whoever can answer in the server's place
+// would take a list out of force otherwise, by another one.
+func (c *Checker) acceptable(l *list) error {
+	if slices.ContainsFunc(slices.Concat(c.config.CAs, c.config.Intermediates), func(ca *x509.Certificate) bool { return l.signedBy(ca) }) {
+		return nil
+	}
+	return errors.New("it is signed by none of the CAs")
+}
+
+// watch has the log say once that a list is not current any more, and once that it is again.
+func (c *Checker) watch(ctx context.Context) {
+	for {
+		now := c.services.Now()
+		wait := time.Minute
+		for _, s := range c.lists {
+			l := s.list.Load()
+			if l == nil {
+				continue // which fetching complains of
+			}
+			for _, t := range []time.Time{l.parsed.ThisUpdate, l.parsed.NextUpdate} {
+				if left := t.Sub(now); left >= 0 {
+					wait = min(wait, left+time.Millisecond)
+				}
+			}
+			c.report(s, !l.current(now), l.parsed.NextUpdate)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		case <-c.moved:
+		}
+	}
+}
+
+func (c *Checker) report(s *slot, stale bool, end time.Time) {
+	if stale == s.reported {
+		return
+	}
+	s.reported = stale
+	at := []zap.Field{zap.String("listener", c.config.Listener), zap.Int("list", s.index), zap.Time("next_update", end)}
+	if stale {
+		c.services.Log.Error("a revocation list is not current", append(at, zap.Bool("refused", !c.config.Soft))...)
+		return
+	}
+	c.services.Log.Info("a revocation list is current again", at...)
+}

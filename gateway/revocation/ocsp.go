@@ -1,0 +1,314 @@
+package revocation
+
+import (
+	"context"
+	"crypto"
+	"crypto/fips140"
+	_ "crypto/sha1" // of CertIDs
+	"crypto/sha256"
+	_ "crypto/sha512" // of CertIDs
+	"crypto/x509"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/crypto/ocsp"
+)
+
+// This file asks responders, and remembers what they said.
+
+const (
+	maxQuestions   = 8192             // certificates that are remembered
+	maxAsking      = 16               // questions at a time
+	maxAnswerBytes = 64 << 10         // of a responder
+	retryAfter     = 10 * time.Second // after a question without an answer
+	unknownFor     = time.Minute      // how long a responder's "unknown" is gone by
+	keepAsking     = 24 * time.Hour   // how long after a certificate was last judged its answer is kept fresh
+)
+
+// responders are all that are asked.
+type responders struct {
+	c          *Checker
+	config     OCSP
+	configured *client // for the operator's responder
+	named      *client // for those that certificates name
+	room       chan struct{}
+	most       int // questions that are remembered
+
+	mu        sync.Mutex
+	questions map[questionKey]*question // guarded by mu
+}
+
+// questionKey is a certificate: its CA, and its serial number in big-endian bytes.
+type questionKey struct {
+	ca     [sha256.Size]byte
+	serial string
+}
+
+// question is what is known of one certificate.
+type question struct {
+	certificate, issuer *x509.Certificate
+	responder           *url.URL
+	last                atomic.Pointer[verdict] // nil: nobody has said anything yet
+	used                atomic.Int64            // when it was last judged, in Unix nanoseconds
+	retry               atomic.Int64            // until when nobody is asked again after a failure, in Unix nanoseconds; 0: the last question was answered
+	mu                  sync.Mutex
+	asking              chan struct{} // closed when the question that is under way has ended; guarded by mu
+}
+
+// verdict is what a responder said.
+type verdict struct {
+	status int       // of ocsp
+	made   time.Time // its thisUpdate
+	until  time.Time // how long it is gone by
+	due    time.Time // when the next one is asked for
+}
+
+func newResponders(c *Checker, config OCSP) *responders {
+	if config.Timeout == 0 {
+		config.Timeout = DefaultTimeout
+	}
+	r := &responders{c: c, config: config, room: make(chan struct{}, maxAsking), most: maxQuestions, questions: map[questionKey]*question{}}
+	r.named = newClient(c.config, c.config.Dialer(netip.Addr{}), config.Timeout)
+	if config.Responder != nil {
+		r.configured = newClient(c.config, c.config.Dialer(namedAddr(config.Responder)), config.Timeout)
+	}
+	return r
+}
+
+// asks reports whether two ask the same responders.
+func (r *responders) asks(other *responders) bool {
+	a, b := r.config.Responder, other.config.Responder
+	return a == nil && b == nil || a != nil && b != nil && a.String() == b.String()
+}
+
+// adopt takes over what another one knows.
+func (r *responders) adopt(old *responders) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	for key, q := range old.questions {
+		r.questions[key] = q
+	}
+}
+
+// judge is Checker.Judge by responders alone. All certificates of the chain are asked about at the same time.
+func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
+	var all []*question
+	for i := range len(chain) - 1 {
+		responder := r.responder(chain[i], i == 0)
+		if responder != nil {
+			all = append(all, r.question(chain[i], chain[i+1], responder, now))
+		} else if i == 0 { // an intermediate that names none is its list's business
+			r.count(ocspNobody)
+			if !r.config.Soft {
+				return time.Time{}, ErrUnknown
+			}
+			r.passed()
+		}
+	}
+	var waiting []<-chan struct{}
+	for _, q := range all {
+		if q.stale(now) {
+			waiting = append(waiting, r.ask(q))
+		}
+	}
+	for _, done := range waiting {
+		<-done // after the time-out at the latest
+	}
+	for _, q := range all {
+		v := q.last.Load()
+		switch {
+		case v != nil && v.status == ocsp.Revoked: // an old answer's, too: what is revoked stays so until a responder says otherwise
+			return time.Time{}, ErrRevoked
+		case v != nil && v.status == ocsp.Unknown && now.Before(v.until):
+			return time.Time{}, ErrUnknown
+		case v != nil && v.status == ocsp.Good && now.Before(v.until):
+			until = earlier(until, v.until)
+		case !r.config.Soft:
+			return time.Time{}, ErrUnknown
+		default:
+			r.passed()
+			until = earlier(until, now.Add(retryAfter))
+		}
+	}
+	return until, nil
+}
+
+func (r *responders) passed() {
+	r.c.services.Metrics.passed.WithLabelValues(r.c.config.Listener, byOCSP).Inc()
+}
+
+func (r *responders) count(result string) {
+	r.c.services.Metrics.ocsp.WithLabelValues(r.c.config.Listener, result).Inc()
+}
+
+// responder is who is asked about a certificate; nil where nobody can be.
+func (r *responders) responder(c *x509.Certificate, leaf bool) *url.URL {
+	if leaf && r.config.Responder != nil {
+		return r.config.Responder
+	}
+	for _, text := range c.OCSPServer {
+		if u, err := url.Parse(text); err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil {
+			return u
+		}
+	}
+	return nil
+}
+
+// question finds a certificate's, or begins one.
+func (r *responders) question(c, issuer *x509.Certificate, responder *url.URL, now time.Time) *question {
+	key := questionKey{sha256.Sum256(issuer.Raw), string(c.SerialNumber.Bytes())}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q := r.questions[key]
+	if q == nil || !q.certificate.Equal(c) {
+		r.makeRoom()
+		q = &question{certificate: c, issuer: issuer, responder: responder}
+		r.questions[key] = q
+	}
+	q.used.Store(now.UnixNano())
+	return q
+}
+
+// makeRoom forgets the certificate that was not judged for the longest time, of some that are looked at; one that is revoked where
+// there is no other. The caller holds mu.
+func (r *responders) makeRoom() {
+	if len(r.questions) < r.most {
+		return
+	}
+	var oldest questionKey
+	looked, at, revoked := 0, int64(0), true
+	for key, q := range r.questions {
+		v := q.last.Load()
+		is := v != nil && v.status == ocsp.Revoked
+		if used := q.used.Load(); looked == 0 || revoked && !is || revoked == is && used < at {
+			oldest, at, revoked = key, used, is
+		}
+		if looked++; looked == 64 {
+			break
+		}
+	}
+	delete(r.questions, oldest)
+}
+
+// stale reports whether somebody is to be asked before the question can be answered.
+func (q *question) stale(now time.Time) bool {
+	if now.UnixNano() < q.retry.Load() {
+		return false
+	}
+	v := q.last.Load()
+	return v == nil || v.status != ocsp.Revoked && !now.Before(v.until)
+}
+
+// ask has the question asked, once for all who want to know, and returns what is closed when that has ended.
+func (r *responders) ask(q *question) <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.asking != nil {
+		return q.asking
+	}
+	done := make(chan struct{})
+	q.asking = done
+	go func() { // its own time-out: whoever asked first may go before the others
+		ctx, cancel := context.WithTimeout(context.Background(), r.config.Timeout)
+		defer cancel()
+		r.learn(ctx, q)
+		q.mu.Lock()
+		q.asking = nil
+		q.mu.Unlock()
+		close(done)
+	}()
+	return done
+}
+
+// learn asks, and takes in what was said.
+func (r *responders) learn(ctx context.Context, q *question) {
+	v, result := r.fetch(ctx, q)
+	r.count(result)
+	before, failing := q.last.Load(), q.retry.Load() != 0
+	if result == ocspBusy {
+		return
+	}
+	if v == nil {
+		q.retry.Store(r.c.services.Now().Add(retryAfter).UnixNano())
+		if !failing {
+			r.c.services.Log.Warn("an OCSP responder did not answer", zap.String("listener", r.c.config.Listener), zap.String("result", result))
+		}
+		return
+	}
+	q.last.Store(v)
+	q.retry.Store(0)
+	if failing || before != nil && before.status != v.status || before == nil && v.status == ocsp.Revoked {
+		r.c.move()
+	}
+}
+
+// fetch puts the question to the responder. Without a verdict, the result says why: a label, of a closed set.
+func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result string) {
+	select {
+	case r.room <- struct{}{}:
+		defer func() { <-r.room }()
+	case <-ctx.Done():
+		return nil, ocspBusy
+	}
+	hash := crypto.SHA1 // what every responder knows (RFC 5019 section 2.1.1); it names, and nothing depends on its strength
+	if fips140.Enforced() {
+		hash = crypto.SHA256
+	}
+	request, err := ocsp.CreateRequest(q.certificate, q.issuer, &ocsp.RequestOptions{Hash: hash})
+	if err != nil {
+		return nil, ocspMalformed
+	}
+	to := r.named
+	if r.config.Responder != nil && *q.responder == *r.config.Responder {
+		to = r.configured
+	}
+	a, failed := to.post(ctx, q.responder, request, maxAnswerBytes)
+	if failed != "" {
+		return nil, failed
+	}
+	return read(a.body, q, r.c.services.Now(), r.c.config.Refresh)
+}
+
+// keep asks again about certificates that are in use, before what is known of them ends, until ctx ends.
+func (r *responders) keep(ctx context.Context) {
+	tick := time.NewTicker(max(min(r.c.config.Refresh/16, time.Second), 5*time.Millisecond))
+	defer tick.Stop()
+	defer r.named.close()
+	if r.configured != nil {
+		defer r.configured.close()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := r.c.services.Now()
+		for _, q := range r.due(now) {
+			r.ask(q)
+		}
+	}
+}
+
+// due are the certificates to be asked about now, as many as can be at a time. Those that nobody has used for long are forgotten.
+func (r *responders) due(now time.Time) (due []*question) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, q := range r.questions {
+		v := q.last.Load()
+		switch {
+		case now.Sub(time.Unix(0, q.used.Load())) > keepAsking:
+			if v == nil || v.status != ocsp.Revoked || now.After(q.certificate.NotAfter) {
+				delete(r.questions, key)
+			}
+		case now.UnixNano() < q.retry.Load() || v != nil && now.Before(v.due):
+		case len(due) < maxAsking:
+			due = append(due, q)
+		}
+	}
+	return due
+}

@@ -1,0 +1,279 @@
+// Package revocation answers the question "has a CA taken this client certificate back?", by the revocation lists of CAs (RFC 5280
+// section 5), from files and URLs, and by OCSP (RFC 6960). Who calls has verified the certificate's chain. The package knows
+// nothing of connections, partners or tokens.
+package revocation
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Why a chain is refused. Match them with errors.Is.
+var (
+	// ErrRevoked: a certificate of the chain is revoked.
+	ErrRevoked = errors.New("the certificate is revoked")
+	// ErrUnknown: nobody says now whether one is.
+	ErrUnknown = errors.New("nobody says whether the certificate is revoked")
+)
+
+// Defaults of a Config.
+const (
+	DefaultRefresh = time.Hour
+	DefaultTimeout = 2 * time.Second // of a question to a responder
+)
+
+// Config says what the client certificates of a listener are held against.
+type Config struct {
+	// Listener names it, in metrics and the log.
+	Listener string
+
+	// CAs are its clients'. A list in the name of one of them must be signed by it.
+	CAs []*x509.Certificate
+
+	// Intermediates are CAs below them whose lists may come from URLs, as those of CAs may. A list in a file needs none: it is held
+	// against the intermediate of each chain.
+	Intermediates []*x509.Certificate
+
+	// Lists are where lists come from, one from each.
+	Lists []Source
+
+	// Soft lets a certificate pass whose CA has no current list. It is refused otherwise.
+	Soft bool
+
+	// Refresh is how long a list from a URL, and an answer of a responder, is gone by before there is to be a new one. Default: an hour.
+	Refresh time.Duration
+
+	// OCSP asks responders too; nil does not.
+	OCSP *OCSP
+
+	// Dialer returns what connects to servers, and refuses all addresses that are no destination. The address is the one that the
+	// operator's URL has in place of a host's name; invalid where it has none, or the URL is a certificate's.
+	Dialer func(named netip.Addr) *net.Dialer
+
+	// TLS is for servers of scheme https.
+	TLS *tls.Config
+}
+
+// Source is a list's place: its content, PEM or DER, or the URL that it is fetched from.
+type Source struct {
+	Content []byte
+	URL     *url.URL
+}
+
+// OCSP says how responders are asked about certificates.
+type OCSP struct {
+	// Responder is asked about clients' certificates in place of those that they name themselves; nil asks these. Intermediates are
+	// asked about where they name one.
+	Responder *url.URL
+
+	// Soft lets a certificate pass of which no responder has said anything. One of which a responder says that it does not know it
+	// is refused all the same.
+	Soft bool
+
+	// Timeout bounds a question, and with it what it adds to a handshake. Default: 2 s.
+	Timeout time.Duration
+}
+
+// Services are what a Checker works with.
+type Services struct {
+	Log     *zap.Logger
+	Now     func() time.Time
+	Metrics *Metrics
+}
+
+// Checker holds certificates against lists and responders. A nil *Checker refuses nobody. Safe for concurrent use.
+//
+// Nothing is fetched before Run, and no responder asked before the first Judge. One of another configuration takes over what is
+// known by Adopt.
+type Checker struct {
+	config   Config
+	services Services
+	lists    []*slot
+	ocsp     *responders
+	epoch    *atomic.Uint64 // shared with those who adopt
+	moved    chan struct{}  // has an element when a list is new
+}
+
+// New returns a Checker that knows the lists of files. The error is a *ListError where a list is not one to go by.
+func New(config Config) (*Checker, error) {
+	if config.Refresh == 0 {
+		config.Refresh = DefaultRefresh
+	}
+	c := &Checker{config: config, epoch: &atomic.Uint64{}, moved: make(chan struct{}, 1)}
+	c.services = Services{Log: zap.NewNop(), Now: time.Now, Metrics: NewMetrics()}
+	for i, source := range config.Lists {
+		s := &slot{index: i, url: source.URL}
+		c.lists = append(c.lists, s)
+		if source.URL != nil {
+			continue
+		}
+		l, err := parseList(source.Content)
+		if err == nil {
+			err = l.ofCAs(config.CAs)
+		}
+		if err != nil {
+			return nil, &ListError{i, err}
+		}
+		s.list.Store(l)
+	}
+	if config.OCSP != nil {
+		c.ocsp = newResponders(c, *config.OCSP)
+	}
+	for _, s := range c.lists {
+		if s.url != nil && config.Dialer == nil {
+			return nil, errors.New("revocation: no dialer")
+		}
+	}
+	return c, nil
+}
+
+// ListError says which of the lists is not one to go by.
+type ListError struct {
+	Index int
+	Err   error
+}
+
+// Error implements error.
+func (e *ListError) Error() string { return fmt.Sprintf("revocation list %d: %v", e.Index, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *ListError) Unwrap() error { return e.Err }
+
+// Adopt takes over what the Checker of the configuration before knows of the same URLs and responders, so that nobody is unknown
+// after a reload who was known before. old may be nil, and must not be running. It is called once, before anything else is.
+func (c *Checker) Adopt(old *Checker, s Services) {
+	c.services = s
+	if c.services.Log == nil {
+		c.services.Log = zap.NewNop()
+	}
+	c.services.Metrics.begin(c)
+	if old == nil {
+		return
+	}
+	c.epoch = old.epoch
+	for i, s := range c.lists {
+		for _, before := range old.lists {
+			if s.url == nil || before.url == nil {
+				s.reported = s.reported || s.url == nil && before.url == nil && before.reported && s.same(before)
+			} else if s.url.String() == before.url.String() && (before.list.Load() == nil || c.acceptable(before.list.Load()) == nil) {
+				c.lists[i] = before.moveTo(i)
+				break
+			}
+		}
+	}
+	if c.ocsp != nil && old.ocsp != nil && c.ocsp.asks(old.ocsp) {
+		c.ocsp.adopt(old.ocsp)
+	}
+}
+
+// Run fetches lists, keeps answers fresh, and has the log say when a list ends, until ctx ends.
+func (c *Checker) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range c.lists {
+		if s.url != nil {
+			wg.Go(func() { c.keep(ctx, s) })
+		}
+	}
+	if c.ocsp != nil {
+		wg.Go(func() { c.ocsp.keep(ctx) })
+	}
+	wg.Go(func() { c.watch(ctx) })
+	wg.Wait()
+}
+
+// Epoch is another one when something is known that was not, so that what was judged before is to be judged again.
+func (c *Checker) Epoch() uint64 {
+	if c == nil {
+		return 0
+	}
+	return c.epoch.Load()
+}
+
+// Judge refuses a verified chain (leaf first, trust anchor last) in which a certificate but the last is revoked, and, unless soft, one
+// of which that is not known. What it finds holds in this epoch until the time that it returns, zero being as long as the certificates.
+// It may block for as long as a question to a responder may take, where one is asked of a certificate for the first time. Fails closed.
+func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
+	if c == nil {
+		return time.Time{}, nil
+	}
+	if len(c.lists) > 0 {
+		if until, err = c.byLists(chain, now); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if c.ocsp == nil {
+		return until, nil
+	}
+	answered, err := c.ocsp.judge(chain, now)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return earlier(until, answered), nil
+}
+
+// Any returns nil where one of the chains is good.
+func (c *Checker) Any(chains [][]*x509.Certificate, now time.Time) (err error) {
+	for _, chain := range chains {
+		if _, err = c.Judge(chain, now); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// byLists is Judge by lists alone.
+func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
+	unknown := false
+	for i := range len(chain) - 1 {
+		var current time.Time // how long a list of this CA still is
+		for _, s := range c.lists {
+			l := s.list.Load()
+			if l == nil || !l.signedBy(chain[i+1]) {
+				continue
+			}
+			if l.has(chain[i]) { // by an old list too: what is revoked stays so
+				return time.Time{}, ErrRevoked
+			}
+			if l.current(now) && l.parsed.NextUpdate.After(current) {
+				current = l.parsed.NextUpdate
+			}
+		}
+		unknown = unknown || current.IsZero()
+		until = earlier(until, current)
+	}
+	if unknown && !c.config.Soft {
+		return time.Time{}, ErrUnknown
+	}
+	if unknown {
+		c.services.Metrics.passed.WithLabelValues(c.config.Listener, byList).Inc()
+	}
+	return until, nil
+}
+
+// earlier is the earlier of two times, of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// move begins the next epoch.
+func (c *Checker) move() {
+	c.epoch.Add(1)
+	select {
+	case c.moved <- struct{}{}:
+	default:
+	}
+}
