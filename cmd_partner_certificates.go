@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,6 +120,14 @@ func (i *issuing) run(out io.Writer, id string, renew bool) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", i.csr, err)
 	}
+	if err := ownKey(b, id, request.Pin()); err != nil {
+		return fmt.Errorf("%s: %w", i.csr, err)
+	}
+	if asked := request.NotGranted(); len(asked) > 0 && i.external {
+		fmt.Fprintf(i.said, "%s: have the CA not grant what it asks for besides: %s\n", i.csr, strings.Join(asked, ", "))
+	} else if len(asked) > 0 {
+		fmt.Fprintf(i.said, "%s: not granted, although it asks: %s\n", i.csr, strings.Join(asked, ", "))
+	}
 	if i.external {
 		return i.handOut(out, b, id, request, subject, renew)
 	}
@@ -151,6 +159,16 @@ func requestedSubject(b *builder, id string, der []byte) (policy.Subject, error)
 	return subject, nil
 }
 
+// ownKey refuses a key that the configuration has as another partner's.
+func ownKey(b *builder, id string, pin policy.Fingerprint) error {
+	for _, p := range b.partners.All() {
+		if p.ID != id && slices.Contains(p.Pins, pin) {
+			return fmt.Errorf("its key is pinned for partner %s", p.ID)
+		}
+	}
+	return nil
+}
+
 func (i *issuing) issue(out io.Writer, b *builder, id string, request *ca.Request, subject policy.Subject, renew bool) error {
 	a, err := i.at.open()
 	if err != nil {
@@ -164,7 +182,8 @@ func (i *issuing) issue(out io.Writer, b *builder, id string, request *ca.Reques
 	valid := a.Valid(id, now)
 	switch {
 	case !renew && len(valid) > 0:
-		return fmt.Errorf("%s has a certificate that is valid until %s: cardstile partner renew", id, valid[len(valid)-1].NotAfter.Format(time.RFC3339))
+		last := valid[len(valid)-1]
+		return fmt.Errorf("%s has a certificate that is valid until %s (serial %s): cardstile partner renew", id, last.NotAfter.Format(time.RFC3339), last.Serial())
 	case renew && len(valid) >= maxValid:
 		return fmt.Errorf("%s has %d valid certificates already: the older one must end, or be revoked", id, len(valid))
 	case renew:
@@ -176,16 +195,54 @@ func (i *issuing) issue(out io.Writer, b *builder, id string, request *ca.Reques
 			return err
 		}
 	}
-	if i.out != "" {
-		if _, err := os.Lstat(i.out); err == nil {
-			return fmt.Errorf("%s: is there already; nothing was issued", i.out)
-		}
-	}
-	c, err := a.Issue(id, subject.String(), request, i.days, now)
+	file, err := i.reserve(out)
 	if err != nil {
 		return err
 	}
-	return i.deliver(out, b, id, c.Certificate, subject)
+	c, err := a.Issue(id, subject.String(), request, i.days, now)
+	if err != nil {
+		return errors.Join(err, file.drop())
+	}
+	if err := file.write(ca.PEM(c.Certificate)); err != nil {
+		return fmt.Errorf("serial %s is issued, and not delivered (`cardstile partner show %s --serial %[1]s --pem` prints it): %[3]w", c.Serial(), id, err)
+	}
+	i.explain(b, id, c.Certificate, subject, filepath.Join(i.at.dir, ca.CertificateFile))
+	return nil
+}
+
+// delivery is where a certificate goes: a file that is there, and empty, before there is a certificate, or standard output.
+type delivery struct {
+	out  io.Writer
+	file *os.File // nil: to out
+}
+
+// reserve makes the file, so that nothing is issued that has no place.
+func (i *issuing) reserve(out io.Writer) (*delivery, error) {
+	if i.out == "" {
+		return &delivery{out: out}, nil
+	}
+	f, err := os.OpenFile(i.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil, fmt.Errorf("%s: is there already; nothing was issued", i.out)
+	}
+	return &delivery{out, f}, err
+}
+
+func (d *delivery) write(content []byte) error {
+	if d.file == nil {
+		_, err := d.out.Write(content)
+		return err
+	}
+	_, err := d.file.Write(content)
+	return errors.Join(err, d.file.Sync(), d.file.Close())
+}
+
+// drop removes the file: there is nothing to deliver.
+func (d *delivery) drop() error {
+	if d.file == nil {
+		return nil
+	}
+	return errors.Join(d.file.Close(), os.Remove(d.file.Name()))
 }
 
 // fitsCA refuses a CA that the partner's certificates do not end in, and one of production whose key is not sealed [24].
@@ -212,7 +269,7 @@ func (i *issuing) current(valid []*ca.Certificate, id string) (*x509.Certificate
 	if i.over == "" {
 		return valid[len(valid)-1].Certificate, nil
 	}
-	over, err := certificateFile(i.over)
+	over, _, err := certificateFile(i.over)
 	if err != nil {
 		return nil, err
 	}
@@ -238,36 +295,59 @@ func (i *issuing) proveRenewal(request *ca.Request, current *x509.Certificate) e
 	return nil
 }
 
-func certificateFile(name string) (*x509.Certificate, error) {
+// certificateFile reads a certificate and the CAs between it and its anchor, if they follow it.
+func certificateFile(name string) (c *x509.Certificate, between []*x509.Certificate, err error) {
 	content, err := os.ReadFile(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c, err := ca.ParseCertificate(content)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if c, err = ca.ParseCertificate(content); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return c, nil
+	_, content = pem.Decode(content)
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		next, err := x509.ParseCertificate(block.Bytes)
+		if block.Type != "CERTIFICATE" || err != nil {
+			return nil, nil, fmt.Errorf("%s: what follows the certificate is not its chain", name)
+		}
+		between = append(between, next)
+	}
+	return c, between, nil
 }
 
-// deliver writes a certificate and says what to do with it.
-func (i *issuing) deliver(out io.Writer, b *builder, id string, c *x509.Certificate, subject policy.Subject) error {
+// explain says what a certificate is, and what to do before it is handed out. authority is the file of its CA,
+// if that is known.
+func (i *issuing) explain(b *builder, id string, c *x509.Certificate, subject policy.Subject, authority string) {
 	pin := policy.PinOf(c)
 	fmt.Fprintf(i.said, "%s: %s, serial %s, valid until %s\n  certificate SHA-256 %x\n  pin                 %x\n",
-		id, subject, ca.SerialText(c.SerialNumber), c.NotAfter.Format(time.RFC3339), policy.FingerprintOf(c), pin)
+		id, subject, ca.SerialText(c.SerialNumber), c.NotAfter.UTC().Format(time.RFC3339), policy.FingerprintOf(c), pin)
 	p := b.partners.ByID(id)
 	switch {
 	case p == nil:
-		fmt.Fprintf(i.said, "%s does not know %s yet. Add under `partners`, and reload, before you hand the certificate out:\n  - id: %s\n    certificate: {subject: %q}\n",
-			i.config, id, id, subject)
+		own := ""
+		switch {
+		case len(b.trusted) > 1 && authority == "":
+			own = ", ca: FILE-OF-ITS-CA"
+		case len(b.trusted) > 1:
+			own = fmt.Sprintf(", ca: %q", b.named(authority))
+		}
+		fmt.Fprintf(i.said, "%s does not know %s yet. Add under `partners`, and reload, before you hand the certificate out:\n  - id: %s\n    certificate: {subject: %q%s}\n",
+			i.config, id, id, subject, own)
 	case len(p.Pins) > 0 && !slices.Contains(p.Pins, pin):
 		fmt.Fprintf(i.said, "warning: %s has pins, and this one is not among them. Add it to `certificate.pins`, reload, and only then hand the certificate out.\n", id)
 	}
-	if i.out == "" {
-		_, err := out.Write(ca.PEM(c))
-		return err
+}
+
+// named is how the configuration names a file: relative to itself where that is below its directory.
+func (b *builder) named(file string) string {
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return file
 	}
-	return writeNew(i.out, ca.PEM(c), 0o644)
+	if below, err := filepath.Rel(b.dir, path); err == nil && filepath.IsLocal(below) {
+		return below
+	}
+	return path
 }
 
 // handOut puts a checked request into the outbox.
@@ -276,11 +356,11 @@ func (i *issuing) handOut(out io.Writer, b *builder, id string, request *ca.Requ
 		if i.over == "" {
 			return errors.New("--over: required with --external: the current certificate")
 		}
-		current, err := certificateFile(i.over)
+		current, between, err := certificateFile(i.over)
 		if err != nil {
 			return err
 		}
-		if err := b.endsInCA(id, current); err != nil {
+		if err := b.endsInCA(id, current, between); err != nil {
 			return fmt.Errorf("%s: %w", i.over, err)
 		}
 		if err := i.proveRenewal(request, current); err != nil {
@@ -291,6 +371,9 @@ func (i *issuing) handOut(out io.Writer, b *builder, id string, request *ca.Requ
 		return err
 	}
 	name := outboxFile(i.outbox, id, request.Pin())
+	if err := i.ownRequest(name, request.Pin()); err != nil {
+		return err
+	}
 	if err := writeNew(name, request.PEM(), 0o644); err != nil {
 		return err
 	}
@@ -298,13 +381,27 @@ func (i *issuing) handOut(out io.Writer, b *builder, id string, request *ca.Requ
 	return err
 }
 
-func outboxFile(dir, id string, pin [32]byte) string {
-	return filepath.Join(dir, id+"-"+hex.EncodeToString(pin[:8])+".csr")
+func outboxFile(dir, id string, pin [32]byte) string { return filepath.Join(dir, id+outboxSuffix(pin)) }
+
+func outboxSuffix(pin [32]byte) string { return "-" + hex.EncodeToString(pin[:8]) + ".csr" }
+
+// ownRequest refuses a key that another partner's request in the outbox has.
+func (i *issuing) ownRequest(name string, pin [32]byte) error {
+	list, err := os.ReadDir(i.outbox)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.Name() != filepath.Base(name) && strings.HasSuffix(e.Name(), outboxSuffix(pin)) {
+			return fmt.Errorf("%s: %w: its key is that of %s", i.csr, ca.ErrRequest, filepath.Join(i.outbox, e.Name()))
+		}
+	}
+	return nil
 }
 
 // takeBack checks what an external CA issued against the request that it was for.
 func (i *issuing) takeBack(out io.Writer, b *builder, id string) error {
-	c, err := certificateFile(i.certificate)
+	c, between, err := certificateFile(i.certificate)
 	if err != nil {
 		return err
 	}
@@ -327,222 +424,51 @@ func (i *issuing) takeBack(out io.Writer, b *builder, id string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", i.certificate, err)
 	}
-	if err := b.endsInCA(id, c); err != nil {
+	if err := b.endsInCA(id, c, between); err != nil {
 		return fmt.Errorf("%s: %w", i.certificate, err)
 	}
-	return i.deliver(out, b, id, c, subject)
+	if err := ownKey(b, id, policy.PinOf(c)); err != nil {
+		return fmt.Errorf("%s: %w", i.certificate, err)
+	}
+	file, err := i.reserve(out)
+	if err != nil {
+		return err
+	}
+	content = ca.PEM(c)
+	for _, next := range between {
+		content = append(content, ca.PEM(next)...)
+	}
+	if err := file.write(content); err != nil {
+		return err
+	}
+	i.explain(b, id, c, subject, "")
+	return nil
 }
 
 // endsInCA verifies that a certificate is a client's, valid now, and issued by a CA that the partner's may end in.
-func (b *builder) endsInCA(id string, c *x509.Certificate) error {
+func (b *builder) endsInCA(id string, c *x509.Certificate, between []*x509.Certificate) error {
 	anchors := b.trusted
 	if p := b.partners.ByID(id); p != nil {
 		anchors = p.CA
 	}
-	roots := x509.NewCertPool()
-	for _, list := range b.clientCAs {
-		for _, root := range list {
-			if slices.Contains(anchors, policy.FingerprintOf(root)) {
-				roots.AddCert(root)
+	roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+	for _, lists := range []map[string][]*x509.Certificate{b.clientCAs, b.hostAuthorities} {
+		for _, list := range lists {
+			for _, root := range list {
+				if slices.Contains(anchors, policy.FingerprintOf(root)) {
+					roots.AddCert(root)
+				}
 			}
 		}
 	}
-	if _, err := c.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	for _, next := range between {
+		intermediates.AddCert(next)
+	}
+	if c.IsCA { // whoever has it could issue certificates of other partners
+		return errors.New("it is a CA's certificate, and no client's")
+	}
+	if _, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		return fmt.Errorf("it is not a client certificate of the CA of %s, or not valid now: %w", id, err)
 	}
 	return nil
-}
-
-func cmdPartnerRevoke() *cobra.Command {
-	var at caAt
-	var config, serial, reason string
-	var all bool
-	cmd := &cobra.Command{
-		Use: "revoke PARTNER", Short: "Revoke certificates of a partner", Args: cobra.ExactArgs(1),
-		Long: "Revoke marks certificates as revoked, writes the CA's revocation list anew, and ends all that was minted for\n" +
-			"the partner, where the store is shared. Gateways refuse the certificate once they have read the list. To stop\n" +
-			"the partner within a second: `cardstile partner disable`.",
-		Example: "  cardstile partner revoke acme --all --reason key_compromise --ca partners-ca --passphrase-file passphrase --config config.yaml",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if (serial == "") != all {
-				return errors.New("want either --serial or --all")
-			}
-			b, err := loadPartial(config)
-			if err != nil {
-				return err
-			}
-			if err := revokeCertificates(cmd.OutOrStdout(), &at, args[0], serial, reason); err != nil {
-				return err
-			}
-			if b.partners.ByID(args[0]) == nil {
-				return nil // it is gone from the configuration: nothing is minted for it
-			}
-			s, err := openStandings(config, args[0])
-			if errors.Is(err, errMemory) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "The store is in memory: what was minted for %s stays good until it ends. To end it, `disabled: true` at the partner and a reload.\n", args[0])
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("the certificates are revoked, and tokens are not: %w", err)
-			}
-			defer s.close()
-			from, to, err := s.RevokeTokens(cmd.Context(), args[0])
-			if err != nil {
-				return fmt.Errorf("the certificates are revoked, and tokens are not: %w", s.explain(err))
-			}
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), standingText(args[0], "tokens revoked", from, to))
-			return err
-		},
-	}
-	configFlag(cmd, &config)
-	at.flags(cmd)
-	cmd.Flags().StringVar(&serial, "serial", "", "serial number of the certificate, in hex")
-	cmd.Flags().BoolVar(&all, "all", false, "all that have not ended")
-	cmd.Flags().StringVar(&reason, "reason", "unspecified", strings.Join(ca.Reasons(), ", "))
-	cmd.MarkFlagRequired("ca")
-	return cmd
-}
-
-func revokeCertificates(out io.Writer, at *caAt, id, serial, reason string) error {
-	a, err := at.open()
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	now := time.Now()
-	list := slices.DeleteFunc(a.Of(id), func(c *ca.Certificate) bool {
-		if serial == "" {
-			return c.Status(now) == "expired"
-		}
-		return c.Serial() != strings.ToLower(strings.ReplaceAll(serial, ":", ""))
-	})
-	if len(list) == 0 {
-		return fmt.Errorf("%s: no such certificate of %s; nothing was revoked", at.dir, id)
-	}
-	if err := a.Revoke(list, reason, now); err != nil {
-		return err
-	}
-	for _, c := range list {
-		fmt.Fprintf(out, "%s: serial %s revoked\n", id, c.Serial())
-	}
-	_, err = fmt.Fprintf(out, "%s: written; have it where the gateways' listeners look for it\n", a.CRLPath())
-	return err
-}
-
-func cmdPartnerShow() *cobra.Command {
-	var at caAt
-	var config string
-	cmd := &cobra.Command{
-		Use: "show PARTNER", Short: "Show a partner, its certificates and how it stands", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := loadPartial(config)
-			if err != nil {
-				return err
-			}
-			p := b.partners.ByID(args[0])
-			if p == nil {
-				return fmt.Errorf("%s: no partner has the id %q (known: %s)", config, args[0], listed(b.partnerIDs()))
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "partner\t%s\nenvironment\t%s\n", p.ID, p.Environment)
-			for _, s := range p.Subjects {
-				fmt.Fprintf(w, "subject\t%s\n", s)
-			}
-			for _, pin := range p.Pins {
-				fmt.Fprintf(w, "pin\t%x\n", pin)
-			}
-			fmt.Fprintf(w, "standing\t%s\n", showStanding(cmd, config, p))
-			if err := w.Flush(); err != nil || at.dir == "" {
-				return err
-			}
-			return showCertificates(cmd.OutOrStdout(), &at, p.ID)
-		},
-	}
-	configFlag(cmd, &config)
-	cmd.Flags().StringVar(&at.dir, "ca", "", "directory of the CA, for the certificates")
-	return cmd
-}
-
-// showStanding is how a partner stands, as far as that can be found out.
-func showStanding(cmd *cobra.Command, config string, p *policy.Partner) string {
-	off := "enabled"
-	if p.Disabled {
-		off = "disabled in the configuration"
-	}
-	s, err := openStandings(config, p.ID)
-	if errors.Is(err, errMemory) {
-		return off + " (the store is in memory)"
-	}
-	if err != nil {
-		return "not known: " + err.Error()
-	}
-	defer s.close()
-	all, err := s.All(cmd.Context())
-	st, known := all[p.ID]
-	switch {
-	case err != nil:
-		return "not known: " + err.Error()
-	case known && st.Disabled:
-		off = "disabled"
-	}
-	return fmt.Sprintf("%s, generation %s, since %s", off, generationText(st), sinceText(st))
-}
-
-func showCertificates(out io.Writer, at *caAt, id string) error {
-	a, err := at.read()
-	if err != nil {
-		return err
-	}
-	defer a.Close()
-	now := time.Now()
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SERIAL\tSTATUS\tUNTIL\tDAYS LEFT\tSHA-256\tREASON")
-	for _, c := range a.Of(id) {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%x\t%s\n", c.Serial(), c.Status(now), c.NotAfter.Format(time.RFC3339), daysLeft(c.Certificate, now), policy.FingerprintOf(c.Certificate), orDash(c.Reason))
-	}
-	return w.Flush()
-}
-
-// daysLeft is whole days; none once it has ended.
-func daysLeft(c *x509.Certificate, now time.Time) int {
-	return max(0, int(c.NotAfter.Sub(now)/(24*time.Hour)))
-}
-
-// listCertificates lists partners whose standing is in another process's memory.
-func listCertificates(out io.Writer, config string, a *ca.Authority) error {
-	b, err := loadPartial(config)
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PARTNER\tSTATE"+certificateHeader(a))
-	for _, p := range b.partners.All() {
-		state := "not known"
-		if p.Disabled {
-			state = "disabled in the configuration"
-		}
-		fmt.Fprintf(w, "%s\t%s%s\n", p.ID, state, certificateColumns(a, p.ID))
-	}
-	return w.Flush()
-}
-
-func certificateHeader(a *ca.Authority) string {
-	if a == nil {
-		return ""
-	}
-	return "\tVALID\tUNTIL\tDAYS LEFT"
-}
-
-// certificateColumns are how many valid certificates a partner has, and when the last of them ends.
-func certificateColumns(a *ca.Authority, id string) string {
-	if a == nil {
-		return ""
-	}
-	now := time.Now()
-	valid := a.Valid(id, now)
-	if len(valid) == 0 {
-		return "\t0\t-\t-"
-	}
-	last := slices.MaxFunc(valid, func(a, b *ca.Certificate) int { return a.NotAfter.Compare(b.NotAfter) })
-	return fmt.Sprintf("\t%d\t%s\t%d", len(valid), last.NotAfter.Format(time.RFC3339), daysLeft(last.Certificate, now))
 }

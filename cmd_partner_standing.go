@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -60,51 +63,114 @@ func cmdPartnerStandings() []*cobra.Command {
 
 func cmdPartnerList() *cobra.Command {
 	var file, authority string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the partners and how they stand", Args: cobra.NoArgs,
+		Long: "List prints a line for each partner. With --ca it says how many certificates of each are valid and when the\n" +
+			"last of those ends, also of partners that the configuration does not know.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var certificates *ca.Authority
-			if authority != "" {
-				a, err := ca.Open(authority, nil)
-				if err != nil {
-					return err
-				}
-				defer a.Close()
-				certificates = a
-			}
-			s, err := openStandings(file, "")
-			if errors.Is(err, errMemory) && certificates != nil {
-				return listCertificates(cmd.OutOrStdout(), file, certificates)
-			}
-			if err != nil {
+			list, err := listPartners(cmd.Context(), file, authority)
+			if list == nil {
 				return err
 			}
-			defer s.close()
-			all, err := s.All(cmd.Context())
-			if err != nil && !errors.Is(err, credential.ErrStanding) {
-				return err
+			if asJSON {
+				return errors.Join(writeJSON(cmd.OutOrStdout(), list), err)
 			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "PARTNER\tSTATE\tGENERATION\tSINCE\tCAUSE"+certificateHeader(certificates))
-			for _, p := range s.partners.All() {
-				st, known := all[p.ID]
-				state := "enabled"
-				switch {
-				case !known:
-					state = "not known"
-				case st.Disabled:
-					state = "disabled"
-				case p.Disabled:
-					state = "disabled in the configuration"
-				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s%s\n", p.ID, state, generationText(st), sinceText(st), orDash(st.Cause), certificateColumns(certificates, p.ID))
-			}
-			return errors.Join(w.Flush(), s.explain(err))
+			return errors.Join(writePartners(cmd.OutOrStdout(), list, authority != ""), err)
 		},
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().StringVar(&authority, "ca", "", "directory of the CA, for the certificates")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
 	return cmd
+}
+
+// listPartners reports on all partners, in the order of their ids. There may be a report and an error: of standings that
+// cannot be read.
+func listPartners(ctx context.Context, file, authority string) ([]*partnerReport, error) {
+	s, err := openStandings(file, "")
+	var b *builder
+	var all map[string]credential.Standing
+	var unread error
+	switch {
+	case errors.Is(err, errMemory) && authority != "": // the certificates are known
+		if b, err = loadPartial(file); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	default:
+		defer s.close()
+		b = s.builder
+		if all, err = s.All(ctx); err != nil && !errors.Is(err, credential.ErrStanding) {
+			return nil, err
+		}
+		unread = s.explain(err)
+	}
+	list := []*partnerReport{}
+	for _, p := range b.partners.All() {
+		r := reportOf(p.ID, p)
+		if st, known := all[p.ID]; known {
+			r.stands(st)
+		} else if s == nil {
+			r.standsAlone()
+		}
+		list = append(list, r)
+	}
+	if authority != "" {
+		if list, err = withCertificates(list, b, authority); err != nil {
+			return nil, err
+		}
+	}
+	return list, unread
+}
+
+// withCertificates adds the certificates of a CA's index, and partners that nothing but the index knows.
+func withCertificates(list []*partnerReport, b *builder, dir string) ([]*partnerReport, error) {
+	a, err := ca.Open(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	issued := map[string][]*ca.Certificate{}
+	for _, c := range a.Of("") {
+		issued[c.Partner] = append(issued[c.Partner], c)
+	}
+	for id := range issued {
+		if b.partners.ByID(id) == nil {
+			list = append(list, reportOf(id, nil))
+		}
+	}
+	slices.SortFunc(list, func(x, y *partnerReport) int { return strings.Compare(x.Partner, y.Partner) })
+	now := time.Now()
+	for _, r := range list {
+		r.has(a, issued[r.Partner], b.partners.ByID(r.Partner), now)
+	}
+	return list, nil
+}
+
+// writePartners is for people. For programs there is --json.
+func writePartners(out io.Writer, list []*partnerReport, certificates bool) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	header := "PARTNER\tSTATE\tGENERATION\tSINCE\tCAUSE"
+	if certificates {
+		header += "\tVALID\tUNTIL\tDAYS LEFT"
+	}
+	fmt.Fprintln(w, header)
+	for _, r := range list {
+		generation := "-"
+		if r.Generation != nil {
+			generation = strconv.FormatUint(*r.Generation, 10)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s", r.Partner, r.State, generation, timeText(r.Since), orDash(r.Cause))
+		if n, end := r.valid(); certificates && n == 0 {
+			fmt.Fprint(w, "\t0\t-\t-")
+		} else if certificates {
+			fmt.Fprintf(w, "\t%d\t%s\t%d", n, end.Format(time.RFC3339), daysLeft(end, time.Now()))
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
 }
 
 // standings are those of a configuration's store.

@@ -43,7 +43,7 @@ const (
 const (
 	digestOptions = crypto.SHA256
 	backdated     = 5 * time.Minute // for callers' clocks that are behind
-	serialBytes   = 16
+	serialBytes   = 20              // the most that RFC 5280 allows
 )
 
 // settings are what a CA was made with.
@@ -70,14 +70,18 @@ func Init(c Config) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
-	unlock, err := lock(filepath.Join(c.Dir, lockFile))
+	unlock, err := lock(filepath.Join(c.Dir, lockFile), false)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	for _, name := range []string{CertificateFile, SealedKeyFile, PlainKeyFile, indexFile} {
-		if _, err := os.Lstat(filepath.Join(c.Dir, name)); !errors.Is(err, os.ErrNotExist) {
+		switch _, err := os.Lstat(filepath.Join(c.Dir, name)); {
+		case errors.Is(err, os.ErrNotExist):
+		case name == CertificateFile:
 			return fmt.Errorf("%s: there is a CA already (%s); nothing was written", c.Dir, name)
+		default: // the certificate is written last
+			return fmt.Errorf("%s: the rest of a CA that was not finished (%s), which has issued nothing: remove the directory; nothing was written", c.Dir, name)
 		}
 	}
 	der, err := selfSigned(c)
@@ -125,13 +129,13 @@ func selfSigned(c Config) ([]byte, error) {
 	return x509.CreateCertificate(rand.Reader, t, t, c.Key.Public(), c.Key)
 }
 
-// newSerial draws 126 random bits, above zero (RFC 5280, section 4.1.2.2).
+// newSerial draws 158 random bits: 20 octets, positive (RFC 5280, section 4.1.2.2).
 func newSerial() (*big.Int, error) {
 	var b [serialBytes]byte
 	if _, err := rand.Read(b[:]); err != nil {
 		return nil, err
 	}
-	b[0] = b[0]&0x7f | 0x40 // always 16 bytes, and positive
+	b[0] = b[0]&0x7f | 0x40 // always of one length, and positive in two's complement
 	return new(big.Int).SetBytes(b[:]), nil
 }
 
@@ -149,7 +153,8 @@ func keyID(key crypto.PublicKey) ([]byte, error) {
 	return sum[:20], nil
 }
 
-// Authority is an open CA. It is not safe for concurrent use; Close lets the next process in.
+// Authority is an open CA. It is not safe for concurrent use; Close lets the next process in. One that was opened
+// without its key has others read beside it.
 type Authority struct {
 	dir         string
 	settings    settings
@@ -162,13 +167,14 @@ type Authority struct {
 	issued      []*Certificate
 }
 
-// Open waits for the directory's lock, and verifies the index and that the CRL has nothing that the index has not. load opens the key; without it the CA can only be read.
+// Open waits for the directory's lock, and verifies the index and that the CRL has nothing that the index has not. load
+// opens the key; without it the CA can only be read.
 func Open(dir string, load func(file string, sealed bool) (crypto.Signer, error)) (_ *Authority, err error) {
 	a := &Authority{dir: dir}
 	if _, err := os.Stat(a.path(CertificateFile)); err != nil {
 		return nil, fmt.Errorf("no CA: %w (cardstile ca init makes one)", err)
 	}
-	if a.unlock, err = lock(a.path(lockFile)); err != nil {
+	if a.unlock, err = lock(a.path(lockFile), load == nil); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -196,7 +202,7 @@ func Open(dir string, load func(file string, sealed bool) (crypto.Signer, error)
 	if load == nil {
 		return a, nil
 	}
-	return a, a.loadKey(load)
+	return a, errors.Join(sweep(dir), a.loadKey(load))
 }
 
 func (a *Authority) loadKey(load func(string, bool) (crypto.Signer, error)) error {
@@ -253,8 +259,12 @@ func (a *Authority) Issue(partner, subject string, r *Request, days int, now tim
 		return nil, errors.New("issue: no key, or no request")
 	}
 	for _, c := range a.issued {
-		if c.Partner != partner && bytes.Equal(c.RawSubjectPublicKeyInfo, r.csr.RawSubjectPublicKeyInfo) {
+		switch {
+		case !bytes.Equal(c.RawSubjectPublicKeyInfo, r.csr.RawSubjectPublicKeyInfo):
+		case c.Partner != partner:
 			return nil, fmt.Errorf("%w: its key is that of another partner's certificate", ErrRequest)
+		case !c.Revoked.IsZero() && c.Reason != reasonSuperseded:
+			return nil, fmt.Errorf("%w: its key is that of certificate %s, which was revoked (%s): have a new key made", ErrRequest, c.Serial(), c.Reason)
 		}
 	}
 	if bytes.Equal(a.certificate.RawSubjectPublicKeyInfo, r.csr.RawSubjectPublicKeyInfo) {

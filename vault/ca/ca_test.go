@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -116,7 +117,7 @@ func TestZlint(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := a.Revoke(a.Of("p"), "key_compromise", now); err != nil {
+		if _, err := a.Revoke(a.Of("p"), "key_compromise", now); err != nil {
 			t.Fatal(err)
 		}
 		a.Close()
@@ -165,8 +166,8 @@ func TestProfile(t *testing.T) {
 	switch {
 	case c.IsCA, !c.BasicConstraintsValid, c.KeyUsage != x509.KeyUsageDigitalSignature, len(c.ExtKeyUsage) != 1:
 		t.Errorf("profile: %+v", c.KeyUsage)
-	case c.SerialNumber.BitLen() != 127, len(c.SubjectKeyId) != 20, !bytes.Equal(c.AuthorityKeyId, root.SubjectKeyId):
-		t.Errorf("serial %x, ids %x %x", c.SerialNumber, c.SubjectKeyId, c.AuthorityKeyId)
+	case len(c.SubjectKeyId) != 20, !bytes.Equal(c.AuthorityKeyId, root.SubjectKeyId):
+		t.Errorf("ids %x %x", c.SubjectKeyId, c.AuthorityKeyId)
 	case !c.NotAfter.Equal(root.NotAfter):
 		t.Errorf("it ends %v, after the CA's %v", c.NotAfter, root.NotAfter)
 	case !slices.Equal(c.CRLDistributionPoints, []string{"http://crl.example/crl.pem"}):
@@ -298,7 +299,7 @@ func TestIndexTampered(t *testing.T) {
 	}
 	index, head := filepath.Join(dir, "index.jsonl"), filepath.Join(dir, "index.head")
 	before, headBefore := read(t, index), read(t, head)
-	if err := a.Revoke(a.Of("p")[:1], "superseded", now); err != nil {
+	if _, err := a.Revoke(a.Of("p")[:1], "superseded", now); err != nil {
 		t.Fatal(err)
 	}
 	a.Close()
@@ -344,32 +345,96 @@ func write(t *testing.T, file string, content []byte) {
 	}
 }
 
-// TestCRL: numbers go up, revocations stay with their reasons, and an unknown reason revokes nothing.
+// TestCRL: numbers go up, revocations stay with their times and reasons, but for a key that is found to be compromised
+// later, and an unknown reason revokes nothing.
 func TestCRL(t *testing.T) {
 	_, open := authority(t, elliptic.P256(), 100)
 	a := open()
-	defer a.Close()
 	c, err := a.Issue("p", "", request(t, "p", ecKey(t, elliptic.P256())), 90, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Revoke(a.Of("p"), "hacked", now); err == nil || c.Status(now) != "valid" {
+	if changed, err := a.Revoke(a.Of("p"), "hacked", now); err == nil || len(changed) > 0 || c.Status(now) != "valid" {
 		t.Errorf("%v, %s", err, c.Status(now))
 	}
-	for i, reason := range []string{"key_compromise", "superseded"} { // the first one stays
-		if err := a.Revoke(a.Of("p"), reason, now.Add(time.Duration(i)*time.Hour)); err != nil {
-			t.Fatal(err)
+	for i, step := range []struct {
+		reason  string
+		changed int
+		code    int // in the list
+	}{{"unspecified", 1, 0}, {"privilege_withdrawn", 0, 0}, {"key_compromise", 1, 1}, {"superseded", 0, 1}} {
+		changed, err := a.Revoke(a.Of("p"), step.reason, now.Add(time.Duration(i)*time.Hour))
+		if err != nil || len(changed) != step.changed {
+			t.Fatalf("%s: %v, %d changed", step.reason, err, len(changed))
 		}
+		a.Close()
+		a = open() // the index says the same
 		list, err := a.WriteCRL(now)
 		if err != nil || list.CheckSignatureFrom(a.CA()) != nil {
 			t.Fatal(err)
 		}
-		if list.Number.Int64() != int64(2*i+2) || len(list.RevokedCertificateEntries) != 1 || list.RevokedCertificateEntries[0].ReasonCode != 1 ||
-			list.RevokedCertificateEntries[0].SerialNumber.Cmp(c.SerialNumber) != 0 || !list.NextUpdate.Equal(list.ThisUpdate.AddDate(0, 0, 7)) {
-			t.Errorf("%d: %+v", list.Number, list.RevokedCertificateEntries)
+		if list.Number.Int64() != int64(2*i+2) || len(list.RevokedCertificateEntries) != 1 || !list.NextUpdate.Equal(list.ThisUpdate.AddDate(0, 0, 7)) {
+			t.Fatalf("%d: %+v", list.Number, list.RevokedCertificateEntries)
+		}
+		e := list.RevokedCertificateEntries[0]
+		if e.ReasonCode != step.code || e.SerialNumber.Cmp(c.SerialNumber) != 0 || !e.RevocationTime.Equal(now.Truncate(time.Second)) {
+			t.Errorf("%s: %+v", step.reason, e)
 		}
 	}
 	if len(a.Valid("p", now)) != 0 || a.Of("p")[0].Status(now) != "revoked" {
 		t.Error("it is valid still")
+	}
+	a.Close()
+}
+
+// TestRevokedKey: the key of a revoked certificate gets no other one, unless it was merely superseded.
+func TestRevokedKey(t *testing.T) {
+	for _, reason := range ca.Reasons() {
+		_, open := authority(t, elliptic.P256(), 100)
+		a := open()
+		key := ecKey(t, elliptic.P256())
+		if _, err := a.Issue("p", "", request(t, "p", key), 90, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Revoke(a.Of("p"), reason, now); err != nil {
+			t.Fatal(err)
+		}
+		_, err := a.Issue("p", "", request(t, "p", key), 90, now)
+		if good := err == nil; good != (reason == "superseded") || !good && !errors.Is(err, ca.ErrRequest) {
+			t.Errorf("%s: %v", reason, err)
+		}
+		a.Close()
+	}
+}
+
+// TestSerial: positive, of at most 20 octets, with 158 random bits (RFC 5280, section 4.1.2.2; the CA/Browser Forum asks
+// for 64). Bits that stand still in as many serials as here would be seen; the first two are no random ones.
+func TestSerial(t *testing.T) {
+	_, open := authority(t, elliptic.P256(), 100)
+	a := open()
+	defer a.Close()
+	r := request(t, "p", ecKey(t, elliptic.P256()))
+	const n = 64
+	var ones, zeros big.Int
+	seen := map[string]bool{}
+	for range n {
+		c, err := a.Issue("p", "", r, 90, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := asn1.Marshal(c.SerialNumber)
+		if err != nil || c.SerialNumber.Sign() <= 0 || len(der) != 2+20 || len(c.Serial()) != 40 {
+			t.Fatalf("serial %x, %v", der, err)
+		}
+		seen[c.Serial()] = true
+		ones.Or(&ones, c.SerialNumber)
+		zeros.Or(&zeros, new(big.Int).Xor(c.SerialNumber, new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 160), big.NewInt(1))))
+	}
+	both := new(big.Int).And(&ones, &zeros)
+	random := 0
+	for i := range 160 {
+		random += int(both.Bit(i))
+	}
+	if len(seen) != n || random != 158 {
+		t.Errorf("%d serials of %d differ, and %d bits change", len(seen), n, random)
 	}
 }

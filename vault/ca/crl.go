@@ -21,27 +21,43 @@ var reasons = map[string]int{
 	"unspecified": 0, "key_compromise": 1, "affiliation_changed": 3, "superseded": 4, "cessation_of_operation": 5, "privilege_withdrawn": 9,
 }
 
+const (
+	reasonCompromise = "key_compromise"
+	reasonSuperseded = "superseded"
+)
+
 // Reasons lists the names of reasons.
 func Reasons() []string { return slices.Sorted(maps.Keys(reasons)) }
 
-// Revoke marks certificates of the index, all or none, and writes a CRL. Those that are revoked already stay as they are.
-func (a *Authority) Revoke(list []*Certificate, reason string, now time.Time) error {
+// Revoke marks certificates of the index, all or none, and writes a CRL. Those that are revoked already stay as they are,
+// but for a key that turns out to be compromised: that becomes the reason, and the time stays. changed are those that
+// became other than they were; where the error is of the CRL, the index has them.
+func (a *Authority) Revoke(list []*Certificate, reason string, now time.Time) (changed []*Certificate, err error) {
 	if _, ok := reasons[reason]; !ok {
-		return fmt.Errorf("reason %q: known are %s", reason, strings.Join(Reasons(), ", "))
+		return nil, fmt.Errorf("reason %q: known are %s", reason, strings.Join(Reasons(), ", "))
 	}
 	var entries []entry
+	serials := map[string]bool{}
 	for _, c := range list {
-		if c.Revoked.IsZero() {
+		if c.Revoked.IsZero() || reason == reasonCompromise && c.Reason != reasonCompromise {
 			entries = append(entries, entry{Event: eventRevoked, Time: now.UTC().Truncate(time.Second), Serial: c.Serial(), Reason: reason})
+			serials[c.Serial()] = true
 		}
 	}
 	if len(entries) > 0 {
 		if err := a.append(entries...); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	_, err := a.WriteCRL(now)
-	return err
+	for _, c := range a.issued { // the index was read anew
+		if serials[c.Serial()] {
+			changed = append(changed, c)
+		}
+	}
+	if _, err := a.WriteCRL(now); err != nil {
+		return changed, fmt.Errorf("revoked in the index, and %s is the old one (`cardstile ca crl` writes it anew): %w", a.CRLPath(), err)
+	}
+	return changed, nil
 }
 
 // WriteCRL signs a list of what is revoked (version 2, RFC 5280 section 5), under the next number.

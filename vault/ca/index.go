@@ -149,7 +149,10 @@ func (a *Authority) apply(e *entry) error {
 	case eventRevoked:
 		for _, c := range a.issued {
 			if c.Serial() == e.Serial {
-				c.Revoked, c.Reason = e.Time, e.Reason
+				if c.Revoked.IsZero() { // a later line has another reason alone
+					c.Revoked = e.Time
+				}
+				c.Reason = e.Reason
 				return nil
 			}
 		}
@@ -171,7 +174,7 @@ func (a *Authority) head() (lines int, last string, err error) {
 	return lines, last, nil
 }
 
-// append adds entries, all or none.
+// append adds entries, all or none. Whatever can fail for want of room or rights fails before the index is another one.
 func (a *Authority) append(entries ...entry) error {
 	index, last := bytes.Clone(a.index), a.last
 	for i := range entries {
@@ -190,33 +193,76 @@ func (a *Authority) append(entries ...entry) error {
 		written = append(written, '\n')
 		last, index = digestOf(written), append(index, written...)
 	}
-	if err := replace(a.path(indexFile), index, 0o600); err != nil {
-		return err
+	newIndex, err := prepare(a.path(indexFile), index, 0o600)
+	if err != nil {
+		return fmt.Errorf("the index stays as it is: %w", err)
 	}
-	if err := replace(a.path(headFile), fmt.Appendf(nil, "%d %s\n", a.lines+len(entries), last), 0o600); err != nil {
-		return err
+	defer newIndex.drop()
+	newHead, err := prepare(a.path(headFile), fmt.Appendf(nil, "%d %s\n", a.lines+len(entries), last), 0o600)
+	if err != nil {
+		return fmt.Errorf("the index stays as it is: %w", err)
+	}
+	defer newHead.drop()
+	if err := newIndex.put(); err != nil {
+		return fmt.Errorf("put the index in its place: %w", err)
+	}
+	if err := newHead.put(); err != nil { // the next entry brings it up to date
+		return fmt.Errorf("it stands in the index, and %s is behind: %w", a.path(headFile), err)
 	}
 	return a.readIndex()
 }
 
-// replace writes a file durably in one step: whoever reads it finds the old one or the new one.
-func replace(name string, content []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+// prepared is a file that waits beside the one whose place it will take.
+type prepared struct{ file, name string }
+
+// newPattern are the files of prepare. What a process left behind that ended in between, the next one removes.
+const newPattern = ".new-*"
+
+func prepare(name string, content []byte, mode os.FileMode) (*prepared, error) {
+	f, err := os.CreateTemp(filepath.Dir(name), newPattern)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer os.Remove(f.Name()) // gone already where all went well
+	p := &prepared{f.Name(), name}
 	if err := errors.Join(f.Chmod(mode), write(f, content), f.Close()); err != nil {
+		p.drop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *prepared) put() error {
+	if err := os.Rename(p.file, p.name); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	directory, err := os.Open(filepath.Dir(name))
+	directory, err := os.Open(filepath.Dir(p.name))
 	if err != nil {
 		return err
 	}
 	return errors.Join(directory.Sync(), directory.Close())
+}
+
+func (p *prepared) drop() { _ = os.Remove(p.file) } // gone already where it was put
+
+// replace writes a file durably in one step: whoever reads it finds the old one or the new one.
+func replace(name string, content []byte, mode os.FileMode) error {
+	p, err := prepare(name, content, mode)
+	if err != nil {
+		return err
+	}
+	defer p.drop()
+	return p.put()
+}
+
+// sweep removes what processes left behind that ended while they wrote. The lock is held.
+func sweep(dir string) error {
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		if left, _ := filepath.Match(newPattern, e.Name()); left {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 func write(f *os.File, content []byte) error {

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -117,6 +118,21 @@ func checkFermat(n *big.Int) error {
 		}
 	}
 	return nil
+}
+
+// extensionNames are what people call those that requests commonly ask for (RFC 5280, section 4.2.1).
+var extensionNames = map[string]string{
+	"2.5.29.14": "subjectKeyIdentifier", "2.5.29.15": "keyUsage", "2.5.29.17": "subjectAltName", "2.5.29.19": "basicConstraints", "2.5.29.37": "extendedKeyUsage",
+}
+
+// NotGranted lists the extensions that it asks for, in its order: names, or dotted numbers.
+func (r *Request) NotGranted() []string {
+	var names []string
+	for _, e := range r.csr.Extensions {
+		id := e.Id.String()
+		names = append(names, cmp.Or(extensionNames[id], id))
+	}
+	return names
 }
 
 // Subject is the DER of its name.
