@@ -550,6 +550,36 @@ func TestRenewalUnderLoad(t *testing.T) {
 	}
 }
 
+// TestSuggestedRenewal: a certificate that is good for months is renewed when its authority suggests it, and the next one is not
+// (RFC 9773).
+func TestSuggestedRenewal(t *testing.T) {
+	t.Parallel()
+	ca := testacme.Start(t, testacme.Options{Suggestions: 1})
+	h := newHouse(t, managed(&gateway.Managed{ACME: by(ca, gateway.ChallengeALPN), Directory: filepath.Join(t.TempDir(), "c"), CheckEvery: 50 * time.Millisecond},
+		func(c *gateway.Config) {
+			c.Listeners[0].Hosts, c.Listeners[1].Hosts, c.Listeners[1].Certificate = []string{host}, nil, shared().server
+		}))
+	ca.TLS.Lead(h.gateway.Addr("partners").String())
+	first := h.awaited("partners", host, ca.Roots)
+	if time.Until(first.NotAfter) < 30*24*time.Hour {
+		t.Fatalf("it ends at %v: it would be renewed anyway", first.NotAfter)
+	}
+	renewals := func() float64 {
+		return h.metric("cardstile_certificate_orders_total", "operation", "renew", "result", "ok")
+	}
+	eventually(t, "it is renewed", func() bool { return renewals() >= 1 })
+	eventually(t, "the new one is served", func() bool {
+		return h.awaited("partners", host, ca.Roots).SerialNumber.Cmp(first.SerialNumber) != 0
+	})
+	second := h.awaited("partners", host, ca.Roots)
+	for range 10 { // ten looks and more at what is to be renewed
+		time.Sleep(50 * time.Millisecond)
+	}
+	if again := h.awaited("partners", host, ca.Roots); again.SerialNumber.Cmp(second.SerialNumber) != 0 || renewals() != 1 || ca.Orders() != 2 {
+		t.Errorf("%v renewals, %d orders: nobody suggested a second", renewals(), ca.Orders())
+	}
+}
+
 // TestLocalCA: the development CA issues for the listeners' hosts, and instances that share a storage share it.
 func TestLocalCA(t *testing.T) {
 	m := gateway.Managed{Directory: filepath.Join(t.TempDir(), "certificates")}

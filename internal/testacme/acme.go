@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -34,6 +35,8 @@ type Options struct {
 	Validity time.Duration
 	// BindingID and BindingKey (base64url) are those of the one account that it has; empty: anybody can have one.
 	BindingID, BindingKey string
+	// Suggestions is how often it suggests, when it is asked about a certificate (RFC 9773), that this one be renewed at once.
+	Suggestions int
 }
 
 // CA is an authority. It rejects good nonces at times, as Pebble does, and takes up to a second before it validates. Safe for
@@ -49,6 +52,7 @@ type CA struct {
 
 	mu     sync.Mutex
 	orders int
+	left   int           // of the suggestions
 	gate   chan struct{} // closed: open
 	held   chan struct{} // one element for each that stands before it
 }
@@ -56,7 +60,7 @@ type CA struct {
 // Start starts one. It ends with the test.
 func Start(t testing.TB, o Options) *CA {
 	t.Helper()
-	c := &CA{TLS: newDoor(t), HTTP: newDoor(t), DNS: newDNS(t), gate: make(chan struct{}), held: make(chan struct{}, 64)}
+	c := &CA{TLS: newDoor(t), HTTP: newDoor(t), DNS: newDNS(t), left: o.Suggestions, gate: make(chan struct{}), held: make(chan struct{}, 64)}
 	close(c.gate)
 	for name, value := range map[string]string{"PEBBLE_VA_SLEEPTIME": "2", "PEBBLE_VA_NOSLEEP": "", "PEBBLE_WFE_NONCEREJECT": "5"} {
 		old, was := os.LookupEnv(name)
@@ -93,6 +97,13 @@ func Start(t testing.TB, o Options) *CA {
 	handler := front.Handler()
 	server := &http.Server{ErrorLog: quiet, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !c.pass(r) {
+			return
+		}
+		if strings.Contains(r.URL.Path, "/renewalInfo/") && c.suggest() {
+			now := time.Now().UTC()
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Retry-After", "21600")
+			fmt.Fprintf(w, `{"suggestedWindow": {"start": %q, "end": %q}}`, now.Add(-2*time.Hour).Format(time.RFC3339), now.Add(-time.Hour).Format(time.RFC3339))
 			return
 		}
 		seen := &statusWriter{ResponseWriter: w}
@@ -147,6 +158,13 @@ func (c *CA) pass(r *http.Request) bool {
 	case <-r.Context().Done():
 		return false
 	}
+}
+
+func (c *CA) suggest() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left--
+	return c.left >= 0
 }
 
 // Orders is how many have been taken.
