@@ -154,7 +154,7 @@ func (x *running) proveCertificate(ctx context.Context, p *proven) error {
 		return exchange.Fail(exchange.Forbidden, "no_certificate")
 	}
 	x.event.Certificate = x.peer.fingerprint
-	j := x.peer.judged(ctx, x.st, x.host, x.request.Received)
+	j := x.peer.judged(ctx, x.st, x.host, x.g.services.Now())
 	if j.err != nil {
 		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
 	}

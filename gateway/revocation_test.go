@@ -4,13 +4,19 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/gateway/revocation"
@@ -126,30 +132,156 @@ func TestRevokedHandshakes(t *testing.T) {
 // TestRevocationReachesOpenConnections: a new list, and the end of one, hold for connections that are open.
 func TestRevocationReachesOpenConnections(t *testing.T) {
 	k := shared()
-	h := newHouse(t, options{})
-	forbidden := want{status: 403, body: gnosis("Forbidden"), results: []string{"refused certificate"}, outcome: "forbidden"}
-	done := want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"}
+	clock := &turned{}
+	h := newHouse(t, options{services: func(s *gateway.Services) { s.Now = clock.now }})
 	h.against(false, k.partners.revokes(nil))
 	one, two := h.callerWith(&k.partner, false, nil), h.callerWith(&k.partner, true, nil)
-	h.expect("HTTP/1.1", one, mintCall(""), done)
-	h.expect("HTTP/2", two, mintCall(""), done)
+	h.expect("HTTP/1.1", one, mintCall(""), mintDone)
+	h.expect("HTTP/2", two, mintCall(""), mintDone)
 	connections := h.metric("cardstile_handshakes_total")
 
 	h.against(false, k.partners.revokes([]*x509.Certificate{k.partner.Leaf}))
 	h.expect("HTTP/1.1, revoked", one, mintCall(""), forbidden)
 	h.expect("HTTP/2, revoked", two, mintCall(""), forbidden)
 
-	var end time.Time
-	h.against(false, k.partners.revokes(nil, func(l *x509.RevocationList) {
-		end = time.Now().Add(3 * time.Second).Truncate(time.Second)
-		l.NextUpdate = end
-	}))
-	h.expect("taken off the list", one, mintCall(""), done)
-	h.expect("taken off the list", two, mintCall(""), done)
-	time.Sleep(time.Until(end.Add(10 * time.Millisecond))) // the list's end is the event
+	h.against(false, k.partners.revokes(nil, func(l *x509.RevocationList) { l.NextUpdate = time.Now().Add(10 * time.Minute) }))
+	h.expect("taken off the list", one, mintCall(""), mintDone)
+	h.expect("taken off the list", two, mintCall(""), mintDone)
+	clock.turn(11 * time.Minute)
 	h.expect("HTTP/1.1, the list has ended", one, mintCall(""), forbidden)
 	h.expect("HTTP/2, the list has ended", two, mintCall(""), forbidden)
 	if got := h.metric("cardstile_handshakes_total"); got != connections {
 		t.Errorf("%v connections were made anew", got-connections)
+	}
+}
+
+// What becomes of a mint, by a certificate that is good, and by one that is refused on a connection that was open before.
+var (
+	mintDone  = want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"}
+	forbidden = want{status: 403, body: gnosis("Forbidden"), results: []string{"refused certificate"}, outcome: "forbidden"}
+)
+
+// served is a server of a CA: of its list by GET, and by POST of its answers about certificates.
+type served struct {
+	*httptest.Server
+	ca      *authority
+	mu      sync.Mutex
+	list    []byte
+	revoked []*x509.Certificate
+	silent  bool
+}
+
+func newServed(t *testing.T, ca *authority) *served {
+	s := &served{ca: ca, list: ca.revokes(nil)}
+	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *served) serve(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.silent {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	if r.Method == http.MethodGet {
+		w.Write(s.list)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	must(err)
+	question, err := ocsp.ParseRequest(body)
+	must(err)
+	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: question.SerialNumber, ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, c := range s.revoked {
+		if c.SerialNumber.Cmp(question.SerialNumber) == 0 {
+			answer.Status, answer.RevokedAt = ocsp.Revoked, time.Now()
+		}
+	}
+	der, err := ocsp.CreateResponse(s.ca.certificate, s.ca.certificate, answer, s.ca.key)
+	must(err)
+	w.Write(der)
+}
+
+// revokes has the server say that certificates are revoked, by list and answer.
+func (s *served) revokes(number int64, all ...*x509.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.revoked = all
+	s.list = s.ca.revokes(all, func(l *x509.RevocationList) { l.Number = big.NewInt(number) })
+}
+
+func (s *served) fail(silent bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.silent = silent
+}
+
+// byList and byOCSP ask the server every few milliseconds.
+func (s *served) byList() revocation.Config {
+	at, err := url.Parse(s.URL)
+	must(err)
+	return s.config(revocation.Config{Lists: []revocation.Source{{URL: at}}})
+}
+
+func (s *served) byOCSP() revocation.Config {
+	at, err := url.Parse(s.URL)
+	must(err)
+	return s.config(revocation.Config{OCSP: &revocation.OCSP{Responder: at}})
+}
+
+func (s *served) config(c revocation.Config) revocation.Config {
+	c.Listener, c.CAs, c.Refresh = "partners", []*x509.Certificate{s.ca.certificate}, 100*time.Millisecond
+	c.Dialer = func(netip.Addr) *net.Dialer { return gateway.Destinations{Loopback: true}.Dialer(time.Second) }
+	return c
+}
+
+// checking is a configuration whose partners' listener has a Checker.
+func checking(c revocation.Config) func(*house, *gateway.Config) {
+	return func(_ *house, to *gateway.Config) {
+		checker, err := revocation.New(c)
+		must(err)
+		to.Listeners[0].Revocations = checker
+	}
+}
+
+// TestRevocationByServers: what a CA's server says, by list or answer, is in force without a reload, for handshakes, for sessions of
+// before, and for connections that are open; and a reload forgets nothing of it.
+func TestRevocationByServers(t *testing.T) {
+	k := shared()
+	for name, by := range map[string]func(*served) revocation.Config{"list": (*served).byList, "OCSP": (*served).byOCSP} {
+		t.Run(name, func(t *testing.T) {
+			s := newServed(t, k.partners)
+			h := newHouse(t, options{config: checking(by(s))})
+			second := k.partners.client(subject)
+			session := with(k.partner)
+			session.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+			eventually(t, "a list is there", func() bool { _, err := h.shake("partners", session); return err == nil })
+			one, two := h.callerWith(&k.partner, false, nil), h.callerWith(&k.partner, true, nil)
+			h.expect("HTTP/1.1", one, mintCall(""), mintDone)
+			h.expect("HTTP/2", two, mintCall(""), mintDone)
+
+			s.revokes(2, k.partner.Leaf)
+			eventually(t, "it is revoked", func() bool { return one.do(mintCall("")).status == 403 })
+			h.expect("HTTP/1.1, revoked", one, mintCall(""), forbidden)
+			h.expect("HTTP/2, revoked", two, mintCall(""), forbidden)
+			h.refused("a session of before", "revoked", session)
+			h.refused("revoked", "revoked", with(k.partner))
+			h.welcome("another certificate of the partner", with(second))
+
+			s.fail(true)
+			must(h.gateway.Reload(h.newConfig()))
+			h.expect("after a reload", one, mintCall(""), forbidden)
+			h.refused("after a reload", "revoked", with(k.partner))
+			h.welcome("another certificate after a reload", with(second))
+			if name == "OCSP" {
+				h.refused("one of which nobody says anything", "revocation_unknown", with(k.partners.client(subject)))
+			}
+			s.fail(false)
+			s.revokes(3)
+			eventually(t, "it is good again", func() bool { return one.do(mintCall("")).status == 200 })
+			h.welcome("good again", session)
+		})
 	}
 }

@@ -227,7 +227,7 @@ func (r *responders) ask(q *question) <-chan struct{} {
 // learn asks, and takes in what was said.
 func (r *responders) learn(ctx context.Context, q *question) {
 	v, result := r.fetch(ctx, q)
-	r.count(result)
+	defer r.count(result)
 	before, failing := q.last.Load(), q.retry.Load() != 0
 	if result == ocspBusy {
 		return
