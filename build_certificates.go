@@ -217,7 +217,7 @@ func (b *builder) dnsHook(at string, c *DNSConfig) *gateway.DNSHook {
 	case c.Program[0] == "":
 		b.problem(at+".program[0]", "required: a program")
 	case strings.Contains(c.Program[0], "/"):
-		h.Program[0] = b.relative(c.Program[0])
+		h.Program[0] = b.resolve(c.Program[0])
 		if info, err := os.Stat(h.Program[0]); err != nil {
 			b.problem(at+".program[0]", "%v", tried(err))
 		} else if info.IsDir() || info.Mode().Perm()&0o111 == 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -137,6 +138,10 @@ func (b *builder) certificate(at, certificate, keyFile string) (tls.Certificate,
 	if !ok || !also {
 		return tls.Certificate{}, false
 	}
+	if !whole(chain) {
+		b.problem(at+".certificate", "the file ends, or is cut, in the middle of a certificate")
+		return tls.Certificate{}, false
+	}
 	pair, err := tls.X509KeyPair(chain, key)
 	if err != nil {
 		b.problem(at+".certificate", "certificate and key do not load: %v", err)
@@ -149,6 +154,10 @@ func (b *builder) certificate(at, certificate, keyFile string) (tls.Certificate,
 func (b *builder) authorities(key, path string) []*x509.Certificate {
 	content, ok := b.read(key, path)
 	if !ok {
+		return nil
+	}
+	if !whole(content) {
+		b.problem(key, "the file ends, or is cut, in the middle of a certificate")
 		return nil
 	}
 	var found []*x509.Certificate
@@ -176,6 +185,16 @@ func (b *builder) authorities(key, path string) []*x509.Certificate {
 		b.problem(key, "the file holds no PEM certificate")
 	}
 	return found
+}
+
+// whole reports whether each PEM block that begins in a file ends there: pem.Decode passes over one that does not, and a file
+// that somebody is writing would be one with fewer authorities.
+func whole(content []byte) bool {
+	begun := bytes.Count(content, []byte("-----BEGIN "))
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		begun--
+	}
+	return begun == 0
 }
 
 func pool(cs []*x509.Certificate) *x509.CertPool {

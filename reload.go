@@ -14,6 +14,7 @@ type reloader struct {
 	watch   watcher
 	notices []string // of the configuration that is in force
 	running bool
+	unread  int    // looks since a file changed that has not been read since
 	again   string // why to reload once more when this one is done; empty: not
 	done    chan reloaded
 }
@@ -36,16 +37,23 @@ func (r *reloader) begin(why string) {
 		r.again = why
 		return
 	}
-	r.running = true
+	r.running, r.unread = true, 0
 	go func() {
 		next, err := r.reload()
 		r.done <- reloaded{why, next, err}
 	}()
 }
 
-// look reloads where a file has changed. While a reload runs, it is not known yet which files count.
+// look reloads where a file has changed, once it is at rest. While a reload runs, it is not known yet which files count.
 func (r *reloader) look() {
-	if !r.running && r.watch.changed() {
+	if r.running {
+		return
+	}
+	changed := r.watch.changed()
+	if !changed && r.unread == 0 {
+		return
+	}
+	if r.unread++; !changed || r.unread >= settleLooks {
 		r.begin("file changed")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -39,7 +40,12 @@ type program struct {
 // start starts a program. It is killed at the end of the test if it still runs.
 func start(t testing.TB, dir, path string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(path, args...), ended: make(chan struct{})}
+	return startCommand(t, dir, exec.Command(path, args...))
+}
+
+func startCommand(t testing.TB, dir string, cmd *exec.Cmd) *program {
+	t.Helper()
+	p := &program{cmd: cmd, ended: make(chan struct{})}
 	p.cmd.Dir = dir
 	p.cmd.SysProcAttr = dieWithTest()
 	p.cmd.Stdout, p.cmd.Stderr = &lockedWriter{p, &p.stdout}, &lockedWriter{p, &p.stderr}
@@ -113,10 +119,13 @@ type gatewayProcess struct {
 	addr   map[string]string // host:port of each listener, and of admin
 }
 
-// serveProcess starts a gateway and returns when it listens. Where its configuration says port 0, the log says which one.
-func serveProcess(t testing.TB, path, config string) *gatewayProcess {
+// serveProcess starts a gateway and returns when it listens. Where its configuration says port 0, the log says which one. The
+// environment is the test's, and what is named besides.
+func serveProcess(t testing.TB, path, config string, environment ...string) *gatewayProcess {
 	t.Helper()
-	g := &gatewayProcess{program: start(t, "", path, "serve", "--config", config), config: config, addr: map[string]string{}}
+	cmd := exec.Command(path, "serve", "--config", config)
+	cmd.Env = append(os.Environ(), environment...)
+	g := &gatewayProcess{program: startCommand(t, "", cmd), config: config, addr: map[string]string{}}
 	g.said(t, `"listening","listener":"admin"`, 1)
 	for line := range strings.Lines(g.log()) {
 		var entry struct{ Msg, Listener, Address string }

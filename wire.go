@@ -354,8 +354,14 @@ func stamp(file string) string {
 	if err != nil {
 		return "none"
 	}
-	return fmt.Sprint(info.Size(), info.ModTime().UnixNano(), reflect.ValueOf(info.Sys()).Elem().FieldByName("Ino"))
+	// The time of the inode (on Linux) shows what keeps size and time of the content: `cp -p`, and a change of mode.
+	sys := reflect.ValueOf(info.Sys()).Elem()
+	return fmt.Sprint(info.Size(), info.ModTime().UnixNano(), sys.FieldByName("Ino"), sys.FieldByName("Ctim"))
 }
 
-// watchInterval is how often files are looked at.
-const watchInterval = time.Second
+// watchInterval is how often files are looked at. What has changed is read when it has not changed for so long, lest half a file
+// is read, and after settleLooks of them all the same: a switch and pins are in force within a second [20].
+const (
+	watchInterval = 200 * time.Millisecond
+	settleLooks   = 3
+)

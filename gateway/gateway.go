@@ -284,6 +284,7 @@ func (g *Gateway) Reload(c Config) error {
 		g.managed.keep(hosts(c.Listeners))
 	}
 	old.retire()
+	g.forget(old, st)
 	g.metrics.reloaded()
 	return nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,6 +146,18 @@ func (s *slotSet) named(in map[string]*slots, name string, gauge prometheus.Gaug
 		in[name] = slot
 	}
 	return slot
+}
+
+// keep forgets issuers and partners that a configuration does not name, and of which nothing is in flight.
+func (s *slotSet) keep(named map[*slots]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, in := range []map[string]*slots{s.issuers, s.partners} {
+		maps.DeleteFunc(in, func(_ string, slot *slots) bool {
+			_, ok := named[slot]
+			return !ok && slot.used.Load() == 0
+		})
+	}
 }
 
 // held are the slots that one exchange holds, the process' own first.

@@ -210,10 +210,10 @@ func (g *Gateway) enforce(st *state) {
 	}
 	for i := range st.config.Routes {
 		if is := st.config.Routes[i].Issuer; is != nil {
-			g.metrics.circuit(is.Name, is.open())
 			g.metrics.egressBlocked.WithLabelValues(is.Name) // from zero, so that the first one shows as an increase
 		}
 	}
+	g.circuits(st)
 	for name := range st.listeners {
 		for _, reason := range hostRefusals {
 			g.metrics.misdirected.WithLabelValues(name, reason)
@@ -357,6 +357,32 @@ func (g *Gateway) compileEndpoint(rt *route, e face.Endpoint) *endpoint {
 	}
 	ep.names = nameAll(e.Operations)
 	return ep
+}
+
+// circuits tells of those of a configuration.
+func (g *Gateway) circuits(st *state) {
+	for i := range st.config.Routes {
+		if is := st.config.Routes[i].Issuer; is != nil {
+			g.metrics.circuit(is.Name, is.open())
+		}
+	}
+}
+
+// forget drops what is kept of issuers and partners that a new configuration does not name. Counters stay, as counters do.
+func (g *Gateway) forget(old, st *state) {
+	g.slots.keep(st.bounds)
+	for i := range old.config.Routes {
+		if is := old.config.Routes[i].Issuer; is != nil {
+			g.metrics.issuerCircuit.DeleteLabelValues(is.Name)
+		}
+	}
+	g.circuits(st)
+	g.seen.last.Range(func(partner, _ any) bool {
+		if st.partners[partner.(string)] == nil {
+			g.seen.last.Delete(partner)
+		}
+		return true
+	})
 }
 
 // retire ends what a replaced configuration holds on to. Exchanges that still run under it end undisturbed.

@@ -48,6 +48,7 @@ type Issuer struct {
 	transport  *http.Transport
 	breaker    *gobreaker.TwoStepCircuitBreaker[struct{}]
 	metrics    atomic.Pointer[metrics]
+	retired    atomic.Bool // whether another configuration is in force
 }
 
 // IssuerConfig is what an Issuer is made of.
@@ -123,7 +124,7 @@ func NewIssuer(c IssuerConfig) (*Issuer, error) {
 		IsSuccessful: func(err error) bool { return err == nil },
 		IsExcluded:   func(err error) bool { return errors.Is(err, errNotCalled) },
 		OnStateChange: func(_ string, _, to gobreaker.State) {
-			if m := is.metrics.Load(); m != nil {
+			if m := is.metrics.Load(); m != nil && !is.retired.Load() {
 				m.circuit(c.Name, to == gobreaker.StateOpen)
 			}
 		},
@@ -151,8 +152,11 @@ func (is *Issuer) allow(m *metrics) (verdict func(error), ok bool) {
 	return verdict, err == nil
 }
 
-// retire closes connections that nobody uses.
-func (is *Issuer) retire() { is.transport.CloseIdleConnections() }
+// retire closes connections that nobody uses, now and when the exchanges end that still run.
+func (is *Issuer) retire() {
+	is.retired.Store(true)
+	is.transport.CloseIdleConnections()
+}
 
 // errOutcomeUnknown: a change was sent, and what became of it is not known [17].
 var errOutcomeUnknown = errors.New("the issuer's answer to a change was lost")
@@ -231,6 +235,9 @@ func (u *upstream) RoundTrip(ctx context.Context, req *issuer.Request, res *issu
 	begin := time.Now()
 	err := u.roundTrip(ctx, req, res)
 	u.metrics.issuerDuration.WithLabelValues(u.issuer.Name, req.Call, resultName(err, res.Status)).Observe(time.Since(begin).Seconds())
+	if u.issuer.retired.Load() {
+		u.issuer.transport.CloseIdleConnections() // which takes them back whenever another request begins
+	}
 	return err
 }
 
