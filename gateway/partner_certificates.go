@@ -3,18 +3,24 @@ package gateway
 import (
 	"crypto/x509"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+
+	"github.com/cardstile/cardstile/policy"
 )
 
 // expiryWarnings are the times before a partner's certificate ends at which the log says so, the longest first.
 var expiryWarnings = [...]time.Duration{30 * day, 14 * day, 7 * day, day}
 
-const day = 24 * time.Hour
+const (
+	day          = 24 * time.Hour
+	endedShownIn = 7 * day // how long the metric shows a certificate that ended
+)
 
 // partnerCertificates knows with which certificate each partner was last seen, and warns of their ends: once for each
 // certificate and time in expiryWarnings. It is safe for concurrent use.
@@ -29,6 +35,8 @@ type partnerCertificates struct {
 type seenCertificate struct {
 	fingerprint [32]byte
 	end         time.Time
+	subject     policy.Subject
+	pin         policy.Fingerprint
 	next        atomic.Int64 // when there is something to warn of, in Unix nanoseconds
 	warned      int          // how many of expiryWarnings have passed; guarded by partnerCertificates.mu
 }
@@ -52,7 +60,8 @@ func (p *partnerCertificates) saw(partner string, fingerprint [32]byte, leaf *x5
 	defer p.mu.Unlock()
 	c := p.all[fingerprint]
 	if c == nil {
-		c = &seenCertificate{fingerprint: fingerprint, end: leaf.NotAfter}
+		c = &seenCertificate{fingerprint: fingerprint, end: leaf.NotAfter, pin: policy.PinOf(leaf)}
+		c.subject, _ = policy.SubjectOf(leaf.RawSubject) // it was found by it
 		for f, old := range p.all {
 			if now.After(old.end) {
 				delete(p.all, f)
@@ -94,9 +103,25 @@ func (partnerExpiryCollector) Describe(to chan<- *prometheus.Desc) { to <- partn
 
 // Collect implements prometheus.Collector.
 func (c partnerExpiryCollector) Collect(to chan<- prometheus.Metric) {
-	for _, p := range c.g.state.Load().config.Partners.All() {
-		if last, ok := c.g.seen.last.Load(p.ID); ok {
-			to <- prometheus.MustNewConstMetric(partnerExpiryDesc, prometheus.GaugeValue, float64(last.(*seenCertificate).end.Unix()), p.ID)
+	for partner, end := range c.g.seen.ends(c.g.state.Load().config.Partners, c.g.services.Now()) {
+		to <- prometheus.MustNewConstMetric(partnerExpiryDesc, prometheus.GaugeValue, float64(end.Unix()), partner)
+	}
+}
+
+// ends are when the certificates end with which partners were last seen, without those that say nothing any more: of
+// partners that are gone or switched off in the configuration, or whose subject or pins there are other ones, and those
+// that ended long ago. What is of no partner is forgotten.
+func (p *partnerCertificates) ends(partners *policy.Partners, now time.Time) map[string]time.Time {
+	ends := map[string]time.Time{}
+	for id, last := range p.last.Range {
+		id, c := id.(string), last.(*seenCertificate)
+		switch partner := partners.ByID(id); {
+		case partner == nil:
+			p.last.CompareAndDelete(id, last)
+		case partner.Disabled, !slices.Contains(partner.Subjects, c.subject), len(partner.Pins) > 0 && !slices.Contains(partner.Pins, c.pin):
+		case now.Sub(c.end) <= endedShownIn:
+			ends[id] = c.end
 		}
 	}
+	return ends
 }

@@ -31,7 +31,8 @@ func Reasons() []string { return slices.Sorted(maps.Keys(reasons)) }
 
 // Revoke marks certificates of the index, all or none, and writes a CRL. Those that are revoked already stay as they are,
 // but for a key that turns out to be compromised: that becomes the reason, and the time stays. changed are those that
-// became other than they were; where the error is of the CRL, the index has them.
+// became other than they were; where there is an error too, the index has
+// them, and the CRL not.
 func (a *Authority) Revoke(list []*Certificate, reason string, now time.Time) (changed []*Certificate, err error) {
 	if _, ok := reasons[reason]; !ok {
 		return nil, fmt.Errorf("reason %q: known are %s", reason, strings.Join(Reasons(), ", "))
@@ -45,14 +46,15 @@ func (a *Authority) Revoke(list []*Certificate, reason string, now time.Time) (c
 		}
 	}
 	if len(entries) > 0 {
-		if err := a.append(entries...); err != nil {
-			return nil, err
-		}
+		err = a.append(entries...)
 	}
-	for _, c := range a.issued { // the index was read anew
-		if serials[c.Serial()] {
+	for _, c := range a.issued {
+		if serials[c.Serial()] && c.Reason == reason {
 			changed = append(changed, c)
 		}
+	}
+	if err != nil {
+		return changed, err
 	}
 	if _, err := a.WriteCRL(now); err != nil {
 		return changed, fmt.Errorf("revoked in the index, and %s is the old one (`cardstile ca crl` writes it anew): %w", a.CRLPath(), err)

@@ -206,10 +206,16 @@ func (a *Authority) append(entries ...entry) error {
 	if err := newIndex.put(); err != nil {
 		return fmt.Errorf("put the index in its place: %w", err)
 	}
+	for i := range entries {
+		if err := a.apply(&entries[i]); err != nil {
+			return err
+		}
+	}
+	a.index, a.last, a.lines = index, last, a.lines+len(entries)
 	if err := newHead.put(); err != nil { // the next entry brings it up to date
 		return fmt.Errorf("it stands in the index, and %s is behind: %w", a.path(headFile), err)
 	}
-	return a.readIndex()
+	return nil
 }
 
 // prepared is a file that waits beside the one whose place it will take.
