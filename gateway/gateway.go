@@ -423,6 +423,11 @@ func (g *Gateway) Ready(ctx context.Context) error {
 	if err := g.services.Store.Ready(ctx); err != nil {
 		problems = append(problems, fmt.Errorf("store: %w", err))
 	}
+	for _, l := range g.state.Load().config.Listeners {
+		if l.Revocations.Waiting() {
+			problems = append(problems, fmt.Errorf("revocation: listener %s waits for its lists", l.Name))
+		}
+	}
 	if waiting := g.managed.missing(g.state.Load().config.Listeners); !g.managed.reached() {
 		for _, host := range waiting {
 			problems = append(problems, errNoCertificate(host))

@@ -285,3 +285,31 @@ func TestRevocationByServers(t *testing.T) {
 		})
 	}
 }
+
+// TestReadinessWaitsForLists: for the first attempt at each, where nobody is let in without; a reload is not held up.
+func TestReadinessWaitsForLists(t *testing.T) {
+	k := shared()
+	for _, works := range []bool{true, false} {
+		s := newServed(t, k.partners)
+		s.mu.Lock() // it answers nobody yet
+		h := newHouse(t, options{config: checking(s.byList())})
+		if err := h.gateway.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "listener partners waits for its lists") {
+			t.Errorf("before there is a list: %v", err)
+		}
+		soft := s.byList()
+		soft.Soft = true
+		if err := newHouse(t, options{config: checking(soft)}).gateway.Ready(t.Context()); err != nil {
+			t.Errorf("soft: %v", err)
+		}
+		s.silent = !works
+		s.mu.Unlock()
+		eventually(t, "it is ready", func() bool { return h.gateway.Ready(t.Context()) == nil })
+		other := newServed(t, k.partners)
+		other.mu.Lock()
+		h.reconfigure(checking(other.byList()))
+		if err := h.gateway.Ready(t.Context()); err != nil {
+			t.Errorf("after a reload: %v", err)
+		}
+		other.mu.Unlock()
+	}
+}

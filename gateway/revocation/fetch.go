@@ -43,7 +43,8 @@ type slot struct {
 	index    int
 	url      *url.URL // nil: a file
 	list     atomic.Pointer[list]
-	reported bool // whether the log has a line that the list is not current; of watch
+	tried    atomic.Bool // whether a fetch has ended, or a reload brought the URL
+	reported bool        // whether the log has a line that the list is not current; of watch
 
 	// Of the one goroutine that fetches:
 	version     validators // of the list
@@ -58,6 +59,7 @@ func (s *slot) moveTo(index int) *slot {
 		index: index, url: s.url, reported: s.reported, version: s.version, due: s.due, failures: s.failures, complaining: s.complaining,
 	}
 	moved.list.Store(s.list.Load())
+	moved.tried.Store(true)
 	return moved
 }
 
@@ -83,6 +85,7 @@ func (c *Checker) keep(ctx context.Context, s *slot) {
 		if ctx.Err() != nil {
 			return
 		}
+		s.tried.Store(true)
 		c.services.Metrics.fetches.WithLabelValues(c.config.Listener, listLabel(s.index), result).Inc()
 		s.schedule(result, c.services.Now(), c.config.Refresh)
 		c.complain(s, result)

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,6 +164,7 @@ func (c *Checker) Adopt(old *Checker, s Services) {
 	}
 	c.epoch = old.epoch
 	for i, s := range c.lists {
+		s.tried.Store(true)
 		for _, before := range old.lists {
 			if s.url == nil || before.url == nil {
 				s.reported = s.reported || s.url == nil && before.url == nil && before.reported && s.same(before)
@@ -190,6 +192,11 @@ func (c *Checker) Run(ctx context.Context) {
 	}
 	wg.Go(func() { c.watch(ctx) })
 	wg.Wait()
+}
+
+// Waiting reports whether, since the start, a list has not been fetched that nobody passes without.
+func (c *Checker) Waiting() bool {
+	return c != nil && !c.config.Soft && slices.ContainsFunc(c.lists, func(s *slot) bool { return s.url != nil && !s.tried.Load() })
 }
 
 // Epoch is another one when something is known that was not, so that what was judged before is to be judged again.
