@@ -138,7 +138,7 @@ func (c step) run(ts *testscript.TestScript, neg bool, args []string) {
 // commands are the steps that scripts have beside testscript's own.
 var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){}
-	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, payrocSteps, gnosisSteps, []step{
+	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, payrocSteps, gnosisSteps, revocationSteps, []step{
 		{"house DIR: a directory as the demo makes it, with its issuer", 1, doHouse},
 		{"document DIR: take the caller's certificates and addresses from a demo.json", 1, doDocument},
 		{"redis NAME [DIR]: a server, and a house's configuration that names it", 1, doRedis},
