@@ -113,6 +113,9 @@ func Init(c Config) error {
 }
 
 func selfSigned(c Config) ([]byte, error) {
+	if err := checkName(c.Subject); err != nil {
+		return nil, err
+	}
 	serial, err := newSerial()
 	if err != nil {
 		return nil, err
@@ -257,6 +260,9 @@ func (a *Authority) Valid(partner string, at time.Time) []*Certificate {
 func (a *Authority) Issue(partner, subject string, r *Request, days int, now time.Time) (*Certificate, error) {
 	if a.key == nil || r == nil || r.csr == nil {
 		return nil, errors.New("issue: no key, or no request")
+	}
+	if err := checkName(r.csr.RawSubject); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
 	for _, c := range a.issued {
 		switch {
