@@ -90,8 +90,9 @@ func (st *state) revokes(t *clientTrust) {
 const storeCertificate store.Kind = "certificate"
 
 const (
-	certificateKept = 7 * 24 * time.Hour // since it was last noted: longer than anything that is minted lives, by half at least
-	maxMintedUnder  = 4096
+	certificateKept  = 7 * 24 * time.Hour // since it was last noted: longer than anything that is minted lives
+	certificateRenew = 10 * time.Second   // how long it is not noted again, which a failover may have lost
+	maxMintedUnder   = 4096
 )
 
 // mintedUnder are the certificates that something was minted under, from leaf to the last intermediate, as far as this instance has
@@ -128,7 +129,7 @@ func (x *running) noteCertificate(ctx context.Context) error {
 	if len(x.st.revoking) == 0 || len(x.chain) < 2 || x.event.Certificate != x.peer.fingerprint {
 		return nil
 	}
-	fingerprint, now := x.peer.fingerprint, x.request.Received
+	fingerprint, now := x.peer.fingerprint, x.g.services.Now()
 	if known := x.g.minted.get(fingerprint); known != nil && now.Before(known.renew) {
 		return nil
 	}
@@ -139,7 +140,7 @@ func (x *running) noteCertificate(ctx context.Context) error {
 	if err := x.g.services.Store.Put(ctx, storeCertificate, fingerprint, der, certificateKept); err != nil {
 		return fmt.Errorf("note certificate: %w", err)
 	}
-	x.g.minted.put(fingerprint, &notedCertificate{presented, now.Add(certificateKept / 2)})
+	x.g.minted.put(fingerprint, &notedCertificate{presented, now.Add(certificateRenew)})
 	return nil
 }
 

@@ -104,7 +104,8 @@ func TestTokensByServers(t *testing.T) {
 func TestWhoseTokenCannotBeJudged(t *testing.T) {
 	k := shared()
 	var down failing
-	one := newHouse(t, options{config: holding(false, k.partners.revokes(nil)), store: func(s store.Store) store.Store { down.Store = s; return &down }})
+	clock := &turned{}
+	one := newHouse(t, options{config: holding(false, k.partners.revokes(nil)), services: func(s *gateway.Services) { s.Now = clock.now }, store: func(s store.Store) store.Store { down.Store = s; return &down }})
 	stranger := k.partners.client(subject)
 	kind, digest := store.Kind("certificate"), store.Digest(sha256.Sum256(k.partner.Leaf.Raw))
 	for name, spoil := range map[string]func(){
@@ -118,9 +119,14 @@ func TestWhoseTokenCannotBeJudged(t *testing.T) {
 		two := one.sibling(options{config: holding(false, k.partners.revokes(nil))})
 		two.expect(name, two.anybody(), detailsCall(card, token, s.ID()), revokedToken(1))
 	}
-	one.mint() // which this instance knows the certificate of, and puts nowhere again
+	clock.turn(11 * time.Second) // after which the certificate is put there again
 	three := one.sibling(options{config: holding(false, k.partners.revokes(nil))})
 	token, s := one.mint(), one.session()
+	must(one.services.Store.Put(t.Context(), kind, digest, nil, time.Hour))
+	clock.turn(22 * time.Second)
+	again := one.mint()
+	two := one.sibling(options{config: holding(false, k.partners.revokes(nil))})
+	two.expect("put there again", two.anybody(), detailsCall(card, again, s.ID()), revealed())
 	down.kind = kind
 	three.expect("no answer", three.anybody(), detailsCall(card, token, s.ID()), want{
 		status: 503, body: gnosis("Service unavailable"), retryAfter: true, results: []string{"failed store"}, outcome: "unavailable", redeemed: 1,

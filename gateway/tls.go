@@ -128,6 +128,9 @@ func (p *peer) judge(ctx context.Context, st *state, h *virtualHost, now time.Ti
 	for _, chain := range chains {
 		var current time.Time
 		if current, j.err = h.Revocations.Judge(chain, now); j.err != nil {
+			if !current.IsZero() && current.Before(j.until) {
+				j.until = current
+			}
 			continue
 		}
 		if j.proof, j.err = st.certificates.Prove(ctx, chain); j.err != nil {

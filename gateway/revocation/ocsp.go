@@ -128,10 +128,10 @@ func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time
 		case v != nil && v.status == ocsp.Good && now.Before(v.until):
 			until = earlier(until, v.until)
 		case !r.config.Soft:
-			return time.Time{}, ErrUnknown
+			return q.again(now), ErrUnknown
 		default:
 			r.passed()
-			until = earlier(until, now.Add(retryAfter))
+			until = earlier(until, q.again(now))
 		}
 	}
 	return until, nil
@@ -201,6 +201,14 @@ func (q *question) stale(now time.Time) bool {
 	}
 	v := q.last.Load()
 	return v == nil || v.status != ocsp.Revoked && !now.Before(v.until)
+}
+
+// again is when it is worth while to ask again, after there was no answer.
+func (q *question) again(now time.Time) time.Time {
+	if retry := time.Unix(0, q.retry.Load()); retry.After(now) {
+		return retry
+	}
+	return now.Add(time.Second)
 }
 
 // ask has the question asked, once for all who want to know, and returns what is closed when that has ended.

@@ -199,8 +199,12 @@ func TestHangingResponder(t *testing.T) {
 		b := newBench(t, c)
 		chain := ca.client()
 		for range 3 {
-			if err := b.judge(chain); (err == nil) != soft || err != nil && !errors.Is(err, revocation.ErrUnknown) {
+			until, err := b.checker.Judge(chain, b.now())
+			if (err == nil) != soft || err != nil && !errors.Is(err, revocation.ErrUnknown) {
 				t.Errorf("soft %v: %v", soft, err)
+			}
+			if left := time.Until(until); left < time.Second/2 || left > 10*time.Second {
+				t.Errorf("soft %v: it is thought over in %v", soft, left)
 			}
 		}
 		if n := b.count(questions, "timeout"); n != 1 || s.asked.Load() != 1 || b.said("did not answer") != 1 {

@@ -208,8 +208,9 @@ func (c *Checker) Epoch() uint64 {
 }
 
 // Judge refuses a verified chain (leaf first, trust anchor last) in which a certificate but the last is revoked, and, unless soft, one
-// of which that is not known. What it finds holds in this epoch until the time that it returns, zero being as long as the certificates.
-// It may block for as long as a question to a responder may take, where one is asked of a certificate for the first time. Fails closed.
+// of which that is not known. What it finds holds in this epoch until the time that it returns, zero being as long as the certificates;
+// so does a refusal, where zero is any time. It may block for as long as a question to a responder may take, where one is asked about a
+// certificate for the first time. Fails closed.
 func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	if c == nil {
 		return time.Time{}, nil
@@ -224,7 +225,7 @@ func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Ti
 	}
 	answered, err := c.ocsp.judge(chain, now)
 	if err != nil {
-		return time.Time{}, err
+		return answered, err
 	}
 	return earlier(until, answered), nil
 }
