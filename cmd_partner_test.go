@@ -312,7 +312,7 @@ func TestExternalCA(t *testing.T) {
 		}
 		return c
 	}
-	authority := func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign }
+	authority := func(c *x509.Certificate) { c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign }
 	key := o.ask("one.csr", "acme", nil)
 	_, said := o.must("partner", "add", "acme", "--csr", "./one.csr", "--external", "--outbox", "./outbox")
 	if said != "" {
@@ -368,6 +368,23 @@ func TestExternalCA(t *testing.T) {
 	if after, _ := os.ReadDir(o.path("outbox")); len(after) != len(before) {
 		t.Errorf("%d requests in the outbox, and there were %d", len(after), len(before))
 	}
+	// Nor is it one that a list revokes which the gateway reads.
+	list := func(serials ...int64) {
+		t.Helper()
+		r := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().AddDate(0, 0, 7)}
+		for _, n := range serials {
+			r.RevokedCertificateEntries = append(r.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(n), RevocationTime: time.Now().Add(-time.Hour)})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, r, middle, middleKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.write("middle.crl", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}))
+	}
+	o.configure("top.pem, revocation: {crl: [middle.crl, \"https://crl.example/\"]}", acme)
+	list(6, 7)
+	o.refused("the certificate is revoked", append(renew, "--over", "./back.pem", "--signature", "./two.csr.sig")...)
+	list(6)
 	out, _ := o.must(append(renew, "--over", "./back.pem", "--signature", "./two.csr.sig")...)
 	if !strings.Contains(out, "for the CA: CN=acme, EC P-256, possession proven") {
 		t.Error(out)

@@ -67,6 +67,10 @@ type Config struct {
 
 // Init makes a CA. It writes nothing where there is one already.
 func Init(c Config) error {
+	der, err := selfSigned(c)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
@@ -83,10 +87,6 @@ func Init(c Config) error {
 		default: // the certificate is written last
 			return fmt.Errorf("%s: the rest of a CA that was not finished (%s), which has issued nothing: remove the directory; nothing was written", c.Dir, name)
 		}
-	}
-	der, err := selfSigned(c)
-	if err != nil {
-		return err
 	}
 	text, err := json.Marshal(settings{c.CRLURL, c.CRLDays})
 	if err != nil {
