@@ -1,5 +1,19 @@
 package revocation
 
+import (
+	"crypto/x509"
+	"time"
+)
+
+// Due is how long after a fetch the next one is, where a list that ends at a time is in force, and so many fetches failed before.
+func Due(result string, failures int, end, now time.Time, refresh time.Duration) time.Duration {
+	s := &slot{failures: failures}
+	l := &list{parsed: &x509.RevocationList{NextUpdate: end}}
+	s.list.Store(l)
+	s.schedule(result, now, refresh)
+	return s.due.Sub(now)
+}
+
 // Remember sets how many certificates are remembered, and Remembered tells how many are.
 func (c *Checker) Remember(most int) { c.ocsp.most = most }
 

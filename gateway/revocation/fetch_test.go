@@ -271,6 +271,38 @@ func TestEndOfAListIsTold(t *testing.T) {
 	}
 }
 
+// TestWhenTheNextFetchIs: after refresh, sooner where the list ends sooner, and soon after a failure, later each time.
+func TestWhenTheNextFetchIs(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		result   string
+		failures int
+		left     time.Duration
+		want     time.Duration
+	}{
+		{"ok", 0, 24 * time.Hour, time.Hour},
+		{"unchanged", 7, 24 * time.Hour, time.Hour},
+		{"ok", 0, time.Hour, 30 * time.Minute},
+		{"unchanged", 0, 40 * time.Second, 30 * time.Second},
+		{"unchanged", 0, -time.Hour, 30 * time.Second},
+		{"timeout", 0, time.Hour, time.Second},
+		{"status", 3, time.Hour, 8 * time.Second},
+		{"unsigned", 1000, time.Hour, 5 * time.Minute},
+	} {
+		for range 100 {
+			if due := revocation.Due(test.result, test.failures, now.Add(test.left), now, time.Hour); due > test.want || due < test.want*9/10 {
+				t.Fatalf("%s, %d failures, %v left: after %v, want about %v", test.result, test.failures, test.left, due, test.want)
+			}
+		}
+	}
+	if due := revocation.Due("timeout", 9, now.Add(time.Hour), now, time.Minute); due > time.Minute {
+		t.Errorf("after %v, which is more than refresh", due)
+	}
+	if a, b := revocation.Due("ok", 0, now.Add(24*time.Hour), now, time.Hour), revocation.Due("ok", 0, now.Add(24*time.Hour), now, time.Hour); a == b {
+		t.Error("two instances come together")
+	}
+}
+
 // TestRunEnds with its context, whatever the server does.
 func TestRunEnds(t *testing.T) {
 	ca := newAuthority("partners", ecKey(), nil)

@@ -2,6 +2,9 @@ package revocation_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -42,6 +45,7 @@ func TestLists(t *testing.T) {
 		{"an extension that says no more", "", ca.list(1, nil, with(asn1.ObjectIdentifier{1, 2, 3}, false))},
 		{"two in one", "one X509 CRL", append(bytes.Clone(text), text...)},
 		{"a certificate", "one X509 CRL", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: list})},
+		{"no end", "no nextUpdate", ca.endless()},
 		{"nothing", "does not parse", nil},
 		{"cut off", "does not parse", list[:len(list)-1]},
 		{"another key", "not signed by the CA", other.list(1, nil)},
@@ -57,6 +61,28 @@ func TestLists(t *testing.T) {
 			t.Errorf("%s: %v, want %q", test.name, err, test.problem)
 		}
 	}
+}
+
+// endless is a list without nextUpdate, which package x509 does not make.
+func (a *authority) endless() []byte {
+	algorithm := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}} // ecdsa-with-SHA256
+	tbs, err := asn1.Marshal(struct {
+		Version   int
+		Algorithm pkix.AlgorithmIdentifier
+		Issuer    asn1.RawValue
+		Made      time.Time
+	}{1, algorithm, asn1.RawValue{FullBytes: a.certificate.RawSubject}, time.Now().UTC().Truncate(time.Second)})
+	must(err)
+	digest := sha256.Sum256(tbs)
+	signature, err := a.key.Sign(rand.Reader, digest[:], crypto.SHA256)
+	must(err)
+	der, err := asn1.Marshal(struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}{asn1.RawValue{FullBytes: tbs}, algorithm, asn1.BitString{Bytes: signature, BitLength: len(signature) * 8}})
+	must(err)
+	return der
 }
 
 // TestNobodyIsRefusedByNothing: the nil Checker is that of a listener that does not ask.

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writeList writes a list of a CA of its own, which ends at a time.
+func writeList(t *testing.T, file string, end time.Time) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "somebody"}, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: end.Add(-2 * time.Hour), NextUpdate: end}, ca, key)
+	if err == nil {
+		err = os.WriteFile(file, der, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCheckTellsOfRevocation: what production lacks, and what it lets pass, is said by name; and nobody is asked while a configuration is
+// only looked at.
+func TestCheckTellsOfRevocation(t *testing.T) {
+	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
+	base := string(h.read("config.yaml"))
+	writeList(t, h.path("good.crl"), time.Now().Add(time.Hour))
+	writeList(t, h.path("ended.crl"), time.Now().Add(-time.Hour))
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	url := "http://" + server.Addr().String() + "/"
+	const at = "listeners.partners.tls"
+	for _, test := range []struct {
+		environment, revocation string
+		told                    []string
+	}{
+		{"test", "", nil},
+		{"production", "", []string{at + ": no revocation: a certificate is good until it ends, or its partner is disabled"}},
+		{"production", "{crl: [good.crl]}", nil},
+		{"test", "{crl: [good.crl], stale: soft, ocsp: {mode: soft}}", nil},
+		{"production", "{crl: [good.crl], stale: soft, ocsp: {mode: hard}}", []string{at + ".revocation.stale: soft: a certificate passes while its CA has no current list"}},
+		{"production", "{ocsp: {mode: soft}}", []string{at + ".revocation.ocsp.mode: soft: a certificate passes of which no responder says anything"}},
+		{"test", "{crl: [good.crl, ended.crl]}", []string{at + ".revocation.crl[1]: the list is not current"}},
+		{"test", "{crl: ['" + url + "'], ocsp: {responder: '" + url + "'}}", nil},
+	} {
+		to := "client_ca: partners-ca.pem}\n    environment: " + test.environment
+		if test.revocation != "" {
+			to = "client_ca: partners-ca.pem, revocation: " + test.revocation + "}\n    environment: " + test.environment
+		}
+		if err := os.WriteFile(h.path("told.yaml"), []byte(strings.Replace(base, "client_ca: partners-ca.pem}", to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := load(h.path("told.yaml"))
+		var found problems
+		if errors.As(err, &found) {
+			for _, p := range found {
+				if strings.Contains(p.text, "revocation") {
+					t.Errorf("%s %s: %s", test.environment, test.revocation, p.text)
+				}
+			}
+		}
+		told := slices.DeleteFunc(slices.Clone(b.notices), func(n string) bool { return !strings.Contains(n, "revocation") })
+		if !slices.Equal(told, test.told) {
+			t.Errorf("%s %s: %q, want %q", test.environment, test.revocation, told, test.told)
+		}
+	}
+	own, err := net.Dial("tcp", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	first, err := server.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if first.RemoteAddr().String() != own.LocalAddr().String() {
+		t.Error("somebody else has asked")
+	}
+}
