@@ -57,7 +57,7 @@ func (s *responder) says(say func(w http.ResponseWriter, r *ocsp.Request)) {
 func (s *responder) answers(change func(*saying)) {
 	s.says(func(w http.ResponseWriter, r *ocsp.Request) {
 		a := saying{issuer: s.ca.certificate, signer: s.ca.certificate, key: s.ca.key, Response: ocsp.Response{
-			Status: ocsp.Good, SerialNumber: r.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour),
+			Status: ocsp.Good, IssuerHash: r.HashAlgorithm, SerialNumber: r.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour),
 		}}
 		if change != nil {
 			change(&a)
