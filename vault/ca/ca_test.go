@@ -430,7 +430,7 @@ func TestSerial(t *testing.T) {
 	a := open()
 	defer a.Close()
 	r := request(t, "p", ecKey(t, elliptic.P256()))
-	const n = 64
+	const n = 40
 	var ones, zeros big.Int
 	seen := map[string]bool{}
 	for range n {

@@ -50,7 +50,7 @@ func checkAttribute(oid string, v asn1.RawValue) error {
 	of := maxRunes[oid]
 	switch {
 	case oid == oidCountry && (v.Tag != asn1.TagPrintableString || len(value) != 2 || strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != ""):
-		return errors.New("C of its subject is not two capital letters in a PrintableString")
+		return errors.New("its subject has a C that is not two capital letters in a PrintableString")
 	case of.bound > 0 && utf8.RuneCountInString(value) > of.bound:
 		return fmt.Errorf("%s of its subject is longer than %d characters", of.name, of.bound)
 	case strings.TrimSpace(value) != value:
