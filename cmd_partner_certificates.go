@@ -205,6 +205,9 @@ func (i *issuing) issue(out io.Writer, b *builder, id string, request *ca.Reques
 		return fmt.Errorf("serial %s is issued, and not delivered (`cardstile partner show %s --serial %[1]s --pem` prints it): %[3]w", c.Serial(), id, err)
 	}
 	i.explain(b, id, c.Certificate, subject, filepath.Join(i.at.dir, ca.CertificateFile))
+	if c.NotAfter.Equal(a.CA().NotAfter) {
+		fmt.Fprintf(i.said, "warning: it ends with the CA's own certificate, sooner than in %d days: it is time for another CA.\n", i.days)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"os"
@@ -35,6 +36,12 @@ type office struct {
 
 func newOffice(t testing.TB, partners string) *office {
 	t.Helper()
+	return newOfficeOf(t, partners, 3650)
+}
+
+// newOfficeOf has a CA that is good for so many days from a year ago on.
+func newOfficeOf(t testing.TB, partners string, days int) *office {
+	t.Helper()
 	o := &office{t: t, dir: t.TempDir()}
 	content, err := keys.GenerateCA("P-256")
 	if err != nil {
@@ -49,7 +56,7 @@ func newOffice(t testing.TB, partners string) *office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := ca.Init(ca.Config{Dir: o.path("ca"), Subject: subject.DER(), Days: 3650, CRLDays: 7, KeyFile: content, Now: time.Now().AddDate(-1, 0, 0), Key: key}); err != nil {
+	if err := ca.Init(ca.Config{Dir: o.path("ca"), Subject: subject.DER(), Days: days, CRLDays: 7, KeyFile: content, Now: time.Now().AddDate(-1, 0, 0), Key: key}); err != nil {
 		t.Fatal(err)
 	}
 	o.configure("ca/ca.pem", partners)
@@ -388,6 +395,56 @@ func TestExternalCA(t *testing.T) {
 	out, _ := o.must(append(renew, "--over", "./back.pem", "--signature", "./two.csr.sig")...)
 	if !strings.Contains(out, "for the CA: CN=acme, EC P-256, possession proven") {
 		t.Error(out)
+	}
+}
+
+// TestNotDelivered: a certificate that could not be written is said to be issued, and can be had. One that nothing could be
+// issued for leaves no file.
+func TestNotDelivered(t *testing.T) {
+	o := newOffice(t, acme)
+	o.ask("new.csr", "acme", nil)
+	o.refused("want 1 to 825", "partner", "add", "acme", "--csr", "./new.csr", "--ca", "./ca", "--out", "./new.pem", "--days", "826")
+	o.askWith("blank.csr", " acme", o.ask("x.csr", "acme", nil), nil)
+	o.configure("ca/ca.pem", "  - {id: acme, certificate: {subject: 'CN=\\ acme'}}\n")
+	o.refused("white space around it", "partner", "add", "acme", "--csr", "./blank.csr", "--ca", "./ca", "--out", "./new.pem")
+	if _, err := os.Lstat(o.path("new.pem")); err == nil {
+		t.Error("there is a file, and no certificate")
+	}
+	o.configure("ca/ca.pem", acme)
+	cmd := command()
+	cmd.SetOut(full{})
+	cmd.SetArgs([]string{"partner", "add", "acme", "--csr", o.path("new.csr"), "--ca", o.path("ca"), "--config", o.path("config.yaml")})
+	err := cmd.ExecuteContext(context.Background())
+	r := o.show("acme")
+	if len(r.Certificates) != 1 {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	want := fmt.Sprintf("serial %s is issued, and not delivered (`cardstile partner show acme --serial %[1]s --pem` prints it): no room", r.Certificates[0].Serial)
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	out, _ := o.must("partner", "show", "acme", "--serial", r.Certificates[0].Serial, "--pem", "--ca", "./ca")
+	if c, err := ca.ParseCertificate([]byte(out)); err != nil || ca.SerialText(c.SerialNumber) != r.Certificates[0].Serial {
+		t.Error(err)
+	}
+}
+
+// full is a place without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no room") }
+
+// TestCAEnds: a certificate that is cut short by the end of the CA's own comes with a word.
+func TestCAEnds(t *testing.T) {
+	o := newOffice(t, acme)
+	o.ask("new.csr", "acme", nil)
+	if _, said := o.must("partner", "add", "acme", "--csr", "./new.csr", "--ca", "./ca"); strings.Contains(said, "warning") {
+		t.Error(said)
+	}
+	old := newOfficeOf(t, acme, 380)
+	old.ask("new.csr", "acme", nil)
+	if _, said := old.must("partner", "add", "acme", "--csr", "./new.csr", "--ca", "./ca"); !strings.Contains(said, "it ends with the CA's own certificate, sooner than in 90 days") {
+		t.Error(said)
 	}
 }
 
