@@ -354,7 +354,7 @@ type MemoryConfig struct {
 	MaxEntries int `yaml:"max_entries"`
 
 	// LoginsFile is a file with cookie values, one a line, whose users are logged in for 24 hours from the start: for demos and
-	// tests. Refused in production.
+	// tests. Refused in production. A change needs a restart.
 	LoginsFile string `yaml:"logins_file"`
 }
 

@@ -62,6 +62,9 @@ func TestLook(t *testing.T) {
 		}
 	}
 	seen := func() *builder { return &builder{seen: map[string]string{file: stamp(file)}} }
+	if watchInterval*settleLooks > 600*time.Millisecond {
+		t.Error("a switch and pins would take more than a second, with the time that it takes to read them") // [20]
+	}
 	write("")
 	r := newReloader(&process{log: zap.NewNop()}, "", seen())
 	begun := 0

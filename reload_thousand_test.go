@@ -424,7 +424,7 @@ var changes = []struct {
 		r.good()
 	}},
 	{"hosts", func(r *reloading) {
-		r.config("hosts: [a.example.com]", fmt.Sprintf("hosts: [a.example.com, b%d.example.com]", r.n%3))
+		r.config("hosts: [a.example.com]", fmt.Sprintf("hosts: [a.example.com, b%d.example.com]", r.n))
 		r.good()
 	}},
 	{"a broken configuration", func(r *reloading) {

@@ -32,6 +32,7 @@ func (b *builder) fixtures() ([]fixture, error) {
 		{"admin.tls", c.Admin.TLS != AdminTLSConfig{}}, // what is in it follows a reload
 		{"certificates", []any{c.Certificates, b.managedFiles}},
 		{"store", c.Store},
+		{"store.memory.logins_file", b.logins},
 		{"store.redis.tls", b.redisFiles},
 		{"the key of use audit", marks},
 		{"limits.header_bytes", limits.HeaderBytes},

@@ -52,6 +52,7 @@ func TestRestart(t *testing.T) {
 		{name: "their authority's authority", old: admin, first: acme + admin, then: acme + admin, firstFiles: map[string]string{"ca.pem": "acme-ca.pem", "rain-api-key": "acme-key"}, thenFiles: map[string]string{"stranger-ca.pem": "acme-ca.pem"}, want: []string{"certificates"}},
 		{name: "our account with it", old: admin, first: acme + admin, then: acme + admin, firstFiles: map[string]string{"ca.pem": "acme-ca.pem"}, thenFiles: map[string]string{"payments-api-key": "acme-key"}, want: []string{"certificates"}},
 		{name: "store", old: store, first: store, then: "store: {memory: {max_entries: 5, logins_file: logins}}", want: []string{"store"}},
+		{name: "logins", thenFiles: map[string]string{"rain-api-key": "logins"}, want: []string{"store.memory.logins_file"}},
 		{name: "Redis' authority", old: store, first: redis, then: redis, firstFiles: map[string]string{"ca.pem": "redis-ca.pem", "partner.pem": "redis.pem", "partner-key.pem": "redis-key.pem"}, thenFiles: map[string]string{"stranger-ca.pem": "redis-ca.pem"}, want: []string{"store.redis.tls"}},
 		{name: "our certificate at Redis", old: store, first: redis, then: redis, thenFiles: map[string]string{"server.pem": "redis.pem", "server-key.pem": "redis-key.pem"}, want: []string{"store.redis.tls"}},
 		{name: "audit", old: "audit: {", first: "audit: {", then: "audit: {instance: other, ", want: []string{"audit"}},
@@ -93,7 +94,7 @@ func TestRestartIsSaid(t *testing.T) {
 	structs := parseConfig(t)
 	said := map[string]bool{}
 	for _, f := range []struct{ in, key string }{
-		{"ListenerConfig", "address"}, {"AdminConfig", "address"}, {"AdminConfig", "tls"}, {"Config", "store"}, {"RedisConfig", "tls"}, {"Config", "certificates"},
+		{"ListenerConfig", "address"}, {"AdminConfig", "address"}, {"AdminConfig", "tls"}, {"Config", "store"}, {"RedisConfig", "tls"}, {"MemoryConfig", "logins_file"}, {"Config", "certificates"},
 		{"Config", "keys"}, {"LimitsConfig", "header_bytes"}, {"LimitsConfig", "read"}, {"LimitsConfig", "write"}, {"LimitsConfig", "idle"},
 		{"LimitsConfig", "connections"}, {"LimitsConfig", "rsa"}, {"Config", "audit"}, {"Config", "log"},
 	} {

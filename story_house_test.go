@@ -460,7 +460,7 @@ func issueCertificate(dir string, o certificateOrder) error {
 	parent, signer := template, any(key)
 	if o.ca == "" {
 		template.IsCA, template.BasicConstraintsValid, template.ExtKeyUsage = true, true, nil
-		template.KeyUsage |= x509.KeyUsageCertSign
+		template.KeyUsage |= x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 	} else {
 		pair, err := tls.LoadX509KeyPair(filepath.Join(dir, o.ca+".pem"), filepath.Join(dir, o.ca+"-key.pem"))
 		if err != nil {

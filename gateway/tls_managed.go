@@ -231,6 +231,7 @@ func (m *managed) keep(hosts []string) <-chan struct{} {
 			stop()
 			delete(m.hosts, host)
 			k.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: host}})
+			m.orders.DeletePartialMatch(prometheus.Labels{"host": host})
 		}
 	}
 	var asked sync.WaitGroup
