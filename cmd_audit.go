@@ -23,7 +23,7 @@ func cmdAudit() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			config := keys.Config{ID: "audit", Use: keys.UseAudit, File: key, PassphraseFile: passphrase}
 			if passphrase != "" {
-				config.Kind = "age"
+				config.Kind = keys.SealedKind(config.File)
 			}
 			k, err := keys.Load(config)
 			if err != nil {

@@ -93,12 +93,8 @@ func (n *newCA) make() error {
 	}
 	file := content
 	if n.passphraseFile != "" {
-		passphrase, err := os.ReadFile(n.passphraseFile)
-		if err != nil {
-			return fmt.Errorf("--passphrase-file: %w", err)
-		}
-		if file, err = keys.Seal(content, withoutLineEnd(passphrase)); err != nil {
-			return fmt.Errorf("--passphrase-file: %s: %w", n.passphraseFile, err)
+		if file, err = sealWith(sealKind(), content, n.passphraseFile); err != nil {
+			return err
 		}
 	}
 	return ca.Init(ca.Config{

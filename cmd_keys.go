@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"crypto/fips140"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -15,15 +17,15 @@ import (
 )
 
 func cmdKeys() *cobra.Command {
-	cmd := group(&cobra.Command{Use: "keys", Short: "Make keys"})
+	cmd := group(&cobra.Command{Use: "keys", Short: "Make and seal keys"})
 	var k newKey
 	generate := &cobra.Command{
 		Use: "generate", Short: "Make a key file", Args: cobra.NoArgs,
 		Long: "Generate writes a new private key, and with --public its public half: of session keys what clients encrypt\n" +
 			"to, of jwt keys what relying issuers verify with. A jwt key has one algorithm: ES256, EdDSA or RS256, or\n" +
 			"HS256, which nobody but its owner can verify and which has no public half.\n" +
-			"With --passphrase-file the key file is sealed (configure it with `kind: age`). Existing files are\n" +
-			"never overwritten.",
+			"With --passphrase-file the key file is sealed: as an age file (configure it with `kind: age`) or, with\n" +
+			"--kind sealed, by what FIPS 140-3 approves (`kind: sealed`). Existing files are never overwritten.",
 		Example: "  cardstile keys generate --use session --out session-key.pem --public session-public.pem\n" +
 			"  cardstile keys generate --use jwt --algorithm EdDSA --out jwt-key.pem --public jwt-public.pem\n" +
 			"  cardstile keys generate --use storage --out storage-key.age --passphrase-file passphrase",
@@ -34,14 +36,47 @@ func cmdKeys() *cobra.Command {
 	f.StringVar(&k.out, "out", "", "file to write the key to")
 	f.StringVar(&k.public, "public", "", "file to write the public key to (session, issuer and jwt keys)")
 	f.StringVar(&k.passphraseFile, "passphrase-file", "", "seal the key with the passphrase in this file")
+	f.StringVar(&k.kind, "kind", "", sealKindUsage)
 	f.StringVar(&k.algorithm, "algorithm", "", "of a jwt key: "+strings.Join(keys.Algorithms(), ", ")+" (default ES256)")
 	f.IntVar(&k.bits, "bits", 0, "size of a session or issuer key in bits (default 2048)")
 	for _, name := range []string{"use", "out"} {
 		generate.MarkFlagRequired(name)
 	}
-	cmd.AddCommand(generate)
+	cmd.AddCommand(generate, cmdKeysSeal())
 	return cmd
 }
+
+func cmdKeysSeal() *cobra.Command {
+	var out, passphraseFile, kind string
+	seal := &cobra.Command{
+		Use: "seal", Short: "Seal a key file that there is", Args: cobra.NoArgs,
+		Long: "Seal reads a plain key file from standard input and writes it sealed. Existing files are never\n" +
+			"overwritten.",
+		Example: "  age -d storage-key.age | cardstile keys seal --kind sealed --out storage-key.sealed --passphrase-file passphrase",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			content, err := io.ReadAll(io.LimitReader(cmd.InOrStdin(), 1<<20))
+			if err != nil {
+				return err
+			}
+			defer clear(content)
+			sealed, err := sealWith(cmp.Or(kind, sealKind()), content, passphraseFile)
+			if err != nil {
+				return err
+			}
+			return writeNew(out, sealed, 0o600)
+		},
+	}
+	f := seal.Flags()
+	f.StringVar(&out, "out", "", "file to write it to")
+	f.StringVar(&passphraseFile, "passphrase-file", "", "seal it with the passphrase in this file")
+	f.StringVar(&kind, "kind", "", sealKindUsage)
+	for _, name := range []string{"out", "passphrase-file"} {
+		seal.MarkFlagRequired(name)
+	}
+	return seal
+}
+
+const sealKindUsage = "how it is sealed: age or sealed (default age, and with GODEBUG=fips140=only sealed)"
 
 // newKey is what `keys generate` is asked for.
 type newKey struct {
@@ -49,6 +84,7 @@ type newKey struct {
 	bits           int
 	out, public    string
 	passphraseFile string
+	kind           string // "" is sealKind's
 }
 
 // generateKey makes a key with the algorithm that its use has by default.
@@ -67,15 +103,14 @@ func (k *newKey) generate() error {
 		return err
 	}
 	kind := "pem"
-	if k.passphraseFile != "" {
-		passphrase, err := os.ReadFile(k.passphraseFile)
-		if err != nil {
-			return fmt.Errorf("--passphrase-file: %w", err)
+	switch {
+	case k.passphraseFile != "":
+		kind = cmp.Or(k.kind, sealKind())
+		if content, err = sealWith(kind, content, k.passphraseFile); err != nil {
+			return err
 		}
-		if content, err = keys.Seal(content, withoutLineEnd(passphrase)); err != nil {
-			return fmt.Errorf("--passphrase-file: %s: %w", k.passphraseFile, err)
-		}
-		kind = "age"
+	case k.kind != "":
+		return errors.New("--kind: needs --passphrase-file")
 	}
 	if k.public == "" {
 		return writeNew(k.out, content, 0o600)
@@ -93,6 +128,30 @@ func (k *newKey) generate() error {
 		return errors.Join(err, os.Remove(k.out)) // half of what was asked for is nothing
 	}
 	return nil
+}
+
+// sealKind is how key files are sealed where nobody says.
+func sealKind() string {
+	if fips140.Enforced() {
+		return keys.KindSealed
+	}
+	return keys.KindAge
+}
+
+// sealWith seals a key file with the passphrase in a file.
+func sealWith(kind string, content []byte, passphraseFile string) ([]byte, error) {
+	seal, ok := map[string]func(content, passphrase []byte) ([]byte, error){keys.KindAge: keys.Seal, keys.KindSealed: keys.SealFIPS}[kind]
+	if !ok {
+		return nil, errors.New("--kind: want age or sealed")
+	}
+	passphrase, err := os.ReadFile(passphraseFile)
+	if err != nil {
+		return nil, fmt.Errorf("--passphrase-file: %w", err)
+	}
+	if content, err = seal(content, withoutLineEnd(passphrase)); err != nil {
+		return nil, fmt.Errorf("--passphrase-file: %s: %w", passphraseFile, err)
+	}
+	return content, nil
 }
 
 // content makes the key. What a flag asks of a key that has no such choice is refused, not passed over.

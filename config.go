@@ -367,13 +367,13 @@ type KeyConfig struct {
 	// tokens), `cookie` (signs cookies), `jwt` (signs access tokens), `audit` (chains audit records) or `issuer`.
 	Use string `yaml:"use"`
 
-	// Kind is `pem` (a plain file) or `age` (sealed with a passphrase). Default `pem`.
+	// Kind is `pem` (a plain file), `age` (sealed with a passphrase), or `sealed` (the same by what FIPS 140-3 approves). Default `pem`.
 	Kind string `yaml:"kind"`
 
 	// File is the key's. Required.
 	File string `yaml:"file"`
 
-	// PassphraseFile is a file with the passphrase of kind `age`, for example a systemd credential.
+	// PassphraseFile is a file with the passphrase of the kinds `age` and `sealed`, for example a systemd credential.
 	PassphraseFile string `yaml:"passphrase_file"`
 
 	// Environment overrides the configuration's.

@@ -18,9 +18,12 @@ var (
 
 // loadAge is the provider "age": what kind "pem" reads, sealed with a passphrase (age v1, scrypt; armored or binary).
 // The passphrase's file commonly is a systemd credential, which is kept in memory that is not swapped.
-func loadAge(c Config) (*Key, error) {
+func loadAge(c Config) (*Key, error) { return loadWithPassphrase(c, KindAge, unseal) }
+
+// loadWithPassphrase is a provider whose files open with a passphrase.
+func loadWithPassphrase(c Config, kind string, open func(sealed, passphrase []byte) ([]byte, error)) (*Key, error) {
 	if c.PassphraseFile == "" {
-		return nil, errors.New(`kind "age" needs a passphrase file`)
+		return nil, fmt.Errorf("kind %q needs a passphrase file", kind)
 	}
 	passphrase, err := readFile(c.PassphraseFile)
 	if err != nil {
@@ -31,7 +34,7 @@ func loadAge(c Config) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, err := unseal(sealed, trimNewline(passphrase))
+	content, err := open(sealed, trimNewline(passphrase))
 	if err != nil {
 		return nil, fmt.Errorf("file %q: %w", c.File, err)
 	}
@@ -52,13 +55,8 @@ func Seal(pem, passphrase []byte) ([]byte, error) {
 
 // seal is Seal with scrypt's work factor, 2^logN; 0 is age's own.
 func seal(content, passphrase []byte, logN int) ([]byte, error) {
-	switch {
-	case len(content) == 0:
-		return nil, errors.New("seal key file: empty content")
-	case len(content) > maxFileBytes:
-		return nil, fmt.Errorf("seal key file: %w", errTooLong)
-	case len(passphrase) == 0:
-		return nil, fmt.Errorf("seal key file: %w", errNoPass)
+	if err := checkSealing(content, passphrase); err != nil {
+		return nil, err
 	}
 	recipient, err := age.NewScryptRecipient(string(passphrase))
 	if err != nil {
@@ -72,6 +70,18 @@ func seal(content, passphrase []byte, logN int) ([]byte, error) {
 		return nil, fmt.Errorf("seal key file: %v", err)
 	}
 	return out.Bytes(), nil
+}
+
+func checkSealing(content, passphrase []byte) error {
+	switch {
+	case len(content) == 0:
+		return errors.New("seal key file: empty content")
+	case len(content) > maxFileBytes:
+		return fmt.Errorf("seal key file: %w", errTooLong)
+	case len(passphrase) == 0:
+		return fmt.Errorf("seal key file: %w", errNoPass)
+	}
+	return nil
 }
 
 func encrypt(out io.Writer, content []byte, to age.Recipient) error {

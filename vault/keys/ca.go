@@ -65,7 +65,7 @@ func LoadCA(file, passphraseFile string) (*CAKey, error) {
 			return nil, err
 		}
 		defer clear(passphrase)
-		opened, err := unseal(content, trimNewline(passphrase))
+		opened, err := openEither(content, trimNewline(passphrase))
 		if err != nil {
 			return nil, fmt.Errorf("file %q, with the passphrase of %q: %w", file, passphraseFile, err)
 		}

@@ -51,7 +51,7 @@ type Config struct {
 	Use            Use
 	Kind           string // provider, one of [Kinds]; default "pem"
 	File           string // path
-	PassphraseFile string // path; required by kind "age", refused by the others. One trailing newline is not part of the passphrase
+	PassphraseFile string // path; required by kinds "age" and "sealed", refused by "pem". One trailing newline is not part of the passphrase
 	Environment    string // "test", "production" or empty; keys of different environments do not mix [5]
 }
 
@@ -60,8 +60,9 @@ type provider func(c Config) (*Key, error)
 
 // kinds are the providers, by the name that configurations give.
 var kinds = map[string]provider{
-	"pem": loadPEM,
-	"age": loadAge,
+	"pem":      loadPEM,
+	KindAge:    loadAge,
+	KindSealed: loadSealed,
 }
 
 // Kinds lists the names of the providers.

@@ -41,6 +41,7 @@ var (
 	errNotPEM      = errors.New("no PEM block, or text around it")
 	errBlocks      = errors.New("more than one PEM block")
 	errIsAge       = errors.New(`an age file: it wants kind "age"`)
+	errIsSealed    = errors.New(`a sealed key file: it wants kind "sealed"`)
 	errEncrypted   = errors.New(`an encrypted PEM block: seal it with age and use kind "age"`)
 	errType        = errors.New("a PEM block of a type that does not fit the key's use")
 	errHeaders     = errors.New("unknown PEM headers")
@@ -182,6 +183,8 @@ func onlyBlock(content []byte) (*pem.Block, error) {
 	switch {
 	case block == nil || len(bytes.TrimSpace(rest)) != 0:
 		return nil, errNotPEM
+	case block.Type == typeSealed:
+		return nil, errIsSealed
 	case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
 		return nil, errEncrypted
 	}
