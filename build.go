@@ -48,8 +48,9 @@ type builder struct {
 	jwksFiles       map[string][]byte  // what user_tokens.jwks name, by name
 	listeners       []gateway.Listener
 	routes          []gateway.Route
-	routeKeys       []signers // of each route
-	routeOf         []int     // the route's place in the configuration
+	routeKeys       []signers           // of each route
+	routeOf         []int               // the route's place in the configuration
+	beyondFIPS      map[string][]string // keys of the configuration, by what they need that FIPS 140-3 has not
 }
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong
@@ -57,7 +58,7 @@ type builder struct {
 func load(file string) (*builder, error) {
 	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
 		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).loadCertificates, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadAccounts, (*builder).loadCredentials, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
-		(*builder).loadPolicies, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).checkRedis, (*builder).checkGateway)
+		(*builder).loadPolicies, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).tellFIPS, (*builder).checkRedis, (*builder).checkGateway)
 }
 
 // loadPartial reads as much as says who the partners are.
@@ -66,7 +67,7 @@ func loadPartial(file string) (*builder, error) {
 }
 
 func loadSteps(file string, steps ...func(*builder)) (*builder, error) {
-	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, hostCAs: map[string]map[string]*x509.CertPool{}, hostAuthorities: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}, apps: map[string]bool{}, jwksFiles: map[string][]byte{}}
+	b := &builder{seen: map[string]string{}, keys: map[string]*keys.Key{}, clientCAs: map[string][]*x509.Certificate{}, hostCAs: map[string]map[string]*x509.CertPool{}, hostAuthorities: map[string][]*x509.Certificate{}, issuers: map[string]*gateway.Issuer{}, apiKeys: map[string]apiKeys{}, apps: map[string]bool{}, jwksFiles: map[string][]byte{}, beyondFIPS: map[string][]string{}}
 	var err error
 	if b.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
 		return b, err

@@ -160,6 +160,7 @@ func (b *builder) loadACME(c *ACMEConfig, m *gateway.Managed) {
 		b.problem(at+".binding.key_file", "the key is not base64url")
 	}
 	a.BindingKey = strings.TrimRight(key, "=")
+	b.checkBinding(at+".binding.key_file", a)
 	b.managedFiles = append(b.managedFiles, a.BindingKey)
 }
 

@@ -171,9 +171,11 @@ func (b *builder) issuerKey(at string, c IssuerConfig, kind issuer.Kind) *vault.
 	}
 	if small {
 		b.notice("%s: legacy: rsa-1024, a key of %d bits", at, public.Size()*8)
+		b.outside(at+".legacy", outsideRSA1024)
 	}
 	for _, name := range format.Legacy() {
 		b.notice("%s: its sessions (format %s) use %s", at, format.Name(), name)
+		b.outside(at+".kind", name)
 	}
 	key, err := vault.NewIssuerKey(format, public)
 	if err != nil {

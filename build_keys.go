@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/fips140"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,6 +33,11 @@ func (b *builder) loadKeys() {
 			b.problem(at+".id", "another key has this id")
 			continue
 		}
+		if c.Kind == keys.KindAge {
+			if b.outside(at+".kind", outsideAge); fips140.Enforced() {
+				continue // it does not open
+			}
+		}
 		config := keys.Config{ID: c.ID, Use: use, Kind: c.Kind, File: b.resolve(c.File), Environment: environment}
 		there := b.private(at+".file", c.File)
 		if c.PassphraseFile != "" {
@@ -47,7 +53,7 @@ func (b *builder) loadKeys() {
 			continue
 		}
 		if key.Plain() && production(environment) {
-			b.problem(at+".kind", "a plain key file is not for production: seal it with `cardstile keys generate --passphrase-file`, and use kind age")
+			b.problem(at+".kind", "a plain key file is not for production: seal it with `cardstile keys generate --passphrase-file`, and use kind age or sealed")
 		}
 		if key.Plain() {
 			plain = append(plain, c.ID)

@@ -171,6 +171,7 @@ func (b *builder) routeSessions(at string, c *RouteConfig, kind face.Kind, r *ga
 				b.problem(at+".legacy", "the clients of face %s need %s: name it, legacy: [%s]", c.Face, name, name)
 			}
 			b.notice("%s: legacy: session ids of face %s use %s", at, c.Face, name)
+			b.outside(at+".session_key", name)
 		}
 		if r.ClientKeys, err = vault.NewClientKeys(format, chain...); err != nil {
 			b.problem(at+".session_key", "%v", err)
@@ -274,6 +275,12 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 	}
 	if d := c.Domain; d != "" && (strings.ContainsAny(d, "/:@ ") || strings.ToLower(d) != d) {
 		b.problem(at+".domain", "want a host name, as in web.example")
+	}
+	if c.Domain != "" {
+		b.outside(at+".domain", outsideWallet)
+	}
+	if c.TypedData != nil {
+		b.outside(at+".typed_data", outsideWallet)
 	}
 	if c.Domain == "" && c.ChainID != 0 {
 		b.problem(at+".chain_id", "needs domain")

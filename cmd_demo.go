@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +86,14 @@ func cardNumber(text string) bool {
 	return len(text) >= 12 && len(text) <= 19 && sum%10 == 0
 }
 
+// errDemoFIPS is the demo's answer where only what FIPS 140-3 approves may be used.
+var errDemoFIPS = errors.New("the demo shows session ids that are encrypted with RSA-OAEP and SHA-1, and what wallets sign (secp256k1, Keccak-256),\n" +
+	"which GODEBUG=fips140=only does not admit. It runs with GODEBUG=fips140=on; docs/fips.md has a configuration for only")
+
 func runDemo(ctx context.Context, o demoOptions) error {
+	if fips140.Enforced() {
+		return errDemoFIPS
+	}
 	if err := admits(o.dir); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/fips140"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -26,7 +27,8 @@ func cmdVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "cardstile %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "cardstile %s (%s, %s/%s)\nFIPS 140-3 mode %s, module %s\n",
+				versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH, fipsMode(), fips140.Version())
 			return err
 		},
 	}

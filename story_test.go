@@ -138,7 +138,7 @@ func (c step) run(ts *testscript.TestScript, neg bool, args []string) {
 // commands are the steps that scripts have beside testscript's own.
 var commands = func() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*testscript.TestScript, bool, []string){}
-	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, payrocSteps, gnosisSteps, revocationSteps, []step{
+	for _, c := range slices.Concat(bridgeSteps, paymentsSteps, exaSteps, payrocSteps, gnosisSteps, revocationSteps, fipsSteps, []step{
 		{"house DIR: a directory as the demo makes it, with its issuer", 1, doHouse},
 		{"document DIR: take the caller's certificates and addresses from a demo.json", 1, doDocument},
 		{"redis NAME [DIR]: a server, and a house's configuration that names it", 1, doRedis},
@@ -358,12 +358,17 @@ func doLogin(s *story, _ *testscript.TestScript, args []string) error {
 }
 
 func doServe(s *story, ts *testscript.TestScript, args []string) error {
-	g := serveProcess(s.t, binary(s.t), ts.MkAbs(args[1]))
-	s.gateways[args[0]], s.programs[args[0]] = g, g.program
+	return s.serve(ts, args[0], binary(s.t), args[1])
+}
+
+// serve starts a gateway by the program at path.
+func (s *story) serve(ts *testscript.TestScript, name, path, config string) error {
+	g := serveProcess(s.t, path, ts.MkAbs(config))
+	s.gateways[name], s.programs[name] = g, g.program
 	for listener := range g.addr {
-		ts.Setenv(args[0]+"_"+listener, g.url(listener))
+		ts.Setenv(name+"_"+listener, g.url(listener))
 	}
-	ts.Setenv(args[0]+"_account", g.url("public")+"/v0/customers/"+s.doc.Bridge.CustomerID+"/card_accounts/"+s.doc.Bridge.CardAccountID)
+	ts.Setenv(name+"_account", g.url("public")+"/v0/customers/"+s.doc.Bridge.CustomerID+"/card_accounts/"+s.doc.Bridge.CardAccountID)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"crypto/ecdsa"
+	"crypto/fips140"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -741,8 +743,25 @@ func TestStaple(t *testing.T) {
 	conn, err := tls.Dial("tcp", h.gateway.Addr("partners").String(), &tls.Config{RootCAs: servers.pool(), ServerName: host, Certificates: []tls.Certificate{shared().partner}})
 	must(err)
 	defer conn.Close()
+	if fips140.Enforced() {
+		if got := conn.OCSPResponse(); len(got) != 0 {
+			t.Errorf("%d bytes are served", len(got))
+		}
+		return
+	}
 	if word, err := ocsp.ParseResponseForCert(conn.OCSPResponse(), leaf, servers.certificate); err != nil || word.Status != ocsp.Good {
 		t.Errorf("%+v, %v", word, err)
+	}
+}
+
+// TestNoStapleWithoutSHA1: under GODEBUG=fips140=only no responder is asked, which would end the process, and the certificate is served.
+func TestNoStapleWithoutSHA1(t *testing.T) {
+	binary, err := os.Executable()
+	must(err)
+	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestStaple$", "-test.v")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestStaple") {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

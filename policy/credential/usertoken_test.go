@@ -246,6 +246,7 @@ func TestKeySetsThatAreGood(t *testing.T) {
 		"implied algorithms": jwk(t, curve, map[string]any{"kid": "a"}) + "," + jwk(t, edwards, map[string]any{"kid": "b"}),
 		"for signatures":     jwk(t, curve, map[string]any{"use": "sig", "key_ops": []string{"verify"}}),
 		"other members":      jwk(t, long, map[string]any{"alg": "RS256", "x5t": "AAAAAAAAAAAAAAAAAAAAAAAAAAA", "issuer": "x"}),
+		"certificates":       jwk(t, long, map[string]any{"alg": "RS256", "x5t": 1, "x5t#S256": "A", "x5u": "x", "x5c": []string{"AAAA"}}),
 	} {
 		if u, err := credential.NewUserTokens(credential.UserTokensConfig{JWKS: []byte(`{"keys":[` + set + `]}`), Issuer: "i", Audience: "a", Environment: "test"}); err != nil || u == nil {
 			t.Errorf("%s: %v", name, err)
