@@ -9,6 +9,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 run: build
 	./bin/cardstile demo
 
+# GOFIPS140=v1.0.0 makes one that is in FIPS 140-3 mode: docs/fips.md.
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cardstile .
 
