@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,12 +10,19 @@ import (
 	"errors"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/cardstile/cardstile/gateway/revocation"
 )
 
 // writeList writes a list of a CA of its own, which ends at a time.
@@ -94,5 +102,59 @@ func TestCheckTellsOfRevocation(t *testing.T) {
 	defer first.Close()
 	if first.RemoteAddr().String() != own.LocalAddr().String() {
 		t.Error("somebody else has asked")
+	}
+}
+
+// TestRevocationServersAreDestinations: a listener of production asks servers at public addresses and in the networks that are listed, one
+// of a test those on loopback besides.
+func TestRevocationServersAreDestinations(t *testing.T) {
+	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
+	base := string(h.read("config.yaml"))
+	asked := make(chan struct{}, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer server.Close()
+	url := strings.Replace(server.URL, "127.0.0.1", "localhost", 1) // an address that the URL names is one
+	for _, test := range []struct {
+		environment, more string
+		allowed           bool
+	}{
+		{"test", "", true},
+		{"test", ", destinations: [192.0.2.0/24]", false},
+		{"production", "", false},
+		{"production", ", destinations: [127.0.0.0/8, '::1/128']", true},
+	} {
+		to := "client_ca: partners-ca.pem, revocation: {crl: ['" + url + "']" + test.more + "}}\n    environment: " + test.environment
+		if err := os.WriteFile(h.path("told.yaml"), []byte(strings.Replace(base, "client_ca: partners-ca.pem}", to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, _ := load(h.path("told.yaml")) // of what else production asks for
+		core, logs := observer.New(zap.WarnLevel)
+		checker := b.listener("partners").Revocations
+		checker.Adopt(nil, revocation.Services{Log: zap.New(core), Now: time.Now, Metrics: revocation.NewMetrics()})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			checker.Run(ctx)
+		}()
+		eventually(t, "an attempt has failed", func() bool { return logs.Len() > 0 })
+		cancel()
+		<-ended
+		select {
+		case <-asked:
+			if !test.allowed {
+				t.Errorf("%s%s: it was asked", test.environment, test.more)
+			}
+		default:
+			if test.allowed {
+				t.Errorf("%s%s: it was not asked", test.environment, test.more)
+			}
+		}
 	}
 }

@@ -282,6 +282,10 @@ func TestRevocationByServers(t *testing.T) {
 			s.revokes(3)
 			eventually(t, "it is good again", func() bool { return one.do(mintCall("")).status == 200 })
 			h.welcome("good again", session)
+			h.shutdown()
+			if h.gateway.Checks() {
+				t.Error("it goes on after the shutdown")
+			}
 		})
 	}
 }
@@ -295,6 +299,10 @@ func TestReadinessWaitsForLists(t *testing.T) {
 		h := newHouse(t, options{config: checking(s.byList())})
 		if err := h.gateway.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "listener partners waits for its lists") {
 			t.Errorf("before there is a list: %v", err)
+		}
+		h.reconfigure(checking(s.byList()))
+		if h.gateway.Ready(t.Context()) == nil {
+			t.Error("a reload ends the wait")
 		}
 		soft := s.byList()
 		soft.Soft = true

@@ -43,7 +43,7 @@ type slot struct {
 	index    int
 	url      *url.URL // nil: a file
 	list     atomic.Pointer[list]
-	tried    atomic.Bool // whether a fetch has ended, or a reload brought the URL
+	tried    atomic.Bool // whether a fetch has ended; of a URL that a reload brought, true
 	reported bool        // whether the log has a line that the list is not current; of watch
 
 	// Of the one goroutine that fetches:
@@ -59,7 +59,7 @@ func (s *slot) moveTo(index int) *slot {
 		index: index, url: s.url, reported: s.reported, version: s.version, due: s.due, failures: s.failures, complaining: s.complaining,
 	}
 	moved.list.Store(s.list.Load())
-	moved.tried.Store(true)
+	moved.tried.Store(s.tried.Load())
 	return moved
 }
 

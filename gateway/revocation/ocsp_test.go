@@ -92,6 +92,13 @@ func TestAnswers(t *testing.T) {
 	ca, stranger := newAuthority("partners", ecKey(), nil), newAuthority("partners", ecKey(), nil)
 	neighbour := newAuthority("neighbours", ca.key, nil) // another name of the same key
 	between := newAuthority("between", ecKey(), ca)
+	old := newAuthority("old", rsaKey(), nil)
+	by := func(other *authority, change func(*saying)) func(*saying) {
+		return func(a *saying) {
+			a.issuer, a.signer, a.key = other.certificate, other.certificate, other.key
+			change(a)
+		}
+	}
 	delegate := func(by *authority, change ...func(*x509.Certificate)) func(*saying) {
 		key := ecKey()
 		t := template("responder")
@@ -128,9 +135,9 @@ func TestAnswers(t *testing.T) {
 		{name: "another signer", result: "unsigned", hard: revocation.ErrUnknown, change: func(a *saying) { a.key = stranger.key }},
 		{name: "revoked, another signer", result: "unsigned", hard: revocation.ErrUnknown, change: func(a *saying) { revoked(a); a.key = stranger.key }},
 		{name: "a CA's certificate beside it", result: "good", change: func(a *saying) { a.Certificate = a.signer }},
-		{name: "an intermediate's certificate beside it", result: "good", by: between, change: func(a *saying) {
-			a.issuer, a.signer, a.Certificate, a.key = between.certificate, between.certificate, between.certificate, between.key
-		}},
+		{name: "an intermediate's certificate beside it", result: "good", by: between, change: by(between, func(a *saying) { a.Certificate = a.signer })},
+		{name: "signed with SHA-256 and RSA", result: "good", by: old, change: by(old, func(*saying) {})},
+		{name: "signed with SHA-1", result: "unsigned", hard: revocation.ErrUnknown, by: old, change: by(old, func(a *saying) { a.SignatureAlgorithm = x509.SHA1WithRSA })},
 		{name: "a responder's", result: "good", change: delegate(ca)},
 		{name: "a responder's, revoked", result: "revoked", hard: revocation.ErrRevoked, soft: revocation.ErrRevoked, change: func(a *saying) { revoked(a); delegate(ca)(a) }},
 		{name: "a certificate that is no responder's", result: "unsigned", hard: revocation.ErrUnknown, change: delegate(ca, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })},
@@ -161,15 +168,15 @@ func TestAnswers(t *testing.T) {
 			} else {
 				s.answers(test.change)
 			}
-			by, want := ca, test.hard
+			whose, want := ca, test.hard
 			if test.by != nil {
-				by = test.by
+				whose = test.by
 			}
 			if soft {
 				want = test.soft
 			}
 			b := newBench(t, s.asks(soft))
-			if err := b.judge(by.client()); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			if err := b.judge(whose.client()); !errors.Is(err, want) || (err == nil) != (want == nil) {
 				t.Errorf("%s, soft %v: %v, want %v", test.name, soft, err, want)
 			}
 			if n := b.count(questions, "partners", test.result); n != 1 || b.count(questions) != 1 {
