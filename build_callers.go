@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -92,11 +93,7 @@ func (b *builder) loadPartners() {
 		if c.Certificate != nil {
 			b.partnerCertificate(at+".certificate", c.Certificate, &p)
 		}
-		// Each is added by itself, so that what is wrong with it is said at its line.
-		if _, err := policy.NewPartners(append(list, p), b.trusted...); err != nil {
-			b.problem(at, "%v", err)
-			continue
-		}
+		list = append(list, p)
 		for _, name := range slices.Sorted(maps.Keys(c.Issuers)) {
 			if _, ok := b.config.Issuers[name]; !ok {
 				b.problem(at+".issuers."+name, "no issuer has this name (known: %s)", known(b.config.Issuers))
@@ -113,13 +110,34 @@ func (b *builder) loadPartners() {
 		if c.Disabled {
 			b.notice("partners: %s is disabled", c.ID)
 		}
-		list = append(list, p)
 	}
-	var err error
-	if b.partners, err = policy.NewPartners(list, b.trusted...); err != nil {
-		b.problem("partners", "%v", err) // not reached: each was added to those before it
-		b.partners = nil
+	b.partners = b.registry(list)
+}
+
+// registry says what is wrong with each partner at its line, and returns those with which nothing is.
+func (b *builder) registry(list []policy.Partner) *policy.Partners {
+	partners, err := policy.NewPartners(list, b.trusted...)
+	if err == nil {
+		return partners
 	}
+	bad := map[int]bool{}
+	for _, err := range err.(interface{ Unwrap() []error }).Unwrap() {
+		if of, ok := errors.AsType[*policy.PartnerError](err); ok {
+			bad[of.Index] = true
+			b.problem(fmt.Sprintf("partners[%d]", of.Index), "%v", err)
+		}
+	}
+	var good []policy.Partner
+	for i, p := range list {
+		if !bad[i] {
+			good = append(good, p)
+		}
+	}
+	partners, err = policy.NewPartners(good, b.trusted...)
+	if err != nil {
+		panic("main: internal error: a partner is good beside more of them, and not beside fewer") // checks are against those before alone
+	}
+	return partners
 }
 
 // terminalID is the form of a processing terminal's id. Source: Payroc, POST …/hosted-fields-sessions.

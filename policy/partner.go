@@ -81,8 +81,22 @@ type Partners struct {
 	bySubject map[string]*Partner // CA fingerprint ‖ canonical subject
 }
 
+// PartnerError is what is wrong with a partner of a list, by itself or beside
+// those before it.
+type PartnerError struct {
+	Index int // in the list
+	Err   error
+}
+
+// Error implements error.
+func (e *PartnerError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *PartnerError) Unwrap() error { return e.Err }
+
 // NewPartners checks the partners against each other and indexes them. Every
-// problem is reported. defaultCA is the CA of the listener, for partners that
+// problem is reported: the error joins a *PartnerError for each partner that
+// has one. defaultCA is the CA of the listener, for partners that
 // name none; where the listener trusts several CAs each partner must say which
 // one is its own, since any of them could issue its subject [4].
 func NewPartners(list []Partner, defaultCA ...Fingerprint) (*Partners, error) {
@@ -97,7 +111,7 @@ func NewPartners(list []Partner, defaultCA ...Fingerprint) (*Partners, error) {
 		partner.CA = slices.Clone(partner.CA)
 		partner.Pins = slices.Clone(partner.Pins)
 		if err := p.add(&partner, defaultCA); err != nil {
-			problems = append(problems, err)
+			problems = append(problems, &PartnerError{i, err})
 		}
 	}
 	if err := errors.Join(problems...); err != nil {

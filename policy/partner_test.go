@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"slices"
 	"fmt"
 	"math/big"
 	"strings"
@@ -232,5 +233,24 @@ func BenchmarkByChain(b *testing.B) {
 		if p, err := partners.ByChain(chain); err != nil || p.ID != "it" {
 			b.Fatal(p, err)
 		}
+	}
+}
+
+// TestPartnerErrors: each partner with a problem is named by its place in the list, also where the problem is one before it.
+func TestPartnerErrors(t *testing.T) {
+	s := []policy.Subject{subject(t, "CN=x")}
+	_, err := policy.NewPartners([]policy.Partner{{ID: "a", Subjects: s}, {ID: "b", Subjects: s}, {ID: "c"}, {ID: "a"}, {ID: "not an id"}}, policy.Fingerprint{1})
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		t.Fatal(err)
+	}
+	var at []int
+	for _, err := range joined.Unwrap() {
+		if of, ok := errors.AsType[*policy.PartnerError](err); ok {
+			at = append(at, of.Index)
+		}
+	}
+	if !slices.Equal(at, []int{1, 3, 4}) {
+		t.Errorf("%v: %v", at, err)
 	}
 }
