@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -184,6 +187,27 @@ func TestFetchStaysAmongDestinations(t *testing.T) {
 	eventually(t, "a refusal", func() bool { return b.count(fetches, "unreachable") >= 1 })
 	if requests, _ := s.asked(); requests != 0 || !errors.Is(b.judge(ca.client()), revocation.ErrUnknown) {
 		t.Error("it was asked")
+	}
+}
+
+// TestServersOfSchemeHTTPS are verified.
+func TestServersOfSchemeHTTPS(t *testing.T) {
+	ca := newAuthority("partners", ecKey(), nil)
+	s := &shelf{list: ca.list(1, nil)}
+	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.serve))
+	t.Cleanup(s.Close)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	for result, trusted := range map[string]*x509.CertPool{"ok": roots, "unreachable": x509.NewCertPool()} {
+		c := byURL(ca, s)
+		c.TLS = &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}
+		b := newBench(t, c)
+		b.run()
+		eventually(t, result, func() bool { return b.count(fetches, result) > 0 })
+	}
+	if requests, _ := s.asked(); requests == 0 {
+		t.Error("nobody was asked")
 	}
 }
 

@@ -323,6 +323,41 @@ func TestOneQuestion(t *testing.T) {
 	}
 }
 
+// TestFewQuestionsAtATime: a responder is not asked about everybody at once.
+func TestFewQuestionsAtATime(t *testing.T) {
+	ca := newAuthority("partners", ecKey(), nil)
+	s := newResponder(t, ca)
+	release := make(chan struct{})
+	var now, peak atomic.Int64
+	say := s.say
+	s.says(func(w http.ResponseWriter, r *ocsp.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for p := peak.Load(); n > p && !peak.CompareAndSwap(p, n); p = peak.Load() {
+		}
+		<-release
+		say(w, r)
+	})
+	c := s.asks(false)
+	c.OCSP.Timeout = 20 * time.Second
+	b := newBench(t, c)
+	var wg sync.WaitGroup
+	for range 48 {
+		chain := ca.client()
+		wg.Go(func() {
+			if err := b.judge(chain); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "as many questions as there may be", func() bool { return b.checker.Remembered() == 48 && now.Load() >= 16 })
+	close(release)
+	wg.Wait()
+	if peak.Load() != 16 || s.asked.Load() != 48 {
+		t.Errorf("%d at a time, %d questions", peak.Load(), s.asked.Load())
+	}
+}
+
 // TestAnswersAreKeptFresh: while a certificate is in use somebody asks before its answer ends, so that nobody waits, and whoever is
 // revoked meanwhile is refused in the next epoch.
 func TestAnswersAreKeptFresh(t *testing.T) {
