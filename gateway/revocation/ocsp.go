@@ -18,7 +18,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 )
 
-// This file asks responders, and remembers what they said.
+// This file asks responders.
 
 const (
 	maxQuestions   = 8192             // certificates that are remembered
@@ -36,7 +36,8 @@ type responders struct {
 	configured *client // for the operator's responder
 	named      *client // for those that certificates name
 	room       chan struct{}
-	most       int // questions that are remembered
+	most       int          // questions that are remembered
+	complained atomic.Int64 // when the log last had a line about a failure, in Unix nanoseconds
 
 	mu        sync.Mutex
 	questions map[questionKey]*question // guarded by mu
@@ -83,15 +84,6 @@ func newResponders(c *Checker, config OCSP) *responders {
 func (r *responders) asks(other *responders) bool {
 	a, b := r.config.Responder, other.config.Responder
 	return a == nil && b == nil || a != nil && b != nil && a.String() == b.String()
-}
-
-// adopt takes over what another one knows.
-func (r *responders) adopt(old *responders) {
-	old.mu.Lock()
-	defer old.mu.Unlock()
-	for key, q := range old.questions {
-		r.questions[key] = q
-	}
 }
 
 // judge is Checker.Judge by responders alone. All certificates of the chain are asked about at the same time.
@@ -158,59 +150,6 @@ func (r *responders) responder(c *x509.Certificate, leaf bool) *url.URL {
 	return nil
 }
 
-// question finds a certificate's, or begins one.
-func (r *responders) question(c, issuer *x509.Certificate, responder *url.URL, now time.Time) *question {
-	key := questionKey{sha256.Sum256(issuer.Raw), string(c.SerialNumber.Bytes())}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	q := r.questions[key]
-	if q == nil || !q.certificate.Equal(c) {
-		r.makeRoom()
-		q = &question{certificate: c, issuer: issuer, responder: responder}
-		r.questions[key] = q
-	}
-	q.used.Store(now.UnixNano())
-	return q
-}
-
-// makeRoom forgets the certificate that was not judged for the longest time, of some that are looked at; one that is revoked where
-// there is no other. The caller holds mu.
-func (r *responders) makeRoom() {
-	if len(r.questions) < r.most {
-		return
-	}
-	var oldest questionKey
-	looked, at, revoked := 0, int64(0), true
-	for key, q := range r.questions {
-		v := q.last.Load()
-		is := v != nil && v.status == ocsp.Revoked
-		if used := q.used.Load(); looked == 0 || revoked && !is || revoked == is && used < at {
-			oldest, at, revoked = key, used, is
-		}
-		if looked++; looked == 64 {
-			break
-		}
-	}
-	delete(r.questions, oldest)
-}
-
-// stale reports whether somebody is to be asked before the question can be answered.
-func (q *question) stale(now time.Time) bool {
-	if now.UnixNano() < q.retry.Load() {
-		return false
-	}
-	v := q.last.Load()
-	return v == nil || v.status != ocsp.Revoked && !now.Before(v.until)
-}
-
-// again is when it is worth while to ask again, after there was no answer.
-func (q *question) again(now time.Time) time.Time {
-	if retry := time.Unix(0, q.retry.Load()); retry.After(now) {
-		return retry
-	}
-	return now.Add(time.Second)
-}
-
 // ask has the question asked, once for all who want to know, and returns what is closed when that has ended.
 func (r *responders) ask(q *question) <-chan struct{} {
 	q.mu.Lock()
@@ -242,15 +181,21 @@ func (r *responders) learn(ctx context.Context, q *question) {
 	}
 	if v == nil {
 		q.retry.Store(r.c.services.Now().Add(retryAfter).UnixNano())
-		if !failing {
-			r.c.services.Log.Warn("an OCSP responder did not answer", zap.String("listener", r.c.config.Listener), zap.String("result", result))
-		}
+		r.complain(result)
 		return
 	}
 	q.last.Store(v)
 	q.retry.Store(0)
 	if failing || before != nil && before.status != v.status || before == nil && v.status == ocsp.Revoked {
 		r.c.move()
+	}
+}
+
+// complain has the log say that a question had no answer, once a minute at most: the metric has each.
+func (r *responders) complain(result string) {
+	now, last := r.c.services.Now().UnixNano(), r.complained.Load()
+	if now-last >= int64(time.Minute) && r.complained.CompareAndSwap(last, now) {
+		r.c.services.Log.Warn("an OCSP responder did not answer", zap.String("listener", r.c.config.Listener), zap.String("result", result))
 	}
 }
 
@@ -279,44 +224,4 @@ func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result
 		return nil, failed
 	}
 	return read(a.body, q, r.c.services.Now(), r.c.config.Refresh)
-}
-
-// keep asks again about certificates that are in use, before what is known of them ends, until ctx ends.
-func (r *responders) keep(ctx context.Context) {
-	tick := time.NewTicker(max(min(r.c.config.Refresh/16, time.Second), 5*time.Millisecond))
-	defer tick.Stop()
-	defer r.named.close()
-	if r.configured != nil {
-		defer r.configured.close()
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := r.c.services.Now()
-		for _, q := range r.due(now) {
-			r.ask(q)
-		}
-	}
-}
-
-// due are the certificates to be asked about now, as many as can be at a time. Those that nobody has used for long are forgotten.
-func (r *responders) due(now time.Time) (due []*question) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key, q := range r.questions {
-		v := q.last.Load()
-		switch {
-		case now.Sub(time.Unix(0, q.used.Load())) > keepAsking:
-			if v == nil || v.status != ocsp.Revoked || now.After(q.certificate.NotAfter) {
-				delete(r.questions, key)
-			}
-		case now.UnixNano() < q.retry.Load() || v != nil && now.Before(v.due):
-		case len(due) < maxAsking:
-			due = append(due, q)
-		}
-	}
-	return due
 }

@@ -70,7 +70,10 @@ func verify(content []byte, q *question, now time.Time, refresh time.Duration) (
 		return nil, ocspStale
 	}
 	if before := q.last.Load(); before != nil && v.made.Before(before.made) {
-		return nil, ocspStale
+		if v.status != before.status {
+			return nil, ocspStale
+		}
+		v.made = before.made // of several servers one may be behind, and still takes nothing back
 	}
 	if v.status == ocsp.Unknown {
 		v.until = earlier(v.until, now.Add(unknownFor))

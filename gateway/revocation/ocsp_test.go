@@ -218,8 +218,12 @@ func TestHangingResponder(t *testing.T) {
 			t.Errorf("soft %v: %v questions, %d lines", soft, n, b.said("did not answer"))
 		}
 		b.turned.Store(int64(11 * time.Second))
-		if b.judge(chain); b.count(questions, "timeout") != 2 {
-			t.Errorf("soft %v: it is not asked again", soft)
+		if b.judge(chain); b.count(questions, "timeout") != 2 || b.said("did not answer") != 1 {
+			t.Errorf("soft %v: it is not asked again, or told again", soft)
+		}
+		b.turned.Store(int64(72 * time.Second))
+		if b.judge(chain); b.said("did not answer") != 2 {
+			t.Errorf("soft %v: a minute later it is not told again", soft)
 		}
 	}
 }
@@ -381,6 +385,14 @@ func TestAnswersAreKeptFresh(t *testing.T) {
 	asked := s.asked.Load()
 	if err := b.judge(chain); !errors.Is(err, revocation.ErrRevoked) || s.asked.Load() > asked+1 {
 		t.Errorf("%v, %d questions more", err, s.asked.Load()-asked)
+	}
+
+	// A server that is behind the others says the same: that is an answer.
+	s.answers(func(a *saying) { revoked(a); a.ThisUpdate = time.Now().Add(-2 * time.Minute) })
+	told := b.count(questions, "revoked")
+	eventually(t, "the same of a server that is behind", func() bool { return b.count(questions, "revoked") > told })
+	if n := b.count(questions, "stale"); n != 0 {
+		t.Errorf("%v answers are too old", n)
 	}
 
 	// An answer of before shows nothing, though it is signed and has not ended.
