@@ -26,8 +26,8 @@ func cmdServe() *cobra.Command {
 			"so does a change of any file that the configuration names. A bad configuration leaves the\n" +
 			"old one in force and says so.\n\n" +
 			"The heap may gather 64 MiB of garbage, and where more than that is live as much again. GOMEMLIMIT\n" +
-			"(as in GOMEMLIMIT=200MiB) holds it within a container's limit; GOGC in the environment replaces\n" +
-			"that rule by Go's own.",
+			"(as in GOMEMLIMIT=200MiB) holds it within a container's limit; GOGC in the environment, if it is\n" +
+			"not 100, replaces that rule by Go's own.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return serve(cmd.Context(), file, serving{})
 		},

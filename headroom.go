@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"runtime/debug"
 	"runtime/metrics"
 )
@@ -15,20 +14,20 @@ const headroomBytes = 64 << 20
 // headroom keeps Go's target (GOGC) where headroomBytes are left. GOMEMLIMIT, where it is set, comes first as always.
 type headroom struct{ percent int }
 
-// newHeadroom sets the target, or leaves it to whoever has set GOGC: then it is nil.
+// newHeadroom sets the target, or leaves it to whoever has set GOGC to another than Go's own: then it is nil.
 func newHeadroom() *headroom {
-	if os.Getenv("GOGC") != "" {
+	if percent := read("/gc/gogc:percent"); percent != 100 {
 		return nil
 	}
 	h := &headroom{}
-	h.adjust(liveBytes())
+	h.look()
 	return h
 }
 
 // look sets the target anew, by what the last collection left alive.
 func (h *headroom) look() {
 	if h != nil {
-		h.adjust(liveBytes())
+		h.adjust(read("/gc/heap/live:bytes")) // what the last collection left alive
 	}
 }
 
@@ -47,12 +46,12 @@ func gcPercent(live uint64) int {
 	return max(100, int(100*headroomBytes/max(live, 4<<20)))
 }
 
-// liveBytes is what the last collection left alive.
-func liveBytes() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+// read reads one of the runtime's own figures. One that the runtime does not have is 0.
+func read(name string) uint64 {
+	sample := []metrics.Sample{{Name: name}}
 	metrics.Read(sample)
 	if sample[0].Value.Kind() != metrics.KindUint64 {
-		return headroomBytes // unknown to this runtime: Go's own target
+		return 0
 	}
 	return sample[0].Value.Uint64()
 }
