@@ -42,13 +42,19 @@ const (
 	maxGreeted       = 16384
 )
 
+// Who has had so many good handshakes in a row, with no longer a pause between two, is greeted.
+const (
+	greetedAfter = 16
+	greetedPause = time.Second
+)
+
 func newClientTrust(pool *x509.CertPool, revocations *revocation.Checker, now func() time.Time) *clientTrust {
 	return &clientTrust{pool: pool, revocations: revocations, now: now, chains: map[[sha256.Size]byte]*trusted{}}
 }
 
 // guard makes of a configuration that requires and verifies client certificates two that do, and that judge revocation too, on
 // every connection, resumed ones included. With strict, crypto/tls verifies: it alone can tell a client by its alert what is wrong
-// (unknown CA, expired). With quick, chains that are known are looked up, and whatever is refused is a bad certificate (RFC 8446
+// (unknown CA, expired). With quick, for callers that are greeted, chains that are known are looked up, and whatever is refused is a bad certificate (RFC 8446
 // section 6.2). In FIPS 140-3 mode both are strict: crypto/tls then has rules of its own for chains.
 func (t *clientTrust) guard(c *tls.Config) (strict, quick *tls.Config) {
 	c.Time = t.now
@@ -123,19 +129,25 @@ func (t *clientTrust) remember(presented []*x509.Certificate, chains [][]*x509.C
 	t.chains[key] = found
 }
 
-// greeted are the callers whose last handshake was good, so that the next one very likely is too and needs no alert that explains
-// itself. Safe for concurrent use.
+// greeted are the callers who come so often, and well, that the next handshake very likely is good too and needs no alert that
+// explains itself: whose handshakes cost anything. Safe for concurrent use.
 type greeted struct {
-	mu  sync.RWMutex
-	all map[netip.Addr]struct{}
+	mu  sync.Mutex
+	all map[netip.Addr]goodHandshakes
 }
 
-func newGreeted() *greeted { return &greeted{all: map[netip.Addr]struct{}{}} }
+// goodHandshakes are those of one caller since the last pause or refusal.
+type goodHandshakes struct {
+	count int
+	last  time.Time
+}
+
+func newGreeted() *greeted { return &greeted{all: map[netip.Addr]goodHandshakes{}} }
 
 // note takes in how a caller's handshake went.
-func (g *greeted) note(from net.Addr, good bool) {
+func (g *greeted) note(from net.Addr, good bool, now time.Time) {
 	address := hostAddr(from)
-	if !address.IsValid() || g.has(from) == good {
+	if !address.IsValid() {
 		return
 	}
 	g.mu.Lock()
@@ -144,15 +156,22 @@ func (g *greeted) note(from net.Addr, good bool) {
 		delete(g.all, address)
 		return
 	}
-	makeRoom(g.all, maxGreeted)
-	g.all[address] = struct{}{}
+	h, known := g.all[address]
+	if !known {
+		makeRoom(g.all, maxGreeted)
+	}
+	if now.Sub(h.last) > greetedPause {
+		h.count = 0
+	}
+	h.count, h.last = h.count+1, now
+	g.all[address] = h
 }
 
-func (g *greeted) has(from net.Addr) bool {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	_, ok := g.all[hostAddr(from)]
-	return ok
+func (g *greeted) has(from net.Addr, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	h := g.all[hostAddr(from)]
+	return h.count >= greetedAfter && now.Sub(h.last) <= greetedPause
 }
 
 // hostAddr is the address without its port, invalid where there is none.

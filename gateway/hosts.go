@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -126,7 +127,7 @@ func (hs *virtualHosts) listenTLS() *tls.Config {
 				}
 			}
 			h := hs.of(sniName(hello.ServerName))
-			if hs.greeted.has(hello.Conn.RemoteAddr()) {
+			if hs.greeted.has(hello.Conn.RemoteAddr(), time.Now()) {
 				return h.quick, nil
 			}
 			return h.tls, nil

@@ -250,7 +250,7 @@ func (h *handshaker) handshake(raw *countedConn) {
 		linger(raw)
 		return
 	}
-	l.hosts.greeted.note(raw.RemoteAddr(), true)
+	l.hosts.greeted.note(raw.RemoteAddr(), true, time.Now())
 	cs := conn.ConnectionState()
 	h.g.metrics.handshakes.WithLabelValues(h.name, tls.VersionName(cs.Version), cs.CurveID.String()).Inc()
 	if cs.NegotiatedProtocol == acmeTLS { // an authority has seen what it came for; nothing is said on it
@@ -323,7 +323,7 @@ func (h *handshaker) failed(raw net.Conn, l *listenerState, err error) {
 	if reason == "disconnected" {
 		return // port scans and health checks of load balancers
 	}
-	l.hosts.greeted.note(raw.RemoteAddr(), false)
+	l.hosts.greeted.note(raw.RemoteAddr(), false, time.Now())
 	h.g.services.Log.Warn("handshake failed", zap.String("listener", h.name), zap.String("reason", reason),
 		zap.Stringer("address", addrOf(raw.RemoteAddr())))
 }
