@@ -50,19 +50,19 @@ func (h *house) command() *credential.Standings {
 	return c
 }
 
-// order runs a command in the background, which waits until what it did stands, and returns when it has begun to.
-func order(t *testing.T, do func(context.Context, string) (from, to credential.Standing, err error)) {
+// order runs a command in the background, which waits until what it did stands, and returns when it has begun to. done waits too.
+func order(t *testing.T, do func(context.Context, string) (from, to credential.Standing, err error)) (done func()) {
 	t.Helper()
-	ended := make(chan error, 1)
+	ended := make(chan struct{})
 	go func() {
-		_, _, err := do(t.Context(), partnerID)
-		ended <- err
-	}()
-	t.Cleanup(func() {
-		if err := <-ended; err != nil && t.Context().Err() == nil {
+		defer close(ended)
+		if _, _, err := do(t.Context(), partnerID); err != nil && t.Context().Err() == nil {
 			t.Errorf("the command: %v", err)
 		}
-	})
+	}()
+	done = func() { <-ended }
+	t.Cleanup(done)
+	return done
 }
 
 // revokedToken is how a token of gp-demo is refused that is dead: after it was used up, or, where the partner is off, before.
@@ -82,7 +82,7 @@ func TestAPartnerIsOffOnEveryInstance(t *testing.T) {
 			tokens = append(tokens, one.mint())
 		}
 		s := one.session()
-		order(t, one.command().Disable)
+		off := order(t, one.command().Disable)
 		for i, h := range houses {
 			h.disabledIs(1)
 			h.expect("a token, off", h.anybody(), detailsCall(card, tokens[i], s.ID()), revokedToken(0))
@@ -95,6 +95,7 @@ func TestAPartnerIsOffOnEveryInstance(t *testing.T) {
 				t.Error("the log does not say so")
 			}
 		}
+		off() // to switch it on before that would be undone
 		order(t, one.command().Enable)
 		for _, h := range houses {
 			h.disabledIs(0)

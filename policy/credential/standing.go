@@ -591,7 +591,8 @@ func (s *Standings) Disable(ctx context.Context, partner string) (from, to Stand
 }
 
 // Enable switches a partner on again. What was minted for it before stays dead.
-// One that is on already stays as it is.
+// One that is on already stays as it is. Of a Disable within the same second
+// Disable wins, whichever came first: then this is an error.
 func (s *Standings) Enable(ctx context.Context, partner string) (from, to Standing, err error) {
 	return s.change(ctx, partner, func(st *Standing) {
 		if st.Disabled {
@@ -651,6 +652,9 @@ func (s *Standings) change(ctx context.Context, partner string, mutate func(*Sta
 		next := *known
 		next.Generation = max(known.Generation, to.Generation)
 		mutate(&next.Standing)
+		if raised && known.Disabled && !next.Disabled && known.Generation > to.Generation {
+			return from, known.Standing, errors.New("somebody switched the partner off meanwhile")
+		}
 		if next.Standing == known.Standing {
 			return from, known.Standing, nil
 		}

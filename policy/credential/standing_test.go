@@ -509,6 +509,44 @@ func TestACommandWaitsUntilItStands(t *testing.T) {
 	})
 }
 
+// TestOffWins: of two who switch a partner off and on within a second, the one who switches it off has it so, and the other hears it.
+func TestOffWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, seals := newShelf(), newSeals(t, "k", nil)
+		one, two := newStandings(t, s, seals), newStandings(t, s, seals)
+		for name, first := range map[string]bool{"on, then off": true, "off, then on": false} {
+			changed(t)(one.Disable(t.Context(), "a"))
+			if !first {
+				changed(t)(one.Enable(t.Context(), "a"))
+			}
+			on, off := make(chan error, 1), make(chan error, 1)
+			enable := func() { _, _, err := one.Enable(t.Context(), "a"); on <- err }
+			disable := func() { _, _, err := two.Disable(t.Context(), "a"); off <- err }
+			if first {
+				go enable()
+				time.Sleep(standingConfirm / 2)
+				go disable()
+			} else {
+				go disable()
+				time.Sleep(standingConfirm / 2)
+				go enable()
+			}
+			if err := <-off; err != nil {
+				t.Errorf("%s: off: %v", name, err)
+			}
+			if err := <-on; err == nil || !strings.Contains(err.Error(), "switched the partner off meanwhile") {
+				t.Errorf("%s: on: %v", name, err)
+			}
+			if st := newStandings(t, s, seals).at(t, "a"); !st.Disabled {
+				t.Errorf("%s: it is on", name)
+			}
+		}
+	})
+}
+
+// standingConfirm is when a command looks whether what it did stands.
+const standingConfirm = time.Second
+
 // TestAGenerationIsNoneThatWas: where the store has lost everything, and nobody remembers it.
 func TestAGenerationIsNoneThatWas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
