@@ -54,6 +54,7 @@ routes:
     jwt_key: jwt-demo
     forward:
       - {method: GET, path: /wallet}
+      - {method: POST, path: /deals/payin}
       - {method: GET, path: "/deals/{id}/credentials", fields: {/account_number: account}}
   - listener: public
     face: payroc
