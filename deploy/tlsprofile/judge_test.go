@@ -165,7 +165,7 @@ func parseSslscan(report []byte) ([]finding, error) {
 		say(c.Supported != "0", "HIGH", "compression", "supported: "+c.Supported)
 	}
 	for _, r := range doc.Renegotiation {
-		say(r.Supported != "0", "HIGH", "renegotiation", "supported: "+r.Supported+", secure: "+r.Secure)
+		say(r.Supported != "0" && r.Secure != "1", "HIGH", "renegotiation", "supported: "+r.Supported+", secure: "+r.Secure)
 	}
 	for _, h := range doc.Heartbleed {
 		say(h.Vulnerable != "0", "CRITICAL", "heartbleed "+h.Version, "vulnerable: "+h.Vulnerable)

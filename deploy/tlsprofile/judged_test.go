@@ -79,6 +79,14 @@ func TestJudgeFindsWhatIsPlanted(t *testing.T) {
 	}
 }
 
+// TestSecureRenegotiation: a server may say that it knows RFC 5746. Whether it lets clients begin is testssl.sh's secure_client_renego.
+func TestSecureRenegotiation(t *testing.T) {
+	scan := bytes.Replace(recorded(t, "sslscan.xml"), []byte(`renegotiation supported="0" secure="0"`), []byte(`renegotiation supported="1" secure="1"`), 1)
+	if v := judged(t, recorded(t, "testssl.json"), scan, waivers); bytes.Equal(scan, recorded(t, "sslscan.xml")) || len(v.wrong) != 0 {
+		t.Errorf("%q", v.wrong)
+	}
+}
+
 func TestStaleWaiver(t *testing.T) {
 	v := judged(t, recorded(t, "testssl.json"), recorded(t, "sslscan.xml"), append(slices.Clone(waivers), waiver{"testssl", "BREACH", "HIGH", "none"}))
 	if len(v.wrong) != 1 || v.wrong[0] != "the waiver of testssl: BREACH is not needed: take it out" {
