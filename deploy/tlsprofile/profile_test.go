@@ -96,7 +96,7 @@ func TestProfile(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(kept, "report.txt"), []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Log("\n" + text.String())
+	t.Logf("\n%sAll of it is in .test/tls.", text.String())
 }
 
 // scan runs both programs on a port and keeps what they say.
