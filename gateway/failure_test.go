@@ -66,6 +66,7 @@ var exported = map[string]struct {
 	"credential.ErrStanding": {credential.ErrStanding, exchange.Unavailable, "standing"},
 	"policy.Refused":         {&policy.Refused{Kind: policy.KindToken, Reason: policy.RefusedSpent}, exchange.Unauthorized, "token_spent"},
 	"policy.Denied":          {&policy.Denied{Reason: policy.DeniedForbidden, Rule: "r"}, exchange.Forbidden, "denied_forbidden"},
+	"policy.PartnerError":    {&policy.PartnerError{Err: errors.New("of a configuration")}, exchange.Internal, "internal"}, // reaches no exchange
 }
 
 // TestEveryErrorHasARow: each exported error of the packages whose errors reach the gateway, as their sources list them.
