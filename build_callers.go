@@ -59,6 +59,11 @@ func (b *builder) loadListeners() {
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		b.serverCertificate(at+".tls", c.TLS, &l)
 		l.ClientCAs, l.HostClientCAs = pool(b.clientCAs[name]), b.hostCAs[name]
+		for _, ca := range slices.Concat(b.clientCAs[name], b.hostAuthorities[name]) {
+			if l.ClientCAsEnd.IsZero() || ca.NotAfter.Before(l.ClientCAsEnd) {
+				l.ClientCAsEnd = ca.NotAfter
+			}
+		}
 		l.Revocations = b.revocations(name, l.Environment, c.TLS.Revocation)
 		b.listeners = append(b.listeners, l)
 	}
@@ -162,6 +167,9 @@ func (b *builder) partnerCertificate(at string, c *PartnerCertificateConfig, p *
 	if c.CA != "" {
 		for _, ca := range b.authorities(at+".ca", c.CA) {
 			p.CA = append(p.CA, policy.FingerprintOf(ca))
+		}
+		if len(p.CA) == 0 {
+			p.CA = []policy.Fingerprint{{}} // its problem was told: the partner is judged as if it named one
 		}
 	}
 	p.Pins = b.pins(at, c.Pins)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // This file reads what a configuration names: files of every sort, and what is in them.
@@ -147,7 +148,18 @@ func (b *builder) certificate(at, certificate, keyFile string) (tls.Certificate,
 		b.problem(at+".certificate", "certificate and key do not load: %v", err)
 		return tls.Certificate{}, false
 	}
+	b.validNow(at+".certificate", pair.Leaf)
 	return pair, true
+}
+
+// validNow says where a certificate is not valid when it is read: whoever looks at it refuses it.
+func (b *builder) validNow(key string, c *x509.Certificate) {
+	switch now := time.Now(); {
+	case now.After(c.NotAfter):
+		b.notice("%s: the certificate ended %s", key, c.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(c.NotBefore):
+		b.notice("%s: the certificate is valid from %s on", key, c.NotBefore.UTC().Format(time.RFC3339))
+	}
 }
 
 // authorities reads a PEM file of CA certificates. Anything else in it is a problem, not something to pass over.
@@ -179,6 +191,7 @@ func (b *builder) authorities(key, path string) []*x509.Certificate {
 			b.problem(key, "certificate %d is not a CA's", len(found)+1)
 			return nil
 		}
+		b.validNow(key, c)
 		found = append(found, c)
 	}
 	if len(found) == 0 {

@@ -69,6 +69,13 @@ func (b *builder) revocations(name, environment string, r *RevocationConfig) *re
 			b.notice("%s.crl[%d]: the list is not current", at, i)
 		}
 	}
+	meets := "its certificates are refused"
+	if config.Soft {
+		meets = "its certificates pass"
+	}
+	for _, ca := range found.Unlisted() {
+		b.notice("%s.crl: no list is of %s: %s", at, nameText(ca.RawSubject), meets)
+	}
 	return found
 }
 

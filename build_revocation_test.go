@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -25,15 +27,20 @@ import (
 	"github.com/cardstile/cardstile/gateway/revocation"
 )
 
-// writeList writes a list of a CA of its own, which ends at a time.
-func writeList(t *testing.T, file string, end time.Time) {
+// somebody is a CA that no configuration names.
+func somebody(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "somebody"}, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: end.Add(-2 * time.Hour), NextUpdate: end}, ca, key)
+	return tls.Certificate{Leaf: &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "somebody"}, KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}}, PrivateKey: key}
+}
+
+// writeList writes a list of a CA, which ends at a time.
+func writeList(t *testing.T, file string, ca tls.Certificate, end time.Time) {
+	t.Helper()
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: end.Add(-2 * time.Hour), NextUpdate: end}, ca.Leaf, ca.PrivateKey.(crypto.Signer))
 	if err == nil {
 		err = os.WriteFile(file, der, 0o600)
 	}
@@ -47,8 +54,13 @@ func writeList(t *testing.T, file string, end time.Time) {
 func TestCheckTellsOfRevocation(t *testing.T) {
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
 	base := string(h.read("config.yaml"))
-	writeList(t, h.path("good.crl"), time.Now().Add(time.Hour))
-	writeList(t, h.path("ended.crl"), time.Now().Add(-time.Hour))
+	ca, err := tls.LoadX509KeyPair(h.path("partners-ca.pem"), h.path("partners-ca-key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeList(t, h.path("good.crl"), ca, time.Now().Add(time.Hour))
+	writeList(t, h.path("ended.crl"), ca, time.Now().Add(-time.Hour))
+	writeList(t, h.path("other.crl"), somebody(t), time.Now().Add(time.Hour))
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +79,10 @@ func TestCheckTellsOfRevocation(t *testing.T) {
 		{"production", "{crl: [good.crl], stale: soft, ocsp: {mode: hard}}", []string{at + ".revocation.stale: soft: a certificate passes while its CA has no current list"}},
 		{"production", "{ocsp: {mode: soft}}", []string{at + ".revocation.ocsp.mode: soft: a certificate passes of which no responder says anything"}},
 		{"test", "{crl: [good.crl, ended.crl]}", []string{at + ".revocation.crl[1]: the list is not current"}},
+		{"test", "{crl: [other.crl]}", []string{at + ".revocation.crl: no list is of CN=Cardstile demo partners: its certificates are refused"}},
+		{"test", "{crl: [other.crl], stale: soft}", []string{at + ".revocation.crl: no list is of CN=Cardstile demo partners: its certificates pass"}},
+		{"test", "{crl: [other.crl, good.crl]}", nil},
+		{"test", "{crl: [other.crl, '" + url + "']}", nil}, // which may be it
 		{"test", "{crl: ['" + url + "'], ocsp: {responder: '" + url + "'}}", nil},
 	} {
 		to := "client_ca: partners-ca.pem}\n    environment: " + test.environment

@@ -443,7 +443,7 @@ type PartnerCertificateConfig struct {
 	// attributes does not matter; nothing may be missing or added.
 	Subject string `yaml:"subject"`
 
-	// CA is a PEM file with the authority that must have issued them. Default: the listener's, if it trusts but one.
+	// CA is a PEM file with the authority that must have issued them. Default: that of the listeners, if they trust but one.
 	CA string `yaml:"ca"`
 
 	// Pins are SHA-256 digests, in hex, of the public keys that are accepted. Default: any.

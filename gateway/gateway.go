@@ -113,6 +113,9 @@ type Listener struct {
 	// an error.
 	HostClientCAs map[string]*x509.CertPool
 
+	// ClientCAsEnd is when the first of all these authorities ends, for the metric; zero where there are none.
+	ClientCAsEnd time.Time
+
 	// ProxyProtocol lists the addresses whose PROXY header (v1 or v2) is required and believed. Nobody else's is.
 	ProxyProtocol []netip.Prefix
 }

@@ -351,6 +351,9 @@ func TestReload(t *testing.T) {
 	partner := h.partner()
 	h.mintBody(partner, "")
 	expiry := h.metric("cardstile_certificate_expiry_timestamp_seconds")
+	if h.metric("cardstile_certificate_expiry_timestamp_seconds", "kind", "client_ca") != 0 {
+		t.Error("authorities end that nobody told the end of")
+	}
 	for name, spoil := range map[string]func(*gateway.Config){
 		"unknown listener": func(c *gateway.Config) { c.Routes[2].Listener = "nowhere" },
 		"new listener":     func(c *gateway.Config) { c.Listeners = append(c.Listeners, gateway.Listener{Name: "third"}) },
@@ -380,7 +383,12 @@ func TestReload(t *testing.T) {
 		t.Error("the expiry of certificates that are not in force is shown")
 	}
 	h.o.policies = `@id("renamed") permit (principal, action == Action::"token.mint", resource);`
-	must(h.gateway.Reload(h.newConfig()))
+	renamed := h.newConfig()
+	renamed.Listeners[0].ClientCAsEnd = time.Unix(2e9, 0)
+	must(h.gateway.Reload(renamed))
+	if h.metric("cardstile_certificate_expiry_timestamp_seconds", "listener", "partners", "kind", "client_ca") != 2e9 {
+		t.Error("the end of authorities is not shown")
+	}
 	h.expect("the new one", partner, mintCall(""), want{status: 200, results: []string{"done"}, rule: "renamed", outcome: "done"})
 	if h.metric("cardstile_config_reloads_total", "result", "ok") != 1 {
 		t.Error("not counted")

@@ -39,7 +39,7 @@ var (
 
 const (
 	expiryName = "cardstile_certificate_expiry_timestamp_seconds"
-	expiryHelp = "When a certificate ends, in Unix seconds; with the host where it is one that is obtained and renewed."
+	expiryHelp = "When a certificate ends, in Unix seconds; with the host where it is one that is obtained and renewed. Of authorities of client certificates the first to end."
 )
 
 var expiryLabels = []string{"listener", "kind", "host"}
@@ -244,6 +244,9 @@ func (m *metrics) certificates(listeners []Listener) {
 				kind = "chain"
 			}
 			m.expiry.WithLabelValues(l.Name, kind, "").Set(float64(c.NotAfter.Unix()))
+		}
+		if !l.ClientCAsEnd.IsZero() {
+			m.expiry.WithLabelValues(l.Name, "client_ca", "").Set(float64(l.ClientCAsEnd.Unix()))
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -246,7 +247,7 @@ func (h *handshaker) handshake(raw *countedConn) {
 	err := conn.Handshake()
 	h.end(raw)
 	if err != nil {
-		h.failed(raw, l, err)
+		h.failed(raw, l, refusedLeaf(conn, err), err)
 		linger(raw)
 		return
 	}
@@ -314,7 +315,20 @@ func linger(c *countedConn) {
 	}
 }
 
-func (h *handshaker) failed(raw net.Conn, l *listenerState, err error) {
+// refusedLeaf returns the certificate that was presented in a handshake that failed; nil where there was none. Whoever presented it
+// need not have its key.
+func refusedLeaf(conn *tls.Conn, err error) *x509.Certificate {
+	presented := conn.ConnectionState().PeerCertificates
+	if unverified, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		presented = unverified.UnverifiedCertificates
+	}
+	if len(presented) == 0 {
+		return nil
+	}
+	return presented[0]
+}
+
+func (h *handshaker) failed(raw net.Conn, l *listenerState, leaf *x509.Certificate, err error) {
 	if h.ctx.Err() != nil {
 		return // we are closing
 	}
@@ -324,8 +338,11 @@ func (h *handshaker) failed(raw net.Conn, l *listenerState, err error) {
 		return // port scans and health checks of load balancers
 	}
 	l.hosts.greeted.note(raw.RemoteAddr(), false, time.Now())
-	h.g.services.Log.Warn("handshake failed", zap.String("listener", h.name), zap.String("reason", reason),
-		zap.Stringer("address", addrOf(raw.RemoteAddr())))
+	fields := []zap.Field{zap.String("listener", h.name), zap.String("reason", reason), zap.Stringer("address", addrOf(raw.RemoteAddr()))}
+	if leaf != nil {
+		fields = append(fields, zap.String("certificate", fmt.Sprintf("%x", sha256.Sum256(leaf.Raw)))) // as in audit records
+	}
+	h.g.services.Log.Warn("handshake failed", fields...)
 }
 
 // handshakeReason names what ended a handshake: a closed set.

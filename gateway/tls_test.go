@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -102,8 +103,12 @@ func TestHandshakeFailures(t *testing.T) {
 				return h.metric("cardstile_handshake_failures_total", "listener", "partners", "reason", test.reason) == before+1
 			})
 			eventually(t, name+" is logged", func() bool { return strings.Count(h.log.String(), "handshake failed") == lines+1 })
-			if !strings.Contains(h.log.String(), `"reason":"`+test.reason+`","address":"127.0.0.1"`) {
-				t.Errorf("%s: the log does not say %s", name, test.reason)
+			line := `"reason":"` + test.reason + `","address":"127.0.0.1"`
+			if len(test.config.Certificates) > 0 && test.reason != "refused_by_client" && test.reason != "other" { // which come before it
+				line += fmt.Sprintf(`,"certificate":"%x"`, sha256.Sum256(test.config.Certificates[0].Certificate[0]))
+			}
+			if !strings.Contains(h.log.String(), line+"}") {
+				t.Errorf("%s: the log does not say %s", name, line)
 			}
 		}
 	}

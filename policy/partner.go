@@ -139,7 +139,7 @@ func (p *Partners) add(partner *Partner, defaultCA []Fingerprint) error {
 	}
 	if len(partner.CA) == 0 {
 		if len(defaultCA) != 1 {
-			return fmt.Errorf("partner %q: names no CA, and its listener trusts %d of them; one must be named", partner.ID, len(defaultCA))
+			return fmt.Errorf("partner %q: names no CA, and the listeners trust %d of them: certificate.ca must say which", partner.ID, len(defaultCA))
 		}
 		partner.CA = defaultCA[:1:1]
 	}

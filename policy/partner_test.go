@@ -159,7 +159,7 @@ func TestPartnersAreCheckedAtLoad(t *testing.T) {
 		"default meets named":        {[]policy.Partner{{ID: "x", Subjects: []policy.Subject{a}}, {ID: "y", Subjects: []policy.Subject{a}, CA: []policy.Fingerprint{two, one}}}, []policy.Fingerprint{one}, []string{`"y"`, `"x"`}},
 		"a subject twice":            {[]policy.Partner{{ID: "x", Subjects: []policy.Subject{a, b, a}}}, []policy.Fingerprint{one}, []string{`"x"`}},
 		"no CA at all":               {[]policy.Partner{{ID: "x", Subjects: []policy.Subject{a}}}, nil, []string{`"x"`, "no CA"}},
-		"two CAs, none named":        {[]policy.Partner{{ID: "x", Subjects: []policy.Subject{a}}}, []policy.Fingerprint{one, two}, []string{`"x"`, "trusts 2"}},
+		"two CAs, none named":        {[]policy.Partner{{ID: "x", Subjects: []policy.Subject{a}}}, []policy.Fingerprint{one, two}, []string{`"x"`, "trust 2"}},
 		"CA without subject":         {[]policy.Partner{{ID: "x", CA: []policy.Fingerprint{one}}}, nil, []string{`"x"`}},
 		"pin without subject":        {[]policy.Partner{{ID: "x", Pins: []policy.Fingerprint{one}}}, nil, []string{`"x"`}},
 		"zero subject":               {[]policy.Partner{{ID: "x", Subjects: []policy.Subject{{}}}}, []policy.Fingerprint{one}, []string{"empty certificate subject"}},
