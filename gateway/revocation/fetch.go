@@ -41,10 +41,10 @@ var fetchResults = []string{
 // slot is one place of the configuration, and the list that is in force from there.
 type slot struct {
 	index    int
-	url      *url.URL // nil: a file
-	list     atomic.Pointer[list]
-	tried    atomic.Bool // whether a fetch has ended; of a URL that a reload brought, true
-	reported bool        // whether the log has a line that the list is not current; of watch
+	url      *url.URL             // nil: a file
+	list     atomic.Pointer[list] // the last one that came, with those beside it
+	tried    atomic.Bool          // whether a fetch has ended; of a URL that a reload brought, true
+	reported bool                 // whether the log has a line that the list is not current; of watch
 
 	// Of the one goroutine that fetches:
 	version     validators // of the list
@@ -125,7 +125,6 @@ func (c *Checker) complain(s *slot, result string) {
 
 // fetch asks for a list once, and puts it in force where it is one to go by.
 func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result string) {
-	held := s.list.Load()
 	a, failed := from.get(ctx, s.url, s.version, MaxListBytes)
 	if failed != "" {
 		return failed
@@ -140,10 +139,20 @@ func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result stri
 	if err := c.acceptable(l); err != nil {
 		return fetchUnsigned
 	}
-	now := c.services.Now()
+	now, last := c.services.Now(), s.list.Load()
+	var held *list // of the same CA
+	for other := range last.all() {
+		if c.sameCA(l, other) {
+			held = other
+		} else {
+			l.beside = append(l.beside, other)
+		}
+	}
 	switch {
+	case last == nil, held == nil && l.current(now):
 	case held == nil:
-	case l.equal(held):
+		return fetchEnded
+	case held == last && l.equal(held):
 		s.version = a.version
 		return fetchUnchanged
 	case held.current(now) && l.before(held):
@@ -151,10 +160,22 @@ func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result stri
 	case !l.current(now) && (held.current(now) || l.before(held)):
 		return fetchEnded
 	}
+	if last != nil && held == nil {
+		c.services.Log.Warn("a revocation list is another CA's than the one before from there: both are in force",
+			zap.String("listener", c.config.Listener), zap.Int("list", s.index))
+	}
 	s.version = a.version
 	s.list.Store(l)
 	c.move()
 	return fetched
+}
+
+// sameCA reports whether two lists are of one CA. The numbers of several say nothing of each other's, and whoever answers in a server's
+// place may have a list of each.
+func (c *Checker) sameCA(a, b *list) bool {
+	return slices.ContainsFunc(slices.Concat(c.config.CAs, c.config.Intermediates), func(ca *x509.Certificate) bool {
+		return a.signedBy(ca) && b.signedBy(ca)
+	})
 }
 
 // acceptable returns an error where a list that was fetched is signed by none of the CAs. Whoever can answer in the server's place

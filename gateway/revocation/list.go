@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 )
@@ -29,6 +30,7 @@ type list struct {
 	parsed  *x509.RevocationList
 	serials map[string]struct{} // big-endian bytes
 	signed  sync.Map            // by SHA-256 of a CA's certificate, where that CA signed the list
+	beside  []*list             // of other CAs, which came from the same place before; not changed once the list is in force
 }
 
 // parseList reads a list, DER or PEM. One without nextUpdate, a partial one (delta, issuing distribution point), an indirect one, and
@@ -122,6 +124,20 @@ func (l *list) has(c *x509.Certificate) bool {
 
 func (l *list) current(now time.Time) bool {
 	return !now.Before(l.parsed.ThisUpdate) && l.parsed.NextUpdate.After(now)
+}
+
+// all are the list and those beside it; none where it is nil.
+func (l *list) all() iter.Seq[*list] {
+	return func(yield func(*list) bool) {
+		if l == nil || !yield(l) {
+			return
+		}
+		for _, other := range l.beside {
+			if !yield(other) {
+				return
+			}
+		}
+	}
 }
 
 // before reports whether the list was made before another one of the same CA: by its number, and where that says nothing by its time.

@@ -22,9 +22,10 @@ import (
 
 const (
 	maxQuestions   = 8192             // certificates that are remembered
-	maxAsking      = 16               // questions at a time
+	maxAsking      = 16               // questions at a time, of those about one trust anchor's certificates
 	maxAnswerBytes = 64 << 10         // of a responder
 	retryAfter     = 10 * time.Second // after a question without an answer
+	busyFor        = time.Second      // after one for which there was no room
 	unknownFor     = time.Minute      // how long a responder's "unknown" is gone by
 	keepAsking     = 24 * time.Hour   // how long after a certificate was last judged its answer is kept fresh
 )
@@ -33,17 +34,18 @@ const (
 type responders struct {
 	c          *Checker
 	config     OCSP
-	configured *client // for the operator's responder
-	named      *client // for those that certificates name
-	room       chan struct{}
+	configured *client      // for the operator's responder
+	named      *client      // for those that certificates name
 	most       int          // questions that are remembered
 	complained atomic.Int64 // when the log last had a line about a failure, in Unix nanoseconds
 
 	mu        sync.Mutex
-	questions map[questionKey]*question // guarded by mu
+	questions map[questionKey]*question           // guarded by mu
+	rooms     map[[sha256.Size]byte]chan struct{} // by SHA-256 of a trust anchor; guarded by mu
 }
 
-// questionKey is a certificate: its CA, and its serial number in big-endian bytes.
+// questionKey is a certificate as OCSP names it: the name and key of its CA, as a digest, and its serial number in big-endian bytes.
+// Certificates themselves will not do: whoever has one can give it another signature (ECDSA's come in pairs).
 type questionKey struct {
 	ca     [sha256.Size]byte
 	serial string
@@ -51,8 +53,9 @@ type questionKey struct {
 
 // question is what is known of one certificate.
 type question struct {
-	certificate, issuer *x509.Certificate
+	certificate, issuer *x509.Certificate // copies: those of a handshake hold on to all that came with them
 	responder           *url.URL
+	room                chan struct{}           // shared by all whose certificates have the same trust anchor, so that none waits behind another's
 	last                atomic.Pointer[verdict] // nil: nobody has said anything yet
 	used                atomic.Int64            // when it was last judged, in Unix nanoseconds
 	retry               atomic.Int64            // until when nobody is asked again after a failure, in Unix nanoseconds; 0: the last question was answered
@@ -72,7 +75,7 @@ func newResponders(c *Checker, config OCSP) *responders {
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
 	}
-	r := &responders{c: c, config: config, room: make(chan struct{}, maxAsking), most: maxQuestions, questions: map[questionKey]*question{}}
+	r := &responders{c: c, config: config, most: maxQuestions, questions: map[questionKey]*question{}, rooms: map[[sha256.Size]byte]chan struct{}{}}
 	r.named = newClient(c.config, c.config.Dialer(netip.Addr{}), config.Timeout)
 	if config.Responder != nil {
 		r.configured = newClient(c.config, c.config.Dialer(namedAddr(config.Responder)), config.Timeout)
@@ -92,7 +95,7 @@ func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time
 	for i := range len(chain) - 1 {
 		responder := r.responder(chain[i], i == 0)
 		if responder != nil {
-			all = append(all, r.question(chain[i], chain[i+1], responder, now))
+			all = append(all, r.question(chain, i, responder, now))
 		} else if i == 0 { // an intermediate that names none is its list's business
 			r.count(ocspNobody)
 			if !r.config.Soft {
@@ -127,6 +130,19 @@ func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time
 		}
 	}
 	return until, nil
+}
+
+// begin has all asked that is to be asked about chains, and waits for nothing.
+func (r *responders) begin(chains [][]*x509.Certificate, now time.Time) {
+	for _, chain := range chains {
+		for i := range len(chain) - 1 {
+			if responder := r.responder(chain[i], i == 0); responder != nil {
+				if q := r.question(chain, i, responder, now); q.stale(now) {
+					r.ask(q)
+				}
+			}
+		}
+	}
 }
 
 func (r *responders) passed() {
@@ -177,6 +193,7 @@ func (r *responders) learn(ctx context.Context, q *question) {
 	defer r.count(result)
 	before, failing := q.last.Load(), q.retry.Load() != 0
 	if result == ocspBusy {
+		q.retry.Store(r.c.services.Now().Add(busyFor).UnixNano())
 		return
 	}
 	if v == nil {
@@ -202,8 +219,8 @@ func (r *responders) complain(result string) {
 // fetch puts the question to the responder. Without a verdict, the result says why: a label, of a closed set.
 func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result string) {
 	select {
-	case r.room <- struct{}{}:
-		defer func() { <-r.room }()
+	case q.room <- struct{}{}:
+		defer func() { <-q.room }()
 	case <-ctx.Done():
 		return nil, ocspBusy
 	}
@@ -223,5 +240,5 @@ func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result
 	if failed != "" {
 		return nil, failed
 	}
-	return read(a.body, q, r.c.services.Now(), r.c.config.Refresh)
+	return read(a.body, q, r.c)
 }

@@ -42,14 +42,15 @@ var ocspResults = []string{
 const clockSkew = 5 * time.Minute
 
 // read takes in an answer. Without a verdict, the result says why.
-func read(content []byte, q *question, now time.Time, refresh time.Duration) (v *verdict, result string) {
+func read(content []byte, q *question, c *Checker) (v *verdict, result string) {
 	fips140.WithoutEnforcement(func() { // SHA-1 names CAs in answers; as a signature's it is refused
-		v, result = verify(content, q, now, refresh)
+		v, result = verify(content, q, c)
 	})
 	return v, result
 }
 
-func verify(content []byte, q *question, now time.Time, refresh time.Duration) (v *verdict, result string) {
+func verify(content []byte, q *question, c *Checker) (v *verdict, result string) {
+	now, refresh := c.services.Now(), c.config.Refresh
 	response, err := ocsp.ParseResponseForCert(content, q.certificate, nil)
 	if err != nil {
 		return nil, unread(err)
@@ -57,7 +58,7 @@ func verify(content []byte, q *question, now time.Time, refresh time.Duration) (
 	if !aboutIssuer(response, q.issuer) {
 		return nil, ocspMismatch
 	}
-	if !signed(response, q.issuer, now) {
+	if !signed(response, q.issuer, now) || response.Certificate != nil && c.listed(response.Certificate, q.issuer) {
 		return nil, ocspUnsigned
 	}
 	v = &verdict{status: response.Status, made: response.ThisUpdate, until: now.Add(refresh)}
@@ -107,8 +108,8 @@ func signed(response *ocsp.Response, issuer *x509.Certificate, now time.Time) bo
 		return false
 	case d == nil:
 		return response.CheckSignatureFrom(issuer) == nil
-	case d.Equal(issuer):
-		return true
+	case bytes.Equal(d.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) && bytes.Equal(d.RawSubject, issuer.RawSubject):
+		return true // the issuer itself, by whichever of its certificates
 	}
 	return d.CheckSignatureFrom(issuer) == nil && bytes.Equal(d.RawIssuer, issuer.RawSubject) &&
 		!now.Before(d.NotBefore) && !now.After(d.NotAfter) &&

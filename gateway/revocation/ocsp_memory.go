@@ -1,10 +1,13 @@
 package revocation
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"maps"
 	"net/url"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -16,24 +19,39 @@ import (
 func (r *responders) adopt(old *responders) {
 	old.mu.Lock()
 	defer old.mu.Unlock()
-	for key, q := range old.questions {
-		r.questions[key] = q
-	}
+	maps.Copy(r.questions, old.questions)
+	maps.Copy(r.rooms, old.rooms)
 }
 
-// question finds a certificate's, or begins one.
-func (r *responders) question(c, issuer *x509.Certificate, responder *url.URL, now time.Time) *question {
-	key := questionKey{sha256.Sum256(issuer.Raw), string(c.SerialNumber.Bytes())}
+// question finds that about the i-th certificate of a chain, or begins one.
+func (r *responders) question(chain []*x509.Certificate, i int, responder *url.URL, now time.Time) *question {
+	c, issuer, anchor := chain[i], chain[i+1], sha256.Sum256(chain[len(chain)-1].Raw)
+	key := questionKey{sha256.Sum256(slices.Concat(issuer.RawSubject, issuer.RawSubjectPublicKeyInfo)), string(c.SerialNumber.Bytes())}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.questions[key]
-	if q == nil || !q.certificate.Equal(c) {
+	if q == nil {
 		r.makeRoom()
-		q = &question{certificate: c, issuer: issuer, responder: responder}
+		if i+2 < len(chain) { // the anchor is ours
+			issuer = copied(issuer)
+		}
+		if r.rooms[anchor] == nil {
+			r.rooms[anchor] = make(chan struct{}, maxAsking)
+		}
+		q = &question{certificate: copied(c), issuer: issuer, responder: responder, room: r.rooms[anchor]}
 		r.questions[key] = q
 	}
 	q.used.Store(now.UnixNano())
 	return q
+}
+
+// copied is a certificate without the message that it came in, of which crypto/tls makes it a part.
+func copied(c *x509.Certificate) *x509.Certificate {
+	own, err := x509.ParseCertificate(bytes.Clone(c.Raw))
+	if err != nil {
+		panic("revocation: internal error: a certificate does not parse again")
+	}
+	return own
 }
 
 // makeRoom forgets the certificate that was not judged for the longest time, of some that are looked at; one that is revoked where
@@ -95,8 +113,9 @@ func (r *responders) keep(ctx context.Context) {
 	}
 }
 
-// due are the certificates to be asked about now, as many as can be at a time. Those that nobody has used for long are forgotten.
+// due are the certificates to be asked about now, of each trust anchor as many as can be at a time. Those that nobody has used for long are forgotten.
 func (r *responders) due(now time.Time) (due []*question) {
+	asked := map[chan struct{}]int{}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for key, q := range r.questions {
@@ -107,7 +126,8 @@ func (r *responders) due(now time.Time) (due []*question) {
 				delete(r.questions, key)
 			}
 		case now.UnixNano() < q.retry.Load() || v != nil && now.Before(v.due):
-		case len(due) < maxAsking:
+		case asked[q.room] < maxAsking:
+			asked[q.room]++
 			due = append(due, q)
 		}
 	}

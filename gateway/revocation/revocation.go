@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"net/url"
@@ -230,8 +231,17 @@ func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Ti
 	return earlier(until, answered), nil
 }
 
+// Ask begins all questions to responders that Judge would wait for, of several chains one after the other. A caller can make up any
+// number of chains of which each has one more.
+func (c *Checker) Ask(chains [][]*x509.Certificate, now time.Time) {
+	if c != nil && c.ocsp != nil && len(chains) > 1 {
+		c.ocsp.begin(chains, now)
+	}
+}
+
 // Any returns nil where one of the chains is good.
 func (c *Checker) Any(chains [][]*x509.Certificate, now time.Time) (err error) {
+	c.Ask(chains, now)
 	for _, chain := range chains {
 		if _, err = c.Judge(chain, now); err == nil {
 			return nil
@@ -245,11 +255,7 @@ func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.
 	unknown := false
 	for i := range len(chain) - 1 {
 		var current time.Time // how long a list of this CA still is
-		for _, s := range c.lists {
-			l := s.list.Load()
-			if l == nil || !l.signedBy(chain[i+1]) {
-				continue
-			}
+		for l := range c.listsOf(chain[i+1]) {
 			if l.has(chain[i]) { // by an old list too: what is revoked stays so
 				return time.Time{}, ErrRevoked
 			}
@@ -267,6 +273,29 @@ func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.
 		c.services.Metrics.passed.WithLabelValues(c.config.Listener, byList).Inc()
 	}
 	return until, nil
+}
+
+// listsOf are the lists in force that a CA has signed.
+func (c *Checker) listsOf(ca *x509.Certificate) iter.Seq[*list] {
+	return func(yield func(*list) bool) {
+		for _, s := range c.lists {
+			for l := range s.list.Load().all() {
+				if l.signedBy(ca) && !yield(l) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listed reports whether a list revokes a certificate of a CA.
+func (c *Checker) listed(certificate, ca *x509.Certificate) bool {
+	for l := range c.listsOf(ca) {
+		if l.has(certificate) {
+			return true
+		}
+	}
+	return false
 }
 
 // earlier is the earlier of two times, of which zero is never.
