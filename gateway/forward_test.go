@@ -387,6 +387,7 @@ func TestEgressGuardOverUndeclaredFields(t *testing.T) {
 // TestForwardAnswers: the issuer's refusals and failures are its words, with their status; what became of a change is recorded as
 // they say it. What is no answer of an API is not passed on.
 func TestForwardAnswers(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, http1 := range []bool{false, true} {
 		h := newHouse(t, options{routes: wide, issuer: quick})
 		c := h.callerWith(nil, !http1, nil)

@@ -240,6 +240,7 @@ func hung(places int) func(*house) []gateway.Route {
 // TestHungIssuerBesideTwoOthers: one whose places are all taken, and that never answers, sheds what more there is for it at once;
 // exchanges with the others all succeed meanwhile, many at a time, for the same partner [18].
 func TestHungIssuerBesideTwoOthers(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	const places, beside = 32, 100
 	h := newHouse(t, options{routes: hung(places), config: func(_ *house, c *gateway.Config) { c.Limits.Exchange = time.Minute }})
 	h.login("cus-rain")

@@ -43,6 +43,7 @@ func closedPort() *url.URL {
 // TestIssuerFaults: whatever the issuer does, both faces answer in their own shape, nothing is half released, and record
 // and metrics say what it was.
 func TestIssuerFaults(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, http1 := range []bool{false, true} {
 		// The exchange itself may take as long as it likes: it is the issuer's own time-out that ends it.
 		h := newHouse(t, options{http1: http1, issuer: quick, config: func(_ *house, c *gateway.Config) { c.Limits.Exchange = time.Hour }})
@@ -220,6 +221,7 @@ func TestIssuerOutOfReach(t *testing.T) {
 // TestOutcomeUnknown: a PIN that was sent, and whose answer did not come, may have been set: that is what is answered and
 // recorded, and it is not sent again [17].
 func TestOutcomeUnknown(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	for _, http1 := range []bool{false, true} {
 		h := newHouse(t, options{http1: http1, issuer: quick})
 		c, s := h.anybody(), h.session()
@@ -326,6 +328,7 @@ func (h *house) leave(n int) {
 // TestCircuit: an issuer that keeps failing is not called for a while, and whoever comes meanwhile spends nothing. Then it
 // is tried by a few, and called again.
 func TestCircuit(t *testing.T) {
+	t.Parallel() // it waits, mostly
 	h := newHouse(t, options{issuer: func(c *gateway.IssuerConfig) { c.Timeout = 3 * time.Second }})
 	h.login(ada)
 	c, s := h.anybody(), h.session()
