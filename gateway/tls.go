@@ -382,7 +382,7 @@ func handshakeReason(err error) string {
 		return "no_such_host"
 	case strings.Contains(err.Error(), "didn't provide a certificate"):
 		return "no_certificate"
-	case strings.Contains(err.Error(), "unsupported versions"), strings.Contains(err.Error(), "no cipher suite"), strings.Contains(err.Error(), "no ECDHE curve"):
+	case strings.Contains(err.Error(), "unsupported versions"), strings.Contains(err.Error(), "no cipher suite"), strings.Contains(err.Error(), "no key exchanges"):
 		return "no_common_parameters"
 	default:
 		return "other"

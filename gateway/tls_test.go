@@ -366,6 +366,7 @@ func TestHandshakeReasons(t *testing.T) {
 		{errors.New("tls: no certificates configured"), "no_such_host"},
 		{errors.New("tls: client offered only unsupported versions: [301]"), "no_common_parameters"},
 		{errors.New("tls: no cipher suite supported by both client and server"), "no_common_parameters"},
+		{errors.New("tls: no key exchanges supported by both client and server"), "no_common_parameters"},
 		{errors.New("4111111111111111"), "other"},
 	} {
 		if got := gateway.HandshakeReason(test.err); got != test.want {

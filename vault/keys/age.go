@@ -2,6 +2,7 @@ package keys
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ var (
 	errPassphrase = errors.New("wrong passphrase, or the file was changed")
 	errNoPass     = errors.New("empty passphrase")
 	errNotAge     = errors.New("not an age file")
+	errAgeFIPS    = errors.New("an age file takes scrypt and ChaCha20-Poly1305, which are outside FIPS 140-3: not with GODEBUG=fips140=only")
 )
 
 // loadAge is the provider "age": what kind "pem" reads, sealed with a passphrase (age v1, scrypt; armored or binary).
@@ -113,6 +115,9 @@ func unseal(sealed, passphrase []byte) ([]byte, error) {
 		in = armor.NewReader(bytes.NewReader(withoutBOM(sealed)))
 	} else if !bytes.HasPrefix(sealed, []byte("age-encryption.org/")) {
 		return nil, errNotAge
+	}
+	if fips140.Enforced() {
+		return nil, errAgeFIPS
 	}
 	r, err := age.Decrypt(in, identity)
 	if err != nil {
