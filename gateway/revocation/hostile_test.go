@@ -23,12 +23,12 @@ import (
 
 // TestAnotherCAsList: whoever answers in a server's place takes a list out of force by none of another CA that we know, however new.
 func TestAnotherCAsList(t *testing.T) {
-	ca, other := newAuthority("partners", ecKey(), nil), newAuthority("others", ecKey(), nil)
+	ca, other, third := newAuthority("partners", ecKey(), nil), newAuthority("others", ecKey(), nil), newAuthority("third", ecKey(), nil)
 	bad, foreign := ca.client(), other.client()
 	for _, soft := range []bool{false, true} {
 		s := newShelf(t, ca.list(1, []*x509.Certificate{bad[0]}))
 		c := byURL(ca, s)
-		c.CAs, c.Soft = append(c.CAs, other.certificate), soft
+		c.CAs, c.Soft = append(c.CAs, other.certificate, third.certificate), soft
 		b := newBench(t, c)
 		b.run()
 		eventually(t, "the CA's list", func() bool { return errors.Is(b.judge(bad), revocation.ErrRevoked) })
@@ -48,8 +48,8 @@ func TestAnotherCAsList(t *testing.T) {
 		s.put(ca.list(0, nil), nil)
 		eventually(t, "a refusal of the CA's older one", func() bool { return b.count(fetches, "rollback") > old })
 		ended := b.count(fetches, "ended")
-		s.put(other.list(10, nil, from(-2*time.Hour, -time.Hour)), nil)
-		eventually(t, "a refusal of one that has ended", func() bool { return b.count(fetches, "ended") > ended })
+		s.put(third.list(10, nil, from(-2*time.Hour, -time.Hour)), nil)
+		eventually(t, "a refusal of a third CA's that has ended", func() bool { return b.count(fetches, "ended") > ended })
 		b.configure(c)
 		b.run()
 		s.put(ca.list(2, nil), nil)
@@ -116,9 +116,11 @@ func TestOtherSignatures(t *testing.T) {
 func TestManyChains(t *testing.T) {
 	root := newAuthority("partners", ecKey(), nil)
 	s := newResponder(t, root)
-	release, say := make(chan struct{}), s.say
+	gate, say := make(chan struct{}), s.say
+	release := sync.OnceFunc(func() { close(gate) })
+	defer release()
 	s.says(func(w http.ResponseWriter, r *ocsp.Request) {
-		<-release
+		<-gate
 		say(w, r)
 	})
 	key := ecKey()
@@ -138,7 +140,7 @@ func TestManyChains(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- b.checker.Any(chains, b.now()) }()
 	eventually(t, "all questions at once", func() bool { return s.asked.Load() == 13 })
-	close(release)
+	release()
 	if err := <-done; !errors.Is(err, revocation.ErrUnknown) { // that of the leaf is answered by its CA's CA
 		t.Error(err)
 	}
@@ -197,8 +199,10 @@ func TestNothingButTheCertificateIsKept(t *testing.T) {
 func TestCAsDoNotStarveEachOther(t *testing.T) {
 	slow, good := newAuthority("slow", ecKey(), nil), newAuthority("good", ecKey(), nil)
 	hanging, answering := newResponder(t, slow), newResponder(t, good)
-	release := make(chan struct{})
-	hanging.says(func(http.ResponseWriter, *ocsp.Request) { <-release })
+	gate := make(chan struct{})
+	release := sync.OnceFunc(func() { close(gate) })
+	defer release()
+	hanging.says(func(http.ResponseWriter, *ocsp.Request) { <-gate })
 	b := newBench(t, revocation.Config{OCSP: &revocation.OCSP{Timeout: 20 * time.Second}})
 	var wg sync.WaitGroup
 	for range 32 {
@@ -217,6 +221,6 @@ func TestCAsDoNotStarveEachOther(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("it waits behind the other CA's")
 	}
-	close(release)
+	release()
 	wg.Wait()
 }
