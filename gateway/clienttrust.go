@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/fips140"
 	"crypto/sha256"
 	"crypto/tls"
@@ -8,6 +9,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,11 +90,8 @@ func (t *clientTrust) verify(presented []*x509.Certificate) ([][]*x509.Certifica
 	if t == nil || len(presented) == 0 {
 		return nil, errNoClientCertificate
 	}
-	now, key := t.now(), presentedDigest(presented)
-	t.mu.RLock()
-	known := t.chains[key]
-	t.mu.RUnlock()
-	if known != nil && !now.Before(known.from) && !now.After(known.until) {
+	now := t.now()
+	if known := t.known(presentedDigest(presented), now); known != nil {
 		return known.chains, nil
 	}
 	chains, err := verifyClient(presented, t.pool, now)
@@ -103,15 +102,31 @@ func (t *clientTrust) verify(presented []*x509.Certificate) ([][]*x509.Certifica
 	return chains, nil
 }
 
+// known is what is remembered of what was presented, nil where there is nothing or a certificate is not valid.
+func (t *clientTrust) known(key [sha256.Size]byte, now time.Time) *trusted {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if known := t.chains[key]; known != nil && !now.Before(known.from) && !now.After(known.until) {
+		return known
+	}
+	return nil
+}
+
 // remember keeps chains that have been verified.
 func (t *clientTrust) remember(presented []*x509.Certificate, chains [][]*x509.Certificate) {
-	size, found := 0, &trusted{chains: chains}
+	size := 0
 	for _, c := range presented {
 		size += len(c.Raw)
 	}
-	if size > maxTrustedBytes {
+	key := presentedDigest(presented)
+	if size > maxTrustedBytes || t.known(key, t.now()) != nil {
 		return
 	}
+	chains, err := withoutMessage(presented, chains)
+	if err != nil {
+		return
+	}
+	found := &trusted{chains: chains}
 	for _, chain := range chains {
 		for _, c := range chain {
 			if c.NotBefore.After(found.from) {
@@ -122,11 +137,34 @@ func (t *clientTrust) remember(presented []*x509.Certificate, chains [][]*x509.C
 			}
 		}
 	}
-	key := presentedDigest(presented)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	makeRoom(t.chains, maxTrustedChains)
 	t.chains[key] = found
+}
+
+// withoutMessage has chains of copies of what was presented: crypto/tls makes certificates of parts of a handshake message, and each
+// would keep the whole of it, with whatever else the client put there (256 KiB).
+func withoutMessage(presented []*x509.Certificate, chains [][]*x509.Certificate) ([][]*x509.Certificate, error) {
+	copies := make(map[*x509.Certificate]*x509.Certificate, len(presented))
+	own := make([][]*x509.Certificate, len(chains))
+	for i, chain := range chains {
+		own[i] = slices.Clone(chain)
+		for j, c := range chain {
+			if !slices.Contains(presented, c) { // the anchor
+				continue
+			}
+			if copies[c] == nil {
+				parsed, err := x509.ParseCertificate(bytes.Clone(c.Raw))
+				if err != nil {
+					return nil, err
+				}
+				copies[c] = parsed
+			}
+			own[i][j] = copies[c]
+		}
+	}
+	return own, nil
 }
 
 // greeted are the callers who come so often, and well, that the next handshake very likely is good too and needs no alert that

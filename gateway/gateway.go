@@ -85,7 +85,7 @@ type Config struct {
 	// Answers seals what is kept of idempotent calls, Kept what we keep of a card: its mode and its link.
 	Answers, Kept credential.SealRing
 
-	// Standings seal how partners stand, in the store.
+	// Standings seal how partners stand, in the store, and the certificates that something was minted under.
 	Standings credential.StandingSeals
 
 	// Certificates seal what is kept of the certificates of hosts. It may be nil where none are kept.

@@ -85,9 +85,17 @@ func (st *state) revokes(t *clientTrust) {
 	}
 }
 
-// storeCertificate is the store's kind of certificates that something was minted under: Records, by fingerprint. They are no secret,
-// and who they are is proven by the fingerprint in the sealed grant, and by their signatures.
+// storeCertificate is the store's kind of certificates that something was minted under, from leaf to the last intermediate: Records, by
+// fingerprint. They are no secret, and sealed all the same, with the fingerprint as associated data: without its intermediates a
+// certificate is nobody's, and nobody's is not judged [7].
 const storeCertificate store.Kind = "certificate"
+
+// mintedUnderLabel begins the associated data; the fingerprint follows.
+const mintedUnderLabel = "cardstile minted under v1"
+
+func mintedUnderData(fingerprint [32]byte) []byte {
+	return append([]byte(mintedUnderLabel), fingerprint[:]...)
+}
 
 const (
 	certificateKept  = 7 * 24 * time.Hour // since it was last noted: longer than anything that is minted lives
@@ -133,11 +141,19 @@ func (x *running) noteCertificate(ctx context.Context) error {
 	if known := x.g.minted.get(fingerprint); known != nil && now.Before(known.renew) {
 		return nil
 	}
-	presented, der := x.chain[:len(x.chain)-1], []byte(nil)
-	for _, c := range presented {
+	var der []byte
+	for _, c := range x.chain[:len(x.chain)-1] {
 		der = append(der, c.Raw...)
 	}
-	if err := x.g.services.Store.Put(ctx, storeCertificate, fingerprint, der, certificateKept); err != nil {
+	presented, err := x509.ParseCertificates(der) // and not what holds on to the handshake's message
+	if err != nil {
+		return fmt.Errorf("note certificate: %w", err)
+	}
+	sealed, err := x.st.config.Standings.Seal(nil, mintedUnderData(fingerprint), der)
+	if err != nil {
+		return fmt.Errorf("note certificate: %w", err)
+	}
+	if err := x.g.services.Store.Put(ctx, storeCertificate, fingerprint, sealed, certificateKept); err != nil {
 		return fmt.Errorf("note certificate: %w", err)
 	}
 	x.g.minted.put(fingerprint, &notedCertificate{presented, now.Add(certificateRenew)})
@@ -145,19 +161,23 @@ func (x *running) noteCertificate(ctx context.Context) error {
 }
 
 // mintedWith returns what a client presented who minted something.
-func (g *Gateway) mintedWith(ctx context.Context, fingerprint [32]byte) ([]*x509.Certificate, error) {
-	if known := g.minted.get(fingerprint); known != nil {
+func (x *running) mintedWith(ctx context.Context, fingerprint [32]byte) ([]*x509.Certificate, error) {
+	if known := x.g.minted.get(fingerprint); known != nil {
 		return known.presented, nil
 	}
-	der, err := g.services.Store.Get(ctx, storeCertificate, fingerprint)
+	sealed, err := x.g.services.Store.Get(ctx, storeCertificate, fingerprint)
 	if err != nil {
 		return nil, err
 	}
-	presented, err := x509.ParseCertificates(der)
-	if err != nil || len(presented) == 0 || policy.FingerprintOf(presented[0]) != fingerprint {
+	der, err := x.st.config.Standings.Open(nil, mintedUnderData(fingerprint), sealed)
+	if err != nil {
 		return nil, store.ErrUnknown // it is not what was put there
 	}
-	g.minted.put(fingerprint, &notedCertificate{presented: presented})
+	presented, err := x509.ParseCertificates(der)
+	if err != nil {
+		return nil, store.ErrUnknown
+	}
+	x.g.minted.put(fingerprint, &notedCertificate{presented: presented})
 	return presented, nil
 }
 
@@ -168,7 +188,7 @@ func (x *running) unrevoked(ctx context.Context, fingerprint [32]byte) error {
 	if len(x.st.revoking) == 0 || fingerprint == [32]byte{} {
 		return nil
 	}
-	presented, err := x.g.mintedWith(ctx, fingerprint)
+	presented, err := x.mintedWith(ctx, fingerprint)
 	if err != nil && !errors.Is(err, store.ErrUnknown) {
 		return fmt.Errorf("certificate of a token: %w", err)
 	}

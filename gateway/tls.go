@@ -126,6 +126,7 @@ func (p *peer) judge(ctx context.Context, st *state, h *virtualHost, now time.Ti
 		j.err = err
 		return j
 	}
+	h.Revocations.Ask(chains, now)
 	for _, chain := range chains {
 		var current time.Time
 		if current, j.err = h.Revocations.Judge(chain, now); j.err != nil {
