@@ -13,6 +13,7 @@ import (
 
 	"github.com/cardstile/cardstile/gateway/audit"
 	"github.com/cardstile/cardstile/gateway/exchange"
+	"github.com/cardstile/cardstile/gateway/revocation"
 	"github.com/cardstile/cardstile/policy"
 	"github.com/cardstile/cardstile/policy/credential"
 	"github.com/cardstile/cardstile/policy/holder"
@@ -156,13 +157,25 @@ func (x *running) proveCertificate(ctx context.Context, p *proven) error {
 	x.event.Certificate = x.peer.fingerprint
 	j := x.peer.judged(ctx, x.st, x.host, x.g.services.Now())
 	if j.err != nil {
-		return &exchange.Failure{Kind: exchange.Forbidden, Reason: "certificate", Err: j.err}
+		return &exchange.Failure{Kind: exchange.Forbidden, Reason: certificateReason(j.err), Err: j.err}
 	}
 	x.event.Partner, x.accepted = j.partner.ID, true
 	x.g.seen.saw(j.partner.ID, x.peer.fingerprint, x.peer.presented[0], x.request.Received)
 	p.partner, x.chain = j.partner, j.chain
 	p.add(j.proof)
 	return nil
+}
+
+// certificateReason says to an auditor why a certificate was refused.
+func certificateReason(err error) string {
+	switch {
+	case errors.Is(err, revocation.ErrRevoked):
+		return "certificate_revoked"
+	case errors.Is(err, revocation.ErrUnknown):
+		return "revocation_unknown"
+	default: // it ended, or is of no authority or partner that we know
+		return "certificate"
+	}
 }
 
 // errNoProver: the route has nothing that such a credential could be proven with, so it proves nothing.

@@ -148,8 +148,8 @@ func TestRevocationReachesOpenConnections(t *testing.T) {
 	h.expect("taken off the list", one, mintCall(""), mintDone)
 	h.expect("taken off the list", two, mintCall(""), mintDone)
 	clock.turn(11 * time.Minute)
-	h.expect("HTTP/1.1, the list has ended", one, mintCall(""), forbidden)
-	h.expect("HTTP/2, the list has ended", two, mintCall(""), forbidden)
+	h.expect("HTTP/1.1, the list has ended", one, mintCall(""), untold)
+	h.expect("HTTP/2, the list has ended", two, mintCall(""), untold)
 	if got := h.metric("cardstile_handshakes_total"); got != connections {
 		t.Errorf("%v connections were made anew", got-connections)
 	}
@@ -158,7 +158,8 @@ func TestRevocationReachesOpenConnections(t *testing.T) {
 // What becomes of a mint, by a certificate that is good, and by one that is refused on a connection that was open before.
 var (
 	mintDone  = want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"}
-	forbidden = want{status: 403, body: gnosis("Forbidden"), results: []string{"refused certificate"}, outcome: "forbidden"}
+	forbidden = want{status: 403, body: gnosis("Forbidden"), results: []string{"refused certificate_revoked"}, outcome: "forbidden"}
+	untold    = want{status: 403, body: gnosis("Forbidden"), results: []string{"refused revocation_unknown"}, outcome: "forbidden"}
 )
 
 // served is a server of a CA: of its list by GET, and by POST of its answers about certificates.
