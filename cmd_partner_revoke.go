@@ -59,7 +59,7 @@ func revokeMinted(cmd *cobra.Command, b *builder, config, id string) error {
 	}
 	s, err := openStandings(config, id)
 	if errors.Is(err, errMemory) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "The store is in memory: what was minted for %s stays good until it ends. To end it, `disabled: true` at the partner and a reload.\n", id)
+		fmt.Fprintf(cmd.ErrOrStderr(), "The store is in memory: what was minted for %s under other certificates, or at a listener without `revocation`, stays good until it ends. To end it, `disabled: true` at the partner and a reload.\n", id)
 		return nil
 	}
 	if err != nil {
