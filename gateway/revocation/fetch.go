@@ -132,12 +132,16 @@ func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result stri
 	if a.unchanged {
 		return fetchUnchanged
 	}
-	l, err := parseList(a.body)
+	unlisted, err := parseUnlisted(a.body)
 	if err != nil {
 		return fetchMalformed
 	}
-	if err := c.acceptable(l); err != nil {
+	if err := c.acceptable(unlisted); err != nil {
 		return fetchUnsigned
+	}
+	l, err := parseList(a.body)
+	if err != nil {
+		return fetchMalformed
 	}
 	now, last := c.services.Now(), s.list.Load()
 	var held *list // of the same CA

@@ -62,6 +62,27 @@ func TestAnotherCAsList(t *testing.T) {
 	}
 }
 
+// TestAListOfNobody: what is signed by none of the CAs takes no more memory than it is long, a few times over.
+func TestAListOfNobody(t *testing.T) {
+	ca, stranger := newAuthority("partners", ecKey(), nil), newAuthority("partners", ecKey(), nil)
+	many := make([]*x509.Certificate, 100_000)
+	for i := range many {
+		many[i] = &x509.Certificate{SerialNumber: big.NewInt(1)}
+	}
+	list := stranger.list(1, many)
+	c := byURL(ca, newShelf(t, list))
+	c.Refresh = time.Hour
+	b := newBench(t, c)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	b.run()
+	eventually(t, "a refusal", func() bool { return b.count(fetches, "unsigned") == 1 })
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > 15*uint64(len(list)) {
+		t.Errorf("%d times its length", grown/uint64(len(list)))
+	}
+}
+
 // otherSignature is the same certificate with another signature, which anybody can make of an ECDSA one: (r, s) becomes (r, n−s).
 func otherSignature(c *x509.Certificate) *x509.Certificate {
 	var outer struct {

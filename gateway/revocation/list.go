@@ -23,7 +23,10 @@ var (
 	oidAuthorityKey       = asn1.ObjectIdentifier{2, 5, 29, 35}
 )
 
-var errUnsigned = errors.New("it is not signed by the CA that it names")
+var (
+	errUnsigned = errors.New("it is not signed by the CA that it names")
+	errNoList   = errors.New("it does not parse as a revocation list")
+)
 
 // list is one that has been parsed. Who signed it is verified against the CA whose certificate is judged.
 type list struct {
@@ -36,15 +39,13 @@ type list struct {
 // parseList reads a list, DER or PEM. One without nextUpdate, a partial one (delta, issuing distribution point), an indirect one, and
 // one with a critical extension that is unknown here are refused.
 func parseList(content []byte) (*list, error) {
-	if block, rest := pem.Decode(content); block != nil {
-		if block.Type != "X509 CRL" || len(bytes.TrimSpace(rest)) > 0 {
-			return nil, errors.New("want one X509 CRL in the file, and nothing else")
-		}
-		content = block.Bytes
+	content, err := listDER(content)
+	if err != nil {
+		return nil, err
 	}
 	parsed, err := x509.ParseRevocationList(content)
 	if err != nil {
-		return nil, errors.New("it does not parse as a revocation list")
+		return nil, errNoList
 	}
 	if weak(parsed.SignatureAlgorithm) {
 		return nil, fmt.Errorf("it is signed with %v", parsed.SignatureAlgorithm)
@@ -75,6 +76,18 @@ func parseList(content []byte) (*list, error) {
 		l.serials[string(entry.SerialNumber.Bytes())] = struct{}{}
 	}
 	return l, nil
+}
+
+// listDER is a list's content without its PEM, if it has any.
+func listDER(content []byte) ([]byte, error) {
+	block, rest := pem.Decode(content)
+	switch {
+	case block == nil:
+		return content, nil
+	case block.Type != "X509 CRL" || len(bytes.TrimSpace(rest)) > 0:
+		return nil, errors.New("want one X509 CRL in the file, and nothing else")
+	}
+	return block.Bytes, nil
 }
 
 // weak reports whether signatures of an algorithm can be forged. The CheckSignature methods of x509 would take them.
