@@ -42,6 +42,18 @@ func TestWhoeverWritesToTheStore(t *testing.T) {
 	}
 }
 
+// TestAnEndIsNoWayOut: a revoked certificate's token is no better for the certificate's having ended since.
+func TestAnEndIsNoWayOut(t *testing.T) {
+	k := shared()
+	clock := &turned{}
+	lost := k.partners.client(subject) // for an hour
+	one := newHouse(t, options{config: holding(true, k.partners.revokes(nil)), services: func(s *gateway.Services) { s.Now = clock.now }})
+	token, s := one.mintWith(lost), one.session()
+	one.reconfigure(holding(true, k.partners.revokes([]*x509.Certificate{lost.Leaf})))
+	clock.turn(61 * time.Minute)
+	one.expect("ended", one.anybody(), detailsCall(card, token, s.ID()), revokedToken(1))
+}
+
 // TestWhatIsKeptOfHandshakes: anybody can send a certificate that is no secret with as much beside it as a message may have, and all
 // that stays of that are the certificate and its chain.
 func TestWhatIsKeptOfHandshakes(t *testing.T) {

@@ -181,9 +181,9 @@ func (x *running) mintedWith(ctx context.Context, fingerprint [32]byte) ([]*x509
 	return presented, nil
 }
 
-// unrevoked refuses what was minted under a certificate that would be refused in a handshake now, because it is revoked or nobody says
-// that it is not; and where nobody knows the certificate any more. A certificate that is good no longer for another reason has ended
-// with what it minted, or its CA was taken away, which ends that by itself. Fails closed.
+// unrevoked refuses what was minted under a certificate that would be refused in a handshake now, because it is revoked, nobody says
+// that it is not, or it has ended; and where nobody knows the certificate any more. Where its CA was taken away, that ends what was minted
+// by itself. Fails closed.
 func (x *running) unrevoked(ctx context.Context, fingerprint [32]byte) error {
 	if len(x.st.revoking) == 0 || fingerprint == [32]byte{} {
 		return nil
@@ -194,6 +194,10 @@ func (x *running) unrevoked(ctx context.Context, fingerprint [32]byte) error {
 	}
 	if err != nil {
 		return revokedToken("the certificate that it was minted under is not known")
+	}
+	now := x.g.services.Now()
+	if slices.ContainsFunc(presented, func(c *x509.Certificate) bool { return now.After(c.NotAfter) }) {
+		return revokedToken("the certificate that it was minted under, or one above it, has ended") // before, it may have been revoked
 	}
 	for _, t := range x.st.revoking {
 		chains, err := t.verify(presented)
