@@ -116,6 +116,10 @@ func (c *Checker) complain(s *slot, result string) {
 	}
 	s.complaining = failed
 	at := []zap.Field{zap.String("listener", c.config.Listener), zap.Int("list", s.index), zap.String("result", result)}
+	if failed && s.list.Load() == nil {
+		c.services.Log.Error("a revocation list cannot be fetched, and none has come before", append(at, zap.Bool("refused", !c.config.Soft))...)
+		return
+	}
 	if failed {
 		c.services.Log.Warn("a revocation list cannot be fetched: the last one stays in force until it ends", at...)
 		return

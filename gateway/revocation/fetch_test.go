@@ -163,7 +163,7 @@ func TestFetchesThatComeToNothing(t *testing.T) {
 			if b.checker.Epoch() != epoch || b.count(fetches, "ok") != 1 {
 				t.Errorf("epoch %d, was %d", b.checker.Epoch(), epoch)
 			}
-			if n := b.said("cannot be fetched"); n != 1 {
+			if n := b.said("cannot be fetched"); n != 1 || b.said("the last one stays in force") != 1 {
 				t.Errorf("the log has %d lines about it", n)
 			}
 			s.put(ca.list(9, []*x509.Certificate{one[0], two[0]}), nil)
@@ -187,6 +187,10 @@ func TestFetchStaysAmongDestinations(t *testing.T) {
 	eventually(t, "a refusal", func() bool { return b.count(fetches, "unreachable") >= 1 })
 	if requests, _ := s.asked(); requests != 0 || !errors.Is(b.judge(ca.client()), revocation.ErrUnknown) {
 		t.Error("it was asked")
+	}
+	eventually(t, "a line that there is none", func() bool { return b.said("none has come before") == 1 })
+	if b.said("the last one stays in force") != 0 {
+		t.Error("the log has a list stay in force that never came")
 	}
 }
 
