@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/http"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -188,6 +189,33 @@ func TestRevokedResponder(t *testing.T) {
 		if err := b.judge(ca.client()); !errors.Is(err, test.want) || b.count(questions, test.result) != 1 {
 			t.Errorf("%s: %v", test.result, err)
 		}
+	}
+}
+
+// TestLongCertificates: nobody is asked about a certificate that would take too much to remember, wherever in the chain.
+func TestLongCertificates(t *testing.T) {
+	long := func(c *x509.Certificate) { c.DNSNames = []string{strings.Repeat("a", 9<<10)} }
+	root := newAuthority("partners", ecKey(), nil)
+	s := newResponder(t, root)
+	above := newAuthority("above", ecKey(), root, long, names(s.URL))
+	for name, chain := range map[string][]*x509.Certificate{
+		"leaf": root.client(long), "intermediate": above.client(), "the one above": newAuthority("between", ecKey(), above).client(),
+	} {
+		hard, soft := newBench(t, s.asks(false)), newBench(t, s.asks(true))
+		if err := hard.judge(chain); !errors.Is(err, revocation.ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := soft.judge(chain); err != nil || soft.count(passed) != 1 {
+			t.Errorf("%s, soft: %v", name, err)
+		}
+		for _, b := range []*bench{hard, soft} {
+			if b.checker.Ask([][]*x509.Certificate{chain, chain}, b.now()); b.checker.Remembered() != 0 || b.count(questions, "no_responder") != 1 {
+				t.Errorf("%s: %d are remembered", name, b.checker.Remembered())
+			}
+		}
+	}
+	if s.asked.Load() != 0 {
+		t.Errorf("%d questions", s.asked.Load())
 	}
 }
 

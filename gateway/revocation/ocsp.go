@@ -8,8 +8,10 @@ import (
 	"crypto/sha256"
 	_ "crypto/sha512" // of CertIDs
 	"crypto/x509"
+	"math/big"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,13 +23,14 @@ import (
 // This file asks responders.
 
 const (
-	maxQuestions   = 8192             // certificates that are remembered
-	maxAsking      = 16               // questions at a time, of those about one trust anchor's certificates
-	maxAnswerBytes = 64 << 10         // of a responder
-	retryAfter     = 10 * time.Second // after a question without an answer
-	busyFor        = time.Second      // after one for which there was no room
-	unknownFor     = time.Minute      // how long a responder's "unknown" is gone by
-	keepAsking     = 24 * time.Hour   // how long after a certificate was last judged its answer is kept fresh
+	maxQuestions       = 8192             // certificates that are remembered
+	maxAsking          = 16               // questions at a time, of those about one trust anchor's certificates
+	maxAnswerBytes     = 64 << 10         // of a responder
+	maxRememberedBytes = 8 << 10          // of a certificate: nobody is asked about a longer one, which would have to be remembered
+	retryAfter         = 10 * time.Second // after a question without an answer
+	busyFor            = time.Second      // after one for which there was no room
+	unknownFor         = time.Minute      // how long a responder's "unknown" is gone by
+	keepAsking         = 24 * time.Hour   // how long after a certificate was last judged its answer is kept fresh
 )
 
 // responders are all that are asked.
@@ -53,14 +56,16 @@ type questionKey struct {
 
 // question is what is known of one certificate.
 type question struct {
-	certificate, issuer *x509.Certificate // copies: those of a handshake hold on to all that came with them
-	responder           *url.URL
-	room                chan struct{}           // shared by all whose certificates have the same trust anchor, so that none waits behind another's
-	last                atomic.Pointer[verdict] // nil: nobody has said anything yet
-	used                atomic.Int64            // when it was last judged, in Unix nanoseconds
-	retry               atomic.Int64            // until when nobody is asked again after a failure, in Unix nanoseconds; 0: the last question was answered
-	mu                  sync.Mutex
-	asking              chan struct{} // closed when the question that is under way has ended; guarded by mu
+	serial    *big.Int
+	end       time.Time         // of the certificate
+	issuer    *x509.Certificate // a copy: that of a handshake holds on to all that came with it
+	responder *url.URL
+	room      chan struct{}           // shared by all whose certificates have the same trust anchor, so that none waits behind another's
+	last      atomic.Pointer[verdict] // nil: nobody has said anything yet
+	used      atomic.Int64            // when it was last judged, in Unix nanoseconds
+	retry     atomic.Int64            // until when nobody is asked again after a failure, in Unix nanoseconds; 0: the last question was answered
+	mu        sync.Mutex
+	asking    chan struct{} // closed when the question that is under way has ended; guarded by mu
 }
 
 // verdict is what a responder said.
@@ -91,17 +96,18 @@ func (r *responders) asks(other *responders) bool {
 
 // judge is Checker.Judge by responders alone. All certificates of the chain are asked about at the same time.
 func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
+	if tooLong(chain) {
+		return time.Time{}, r.nobody()
+	}
 	var all []*question
 	for i := range len(chain) - 1 {
 		responder := r.responder(chain[i], i == 0)
 		if responder != nil {
 			all = append(all, r.question(chain, i, responder, now))
 		} else if i == 0 { // an intermediate that names none is its list's business
-			r.count(ocspNobody)
-			if !r.config.Soft {
-				return time.Time{}, ErrUnknown
+			if err := r.nobody(); err != nil {
+				return time.Time{}, err
 			}
-			r.passed()
 		}
 	}
 	var waiting []<-chan struct{}
@@ -136,6 +142,9 @@ func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time
 func (r *responders) begin(chains [][]*x509.Certificate, now time.Time) {
 	for _, chain := range chains {
 		for i := range len(chain) - 1 {
+			if tooLong(chain) {
+				break
+			}
 			if responder := r.responder(chain[i], i == 0); responder != nil {
 				if q := r.question(chain, i, responder, now); q.stale(now) {
 					r.ask(q)
@@ -143,6 +152,21 @@ func (r *responders) begin(chains [][]*x509.Certificate, now time.Time) {
 			}
 		}
 	}
+}
+
+// tooLong reports whether a certificate that came in a handshake is longer than what is remembered.
+func tooLong(chain []*x509.Certificate) bool {
+	return slices.ContainsFunc(chain[:len(chain)-1], func(c *x509.Certificate) bool { return len(c.Raw) > maxRememberedBytes })
+}
+
+// nobody is what comes of a certificate about which nobody can be asked.
+func (r *responders) nobody() error {
+	r.count(ocspNobody)
+	if !r.config.Soft {
+		return ErrUnknown
+	}
+	r.passed()
+	return nil
 }
 
 func (r *responders) passed() {
@@ -228,7 +252,7 @@ func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result
 	if fips140.Enforced() {
 		hash = crypto.SHA256
 	}
-	request, err := ocsp.CreateRequest(q.certificate, q.issuer, &ocsp.RequestOptions{Hash: hash})
+	request, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: q.serial}, q.issuer, &ocsp.RequestOptions{Hash: hash})
 	if err != nil {
 		return nil, ocspMalformed
 	}

@@ -51,7 +51,7 @@ func read(content []byte, q *question, c *Checker) (v *verdict, result string) {
 
 func verify(content []byte, q *question, c *Checker) (v *verdict, result string) {
 	now, refresh := c.services.Now(), c.config.Refresh
-	response, err := ocsp.ParseResponseForCert(content, q.certificate, nil)
+	response, err := ocsp.ParseResponseForCert(content, &x509.Certificate{SerialNumber: q.serial}, nil)
 	if err != nil {
 		return nil, unread(err)
 	}

@@ -38,7 +38,7 @@ func (r *responders) question(chain []*x509.Certificate, i int, responder *url.U
 		if r.rooms[anchor] == nil {
 			r.rooms[anchor] = make(chan struct{}, maxAsking)
 		}
-		q = &question{certificate: copied(c), issuer: issuer, responder: responder, room: r.rooms[anchor]}
+		q = &question{serial: c.SerialNumber, end: c.NotAfter, issuer: issuer, responder: responder, room: r.rooms[anchor]}
 		r.questions[key] = q
 	}
 	q.used.Store(now.UnixNano())
@@ -122,7 +122,7 @@ func (r *responders) due(now time.Time) (due []*question) {
 		v := q.last.Load()
 		switch {
 		case now.Sub(time.Unix(0, q.used.Load())) > keepAsking:
-			if v == nil || v.status != ocsp.Revoked || now.After(q.certificate.NotAfter) {
+			if v == nil || v.status != ocsp.Revoked || now.After(q.end) {
 				delete(r.questions, key)
 			}
 		case now.UnixNano() < q.retry.Load() || v != nil && now.Before(v.due):
