@@ -20,6 +20,8 @@ var expiryWarnings = [...]time.Duration{30 * day, 14 * day, 7 * day, day}
 const (
 	day          = 24 * time.Hour
 	endedShownIn = 7 * day // how long the metric shows a certificate that ended
+
+	maxSeenCertificates = 8192 // beyond it one makes room, and is warned of again when it comes back
 )
 
 // partnerCertificates knows with which certificate each partner was last seen, and warns of their ends: once for each
@@ -29,7 +31,7 @@ type partnerCertificates struct {
 	last sync.Map // of *seenCertificate by partner
 
 	mu  sync.Mutex
-	all map[[32]byte]*seenCertificate // guarded by mu; without those that ended
+	all map[[32]byte]*seenCertificate // guarded by mu; without those that ended, maxSeenCertificates at most
 }
 
 type seenCertificate struct {
@@ -67,6 +69,7 @@ func (p *partnerCertificates) saw(partner string, fingerprint [32]byte, leaf *x5
 				delete(p.all, f)
 			}
 		}
+		makeRoom(p.all, maxSeenCertificates)
 		p.all[fingerprint] = c
 	}
 	p.last.Store(partner, c)

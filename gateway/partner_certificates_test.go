@@ -182,3 +182,16 @@ func TestThousandPartnerCertificates(t *testing.T) {
 		t.Errorf("%d lines", len(lines))
 	}
 }
+
+// TestManyCertificatesOfAPartner: a partner that has a CA of its own can come with a new certificate each time.
+func TestManyCertificatesOfAPartner(t *testing.T) {
+	p := newPartnerCertificates(nil)
+	now := time.Now()
+	leaf := &x509.Certificate{NotAfter: now.Add(90 * day)}
+	for i := range maxSeenCertificates + 10 {
+		p.saw("a", [32]byte{byte(i), byte(i >> 8), 1}, leaf, now)
+	}
+	if len(p.all) != maxSeenCertificates {
+		t.Errorf("%d are kept", len(p.all))
+	}
+}

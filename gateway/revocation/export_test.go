@@ -22,3 +22,11 @@ func (c *Checker) Remembered() int {
 	defer c.ocsp.mu.Unlock()
 	return len(c.ocsp.questions)
 }
+
+// Verified tells of how many CAs it is known whether they signed the first list.
+func (c *Checker) Verified() (n int) {
+	for range c.lists[0].list.Load().signed.Range {
+		n++
+	}
+	return n
+}

@@ -192,6 +192,27 @@ func TestRevokedResponder(t *testing.T) {
 	}
 }
 
+// TestCAsOfOneName: a list of a name that several CAs have, as after a change of key, is verified once for each, up to a bound.
+func TestCAsOfOneName(t *testing.T) {
+	ca, root := newAuthority("partners", ecKey(), nil), newAuthority("root", ecKey(), nil)
+	b := newBench(t, revocation.Config{CAs: []*x509.Certificate{ca.certificate}, Lists: []revocation.Source{{Content: ca.list(1, nil)}}})
+	key := ecKey()
+	for i := range 80 {
+		chain := newAuthority("partners", key, root).client()
+		for range 2 {
+			if err := b.judge(chain); !errors.Is(err, revocation.ErrUnknown) {
+				t.Error(err)
+			}
+		}
+		if n, want := b.checker.Verified(), 1+min(i+1, 64); n != want {
+			t.Fatalf("it is known of %d, want %d", n, want)
+		}
+	}
+	if err := b.judge(ca.client()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestLongCertificates: nobody is asked about a certificate that would take too much to remember, wherever in the chain.
 func TestLongCertificates(t *testing.T) {
 	long := func(c *x509.Certificate) { c.DNSNames = []string{strings.Repeat("a", 9<<10)} }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,7 +33,8 @@ var (
 type list struct {
 	parsed  *x509.RevocationList
 	serials map[string]struct{} // big-endian bytes
-	signed  sync.Map            // by SHA-256 of a CA's certificate, where that CA signed the list
+	signed  sync.Map            // whether a CA signed the list, by SHA-256 of its certificate
+	others  atomic.Int64        // of those, how many did not
 	beside  []*list             // of other CAs, which came from the same place before; not changed once the list is in force
 }
 
@@ -78,6 +80,10 @@ func parseList(content []byte) (*list, error) {
 	return l, nil
 }
 
+// maxOthers is how many CAs with a list's name and another key are remembered. There are some where a CA has a new key, and any number
+// where a caller has a CA.
+const maxOthers = 64
+
 // listDER is a list's content without its PEM, if it has any.
 func listDER(content []byte) ([]byte, error) {
 	block, rest := pem.Decode(content)
@@ -120,12 +126,12 @@ func (l *list) signedBy(ca *x509.Certificate) bool {
 		return false
 	}
 	key := sha256.Sum256(ca.Raw)
-	if _, known := l.signed.Load(key); known {
-		return true
+	if known, ok := l.signed.Load(key); ok {
+		return known.(bool)
 	}
 	signed := l.parsed.CheckSignatureFrom(ca) == nil
-	if signed { // of others only those that callers make up would be kept
-		l.signed.Store(key, struct{}{})
+	if signed || l.others.Add(1) <= maxOthers {
+		l.signed.Store(key, signed)
 	}
 	return signed
 }
