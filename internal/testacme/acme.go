@@ -54,6 +54,7 @@ type CA struct {
 	orders int
 	left   int           // of the suggestions
 	gate   chan struct{} // closed: open
+	gated  string        // what stands before it: the beginning of a path
 	held   chan struct{} // one element for each that stands before it
 }
 
@@ -132,12 +133,12 @@ func (w *statusWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// pass has those orders wait that are to be finished.
+// pass has those requests wait that are held.
 func (c *CA) pass(r *http.Request) bool {
 	c.mu.Lock()
-	gate := c.gate
+	gate, gated := c.gate, c.gated
 	c.mu.Unlock()
-	if !strings.HasPrefix(r.URL.Path, "/finalize-order/") {
+	if gated == "" || !strings.HasPrefix(r.URL.Path, gated) {
 		return true
 	}
 	// Read first: net/http notices that a client has gone only once its request has been read.
@@ -175,10 +176,15 @@ func (c *CA) Orders() int {
 }
 
 // Hold stops orders before they are finished, until Release.
-func (c *CA) Hold() {
+func (c *CA) Hold() { c.hold("/finalize-order/") }
+
+// HoldNew stops orders before they are taken, until Release.
+func (c *CA) HoldNew() { c.hold("/order-plz") }
+
+func (c *CA) hold(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gate = make(chan struct{})
+	c.gate, c.gated = make(chan struct{}), path
 }
 
 // Held waits until one stands there.
