@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/policy"
@@ -52,6 +53,9 @@ func (b *builder) loadListeners() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
 		c, at := b.config.Listeners[name], "listeners."+name
+		if name == gateway.AdminListener || name == gateway.ChallengeListener {
+			b.problem(at, "the name is taken, by %s", map[string]string{gateway.AdminListener: "admin", gateway.ChallengeListener: "certificates.acme.http_address"}[name])
+		}
 		b.hostPort(at+".address", c.Address, "host:port, as in :8443")
 		if from := c.ProxyProtocol.From; len(from) > 0 {
 			b.notice("%s: proxy_protocol: whose address a caller has is what %s says", at, prefixes(from))
@@ -59,14 +63,20 @@ func (b *builder) loadListeners() {
 		l := gateway.Listener{Name: name, Environment: b.environment(at+".environment", c.Environment), ProxyProtocol: c.ProxyProtocol.From}
 		b.serverCertificate(at+".tls", c.TLS, &l)
 		l.ClientCAs, l.HostClientCAs = pool(b.clientCAs[name]), b.hostCAs[name]
-		for _, ca := range slices.Concat(b.clientCAs[name], b.hostAuthorities[name]) {
-			if l.ClientCAsEnd.IsZero() || ca.NotAfter.Before(l.ClientCAsEnd) {
-				l.ClientCAsEnd = ca.NotAfter
-			}
-		}
+		l.ClientCAsEnd = firstEnd(slices.Concat(b.clientCAs[name], b.hostAuthorities[name]))
 		l.Revocations = b.revocations(name, l.Environment, c.TLS.Revocation)
 		b.listeners = append(b.listeners, l)
 	}
+}
+
+// firstEnd is when the first of some certificates ends; zero where there are none.
+func firstEnd(all []*x509.Certificate) (end time.Time) {
+	for _, c := range all {
+		if end.IsZero() || c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
 }
 
 func prefixes(networks []netip.Prefix) string {

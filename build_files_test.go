@@ -78,6 +78,19 @@ func TestCheckTellsOfCertificatesOutOfTime(t *testing.T) {
 	}
 }
 
+// TestOperatorsAuthoritiesEnd: when those of the operators' clients end is for the metric too.
+func TestOperatorsAuthoritiesEnd(t *testing.T) {
+	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
+	changed := strings.Replace(string(h.read("config.yaml")), "\nadmin: {", "\nadmin: {tls: {certificate: server.pem, key: server-key.pem, client_ca: partners-ca.pem}, ", 1)
+	if err := os.WriteFile(h.path("told.yaml"), []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := load(h.path("told.yaml"))
+	if err != nil || b.admin.ClientCAsEnd.IsZero() || !b.admin.ClientCAsEnd.Equal(b.listener("partners").ClientCAsEnd) {
+		t.Errorf("%v, %v", b.admin.ClientCAsEnd, err)
+	}
+}
+
 // TestUnreadableCAIsOneProblem: a partner whose CA does not load is not told besides that it names none.
 func TestUnreadableCAIsOneProblem(t *testing.T) {
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())

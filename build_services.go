@@ -36,6 +36,7 @@ func (b *builder) loadAdmin() {
 		if c.TLS.ClientCA != "" {
 			cas = b.authorities("admin.tls.client_ca", c.TLS.ClientCA)
 		}
+		b.admin.ClientCAsEnd = firstEnd(cas)
 		b.admin.TLS = gateway.ServerTLS(pair, pool(cas))
 	}
 	if !loopback(host) && (c.TLS.Certificate == "" || c.TLS.ClientCA == "" && c.BearerFile == "") {

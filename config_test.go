@@ -134,6 +134,7 @@ var mistakes = []mistake{
 	{"redis CA missing", "store: {memory: {logins_file: logins}}", "store: {redis: {addresses: [\"r:1\"], tls: {ca: nowhere.pem}}}", nil},
 	{"redis without storage key", "store: {memory: {logins_file: logins}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}\n  - {id: storage-demo, use: storage, file: storage-key.pem}", "store: {redis: {addresses: [\"r:1\"]}}\n\nkeys:\n  - {id: session-demo, use: session, file: session-key.pem}", nil},
 	{"logins file missing", "logins_file: logins", "logins_file: nowhere", nil},
+	{"listener name taken", "\n  public:\n", "\n  admin:\n", nil},
 	{"key use unknown", "use: storage", "use: storrage", nil},
 	{"key use missing", "use: storage, ", "", nil},
 	{"key kind unknown", "use: storage, ", "use: storage, kind: hsm, ", nil},

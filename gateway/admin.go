@@ -32,7 +32,7 @@ func (g *Gateway) newAdminServer() *http.Server {
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       90 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          serverLog(g.services.Log, "admin"),
+		ErrorLog:          serverLog(g.services.Log, AdminListener),
 	}
 }
 

@@ -60,6 +60,9 @@ type Beside map[string]http.Handler
 type Admin struct {
 	TLS    *tls.Config // nil is plain HTTP, for loopback; from one to the other takes a restart
 	Bearer string      // required of every request where it is not empty
+
+	// ClientCAsEnd is when the first of its clients' authorities ends, for the metric; zero where there are none.
+	ClientCAsEnd time.Time
 }
 
 // Config is all that a reload replaces, as one value. Everything in it is resolved: keys are loaded, files are read,
@@ -302,7 +305,7 @@ func listen(address string) (net.Listener, error) {
 	return c.Listen(context.Background(), "tcp", address)
 }
 
-// Addr returns where a listener stands; the admin listener's name is "admin". It is known once Listen has returned.
+// Addr returns where a listener stands, AdminListener's included. It is known once Listen has returned.
 func (g *Gateway) Addr(listener string) net.Addr { return g.bound[listener] }
 
 // Listen opens every listener, or none.
@@ -337,7 +340,7 @@ func (g *Gateway) Listen() (err error) {
 		g.listeners = append(g.listeners, l)
 		g.servers = append(g.servers, g.newServer(l))
 	}
-	g.bound["admin"] = admin.Addr()
+	g.bound[AdminListener] = admin.Addr()
 	if g.state.Load().config.Admin.TLS != nil {
 		admin = tls.NewListener(admin, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			if t := g.state.Load().config.Admin.TLS; t != nil {
@@ -346,7 +349,7 @@ func (g *Gateway) Listen() (err error) {
 			return nil, errors.New("no admin TLS is configured any more") // clear text takes a restart
 		}})
 	}
-	g.listeners = append(g.listeners, &listener{name: "admin", accepted: admin})
+	g.listeners = append(g.listeners, &listener{name: AdminListener, accepted: admin})
 	g.servers = append(g.servers, g.newAdminServer())
 	return nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"time"
@@ -230,24 +231,33 @@ func (m *metrics) circuit(issuer string, open bool) {
 	m.issuerCircuit.WithLabelValues(issuer).Set(value)
 }
 
-// certificates publishes when the listeners' certificates end.
-func (m *metrics) certificates(listeners []Listener) {
+// certificates publishes when the listeners' certificates end, and the operators'.
+func (m *metrics) certificates(c Config) {
 	m.expiry.Reset()
-	for _, l := range listeners {
-		for i, der := range l.Certificate.Certificate {
-			c, err := x509.ParseCertificate(der)
-			if err != nil {
-				continue // it was parsed when it was loaded
-			}
-			kind := "server"
-			if i > 0 {
-				kind = "chain"
-			}
-			m.expiry.WithLabelValues(l.Name, kind, "").Set(float64(c.NotAfter.Unix()))
+	for _, l := range c.Listeners {
+		m.certificatesOf(l.Name, l.Certificate, l.ClientCAsEnd)
+	}
+	if c.Admin.TLS != nil {
+		for _, own := range c.Admin.TLS.Certificates {
+			m.certificatesOf(AdminListener, own, c.Admin.ClientCAsEnd)
 		}
-		if !l.ClientCAsEnd.IsZero() {
-			m.expiry.WithLabelValues(l.Name, "client_ca", "").Set(float64(l.ClientCAsEnd.Unix()))
+	}
+}
+
+func (m *metrics) certificatesOf(listener string, own tls.Certificate, clientCAsEnd time.Time) {
+	for i, der := range own.Certificate {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			continue // it was parsed when it was loaded
 		}
+		kind := "server"
+		if i > 0 {
+			kind = "chain"
+		}
+		m.expiry.WithLabelValues(listener, kind, "").Set(float64(c.NotAfter.Unix()))
+	}
+	if !clientCAsEnd.IsZero() {
+		m.expiry.WithLabelValues(listener, "client_ca", "").Set(float64(clientCAsEnd.Unix()))
 	}
 }
 

@@ -220,7 +220,7 @@ func (g *Gateway) enforce(st *state) {
 		}
 		g.metrics.claims.WithLabelValues(name)
 	}
-	g.metrics.certificates(st.config.Listeners)
+	g.metrics.certificates(st.config)
 }
 
 func (g *Gateway) compileRoute(st *state, index int, r *Route) error {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
@@ -316,7 +317,14 @@ func TestAdminBearerIsReloaded(t *testing.T) {
 // TestAdminTLS: off loopback it stands behind TLS.
 func TestAdminTLS(t *testing.T) {
 	k := shared()
-	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Admin.TLS = gateway.ServerTLS(k.server, k.partners.pool()) }})
+	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) {
+		c.Admin.TLS, c.Admin.ClientCAsEnd = gateway.ServerTLS(k.server, k.partners.pool()), time.Unix(2e9, 0)
+	}})
+	for kind, want := range map[string]float64{"server": float64(k.server.Leaf.NotAfter.Unix()), "client_ca": 2e9} {
+		if got := h.metric("cardstile_certificate_expiry_timestamp_seconds", "listener", "admin", "kind", kind); got != want {
+			t.Errorf("%s ends at %v, want %v", kind, got, want)
+		}
+	}
 	get := func(c *tls.Config) error {
 		c.RootCAs, c.ServerName = k.servers.pool(), "localhost"
 		client := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}

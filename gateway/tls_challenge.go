@@ -34,9 +34,9 @@ func (g *Gateway) keepCertificates(opened map[string]net.Listener, web net.Liste
 	}
 	if web != nil {
 		at = web.Addr()
-		g.bound[httpChallenge] = at
-		g.services.Log.Info("listening", zap.String("listener", httpChallenge), zap.Stringer("address", at))
-		g.listeners = append(g.listeners, &listener{name: httpChallenge, accepted: newFew(web)})
+		g.bound[ChallengeListener] = at
+		g.services.Log.Info("listening", zap.String("listener", ChallengeListener), zap.Stringer("address", at))
+		g.listeners = append(g.listeners, &listener{name: ChallengeListener, accepted: newFew(web)})
 		g.servers = append(g.servers, g.newChallengeServer())
 	}
 	g.managed.start(alpn, at)
@@ -46,8 +46,11 @@ func (g *Gateway) keepCertificates(opened map[string]net.Listener, web net.Liste
 	}
 }
 
-// httpChallenge is the name of the listener of ChallengeHTTP.
-const httpChallenge = "http-01"
+// Names of the listeners that no configuration names.
+const (
+	AdminListener     = "admin"   // the operators'
+	ChallengeListener = "http-01" // that of ChallengeHTTP
+)
 
 // newChallengeServer answers challenges for our hosts that are under way, and 404 to everything else: it redirects nobody, since
 // who came in clear has shown what they carry.
@@ -65,7 +68,7 @@ func (g *Gateway) newChallengeServer() *http.Server {
 		WriteTimeout:                 5 * time.Second,
 		MaxHeaderBytes:               4 << 10,
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     serverLog(g.services.Log, httpChallenge),
+		ErrorLog:                     serverLog(g.services.Log, ChallengeListener),
 		BaseContext:                  func(net.Listener) context.Context { return g.managed.ctx },
 	}
 	server.SetKeepAlivesEnabled(false)
