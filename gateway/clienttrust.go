@@ -56,8 +56,8 @@ func newClientTrust(pool *x509.CertPool, revocations *revocation.Checker, now fu
 
 // guard makes of a configuration that requires and verifies client certificates two that do, and that judge revocation too, on
 // every connection, resumed ones included. With strict, crypto/tls verifies: it alone can tell a client by its alert what is wrong
-// (unknown CA, expired). With quick, for callers that are greeted, chains that are known are looked up, and whatever is refused is a bad certificate (RFC 8446
-// section 6.2). In FIPS 140-3 mode both are strict: crypto/tls then has rules of its own for chains.
+// (unknown CA, expired). With quick, for callers that are greeted, chains that are known are looked up, and whatever is refused is a
+// bad certificate (RFC 8446 section 6.2). In FIPS 140-3 mode both are strict: crypto/tls then has rules of its own for chains.
 func (t *clientTrust) guard(c *tls.Config) (strict, quick *tls.Config) {
 	c.Time = t.now
 	strict, quick = c, c.Clone()

@@ -22,6 +22,7 @@ const (
 	maxBackoff   = 5 * time.Minute
 	minBackoff   = time.Second
 	minPause     = 30 * time.Second // between two fetches that went well
+	maxUnchanged = 4                // times that a server is believed to have nothing new
 )
 
 // Results of a fetch, as labels: a closed set, with those of a get.
@@ -48,6 +49,7 @@ type slot struct {
 
 	// Of the one goroutine that fetches:
 	version     validators // of the list
+	unchanged   int        // how often in a row the server said that this is the last one
 	due         time.Time  // of the next fetch
 	failures    int        // since the last one that went well
 	complaining bool       // whether the log has a line about them
@@ -56,7 +58,7 @@ type slot struct {
 // moveTo is the slot at another place of the list.
 func (s *slot) moveTo(index int) *slot {
 	moved := &slot{
-		index: index, url: s.url, reported: s.reported, version: s.version, due: s.due, failures: s.failures, complaining: s.complaining,
+		index: index, url: s.url, reported: s.reported, version: s.version, unchanged: s.unchanged, due: s.due, failures: s.failures, complaining: s.complaining,
 	}
 	moved.list.Store(s.list.Load())
 	moved.tried.Store(s.tried.Load())
@@ -129,13 +131,15 @@ func (c *Checker) complain(s *slot, result string) {
 
 // fetch asks for a list once, and puts it in force where it is one to go by.
 func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result string) {
-	a, failed := from.get(ctx, s.url, s.version, MaxListBytes)
+	a, failed := from.get(ctx, s.url, s.asked(c.services.Now()), MaxListBytes)
 	if failed != "" {
 		return failed
 	}
 	if a.unchanged {
+		s.unchanged++
 		return fetchUnchanged
 	}
+	s.unchanged = 0
 	unlisted, err := parseUnlisted(a.body)
 	if err != nil {
 		return fetchMalformed
@@ -176,6 +180,15 @@ func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result stri
 	s.list.Store(l)
 	c.move()
 	return fetched
+}
+
+// asked is the version that a server is told of that there is: none where the list is not current, and now and then. Versions are not
+// signed, and one of another's making could have the server say for ever that there is nothing new.
+func (s *slot) asked(now time.Time) validators {
+	if l := s.list.Load(); l == nil || !l.current(now) || s.unchanged >= maxUnchanged {
+		return validators{}
+	}
+	return s.version
 }
 
 // sameCA reports whether two lists are of one CA. The numbers of several say nothing of each other's, and whoever answers in a server's

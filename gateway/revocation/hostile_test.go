@@ -84,6 +84,41 @@ func TestAListOfNobody(t *testing.T) {
 	}
 }
 
+// TestNothingNewForEver: whoever was in a server's place once, and gave a list a date that makes the server say "nothing new" ever after,
+// holds up the next list for a few fetches, and for none where the list has ended.
+func TestNothingNewForEver(t *testing.T) {
+	ca := newAuthority("partners", ecKey(), nil)
+	for name, test := range map[string]struct {
+		end time.Duration
+		at  int // how often it is held up
+	}{"current": {time.Hour, 4}, "ended": {-time.Minute, 0}} {
+		s := newShelf(t, nil)
+		lists := [][]byte{ca.list(1, nil, from(-time.Hour, test.end)), ca.list(2, nil)}
+		s.put(nil, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("If-Modified-Since") != "" {
+				if len(lists) > 0 {
+					s.conditional++
+				}
+				w.WriteHeader(http.StatusNotModified)
+				return
+			}
+			w.Header().Set("Last-Modified", "Fri, 31 Dec 2100 23:59:59 GMT")
+			if len(lists) > 0 {
+				w.Write(lists[0])
+				lists = lists[1:]
+				return
+			}
+			w.Write(ca.list(2, nil))
+		})
+		b := newBench(t, byURL(ca, s))
+		b.run()
+		eventually(t, name+": the next list", func() bool { return b.count(fetches, "ok") == 2 })
+		if _, n := s.asked(); n != test.at {
+			t.Errorf("%s: it was held up %d times", name, n)
+		}
+	}
+}
+
 // otherSignature is the same certificate with another signature, which anybody can make of an ECDSA one: (r, s) becomes (r, n−s).
 func otherSignature(c *x509.Certificate) *x509.Certificate {
 	var outer struct {
