@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/face"
 	"github.com/cardstile/cardstile/vault/keys"
 )
 
@@ -64,13 +65,10 @@ func (b *builder) tryJWTKey(at string, k *keys.Key) {
 	}
 }
 
-// minHMACKey is the shortest key of HMAC in bytes, 112 bits (NIST SP 800-131A revision 2, section 10).
-const minHMACKey = 14
-
 // checkBinding refuses an account binding whose key is too short: the module would end the process over it.
 func (b *builder) checkBinding(at string, a *gateway.ACME) {
 	key, err := base64.RawURLEncoding.DecodeString(a.BindingKey)
-	if fips140.Enforced() && err == nil && len(key) < minHMACKey {
+	if fips140.Enforced() && err == nil && len(key) < face.MinHMACKey {
 		b.problem(at, "the key has less than 112 bits, which GODEBUG=fips140=only does not admit")
 	}
 }

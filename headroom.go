@@ -16,7 +16,7 @@ type headroom struct{ percent int }
 
 // newHeadroom sets the target, or leaves it to whoever has set GOGC to another than Go's own: then it is nil.
 func newHeadroom() *headroom {
-	if percent := read("/gc/gogc:percent"); percent != 100 {
+	if percent := figure("/gc/gogc:percent"); percent != 100 {
 		return nil
 	}
 	h := &headroom{}
@@ -27,7 +27,7 @@ func newHeadroom() *headroom {
 // look sets the target anew, by what the last collection left alive.
 func (h *headroom) look() {
 	if h != nil {
-		h.adjust(read("/gc/heap/live:bytes")) // what the last collection left alive
+		h.adjust(figure("/gc/heap/live:bytes")) // what the last collection left alive
 	}
 }
 
@@ -46,8 +46,8 @@ func gcPercent(live uint64) int {
 	return max(100, int(100*headroomBytes/max(live, 4<<20)))
 }
 
-// read reads one of the runtime's own figures. One that the runtime does not have is 0.
-func read(name string) uint64 {
+// figure is one of the runtime's own. One that the runtime does not have is 0.
+func figure(name string) uint64 {
 	sample := []metrics.Sample{{Name: name}}
 	metrics.Read(sample)
 	if sample[0].Value.Kind() != metrics.KindUint64 {

@@ -15,7 +15,7 @@ func TestHeadroom(t *testing.T) {
 	}
 	before := debug.SetGCPercent(100)
 	defer debug.SetGCPercent(before)
-	target := func() uint64 { return read("/gc/gogc:percent") }
+	target := func() uint64 { return figure("/gc/gogc:percent") }
 	debug.SetGCPercent(150)
 	if h := newHeadroom(); h != nil || target() != 150 {
 		t.Errorf("GOGC is 150, and the target is %d", target())

@@ -79,11 +79,7 @@ func (g *Gateway) newVirtualHost(l *Listener, name string, clientCAs *x509.CertP
 
 // proxied reports whether a connection from this address speaks the PROXY protocol.
 func (l *listenerState) proxied(from net.Addr) bool {
-	tcp, ok := from.(*net.TCPAddr)
-	if !ok {
-		return false
-	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	ip := hostAddr(from).WithZone("")
 	return slices.ContainsFunc(l.ProxyProtocol, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
@@ -377,12 +373,6 @@ func (g *Gateway) forget(old, st *state) {
 		}
 	}
 	g.circuits(st)
-	g.seen.last.Range(func(partner, _ any) bool {
-		if st.partners[partner.(string)] == nil {
-			g.seen.last.Delete(partner)
-		}
-		return true
-	})
 }
 
 // retire ends what a replaced configuration holds on to. Exchanges that still run under it end undisturbed.

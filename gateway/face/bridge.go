@@ -180,7 +180,7 @@ func (b *bridge) parseReveal(r *exchange.Request) (*exchange.Call, error) {
 	if secret == "" || timestamp == "" {
 		return nil, exchange.Fail(exchange.Unauthorized, "no_proof")
 	}
-	if fips140.Enforced() && len(secret) < minHMACKey { // crypto/hmac would panic
+	if fips140.Enforced() && len(secret) < MinHMACKey { // crypto/hmac would panic
 		return nil, exchange.Fail(exchange.Unauthorized, "short_proof")
 	}
 	return &exchange.Call{
@@ -209,8 +209,8 @@ func (b *bridge) proof(r *exchange.Request, query url.Values, header string, nam
 	return "", exchange.Wrong(at.In, at.Name, "duplicate_proof")
 }
 
-// minHMACKey is the shortest key of HMAC, in bytes, where FIPS 140-3 alone is admitted: 112 bits (NIST SP 800-131A revision 2, section 10).
-const minHMACKey = 14
+// MinHMACKey is the shortest key of HMAC, in bytes, where FIPS 140-3 alone is admitted: 112 bits (NIST SP 800-131A revision 2, section 10).
+const MinHMACKey = 14
 
 // bridgeNonce is what a proof comes to. The key is the secret's text as it stands, not what its hex digits encode, and the
 // timestamp is text as well: nothing compares it with a clock.

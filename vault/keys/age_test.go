@@ -29,6 +29,12 @@ func TestSealedKeyIsTheSameKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	isSealed(t, k, content)
+}
+
+// isSealed reports a key that is not that of a plain file, or counts as plain.
+func isSealed(t *testing.T, k *keys.Key, content []byte) {
+	t.Helper()
 	if k.Plain() {
 		t.Error("a sealed key counts as plain")
 	}
