@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,12 +43,19 @@ func (p *pair) listen(t *testing.T, from, to string, s *testredis.Server) *drill
 	return f
 }
 
-// failOver has the replica hear of nothing for a while, and then take over.
+// failOver has the replica hear of nothing until several tokens that it has were redeemed at the primary, and then take over.
 func (p *pair) failOver(ctx context.Context) (string, error) {
+	const enough = 8
+	offset := p.offset(p.primary, "master_repl_offset")
+	until := func(happened func() bool) {
+		for ctx.Err() == nil && !happened() {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	until(func() bool { return p.offset(p.second, "slave_repl_offset") >= offset })
 	p.net.Set("replica", "primary", drill.Rule{Cut: true})
-	select {
-	case <-time.After(400 * time.Millisecond): // in which tokens are redeemed
-	case <-ctx.Done():
+	until(func() bool { return p.redeemedSince() >= enough })
+	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
 	if _, err := p.second.Try("REPLICAOF", "NO", "ONE"); err != nil {
@@ -56,6 +64,27 @@ func (p *pair) failOver(ctx context.Context) (string, error) {
 	p.front.Backend.Store(&p.second.Addr)
 	p.net.Reset("client", "service")
 	return "failover", nil
+}
+
+func (*pair) offset(s *testredis.Server, field string) int {
+	i, _ := strconv.Atoi(s.Field("replication", field))
+	return i
+}
+
+// redeemedSince is how many tokens the replica has that are something else at the primary, or gone.
+func (p *pair) redeemedSince() (n int) {
+	reply, _ := p.second.Try("KEYS", "*")
+	keys, _ := reply.([]any)
+	for _, key := range keys {
+		here, err := p.second.Try("GET", key)
+		if err != nil { // it expired
+			continue
+		}
+		if there, _ := p.primary.Try("GET", key); here != there {
+			n++
+		}
+	}
+	return n
 }
 
 // tokens is a subject of internal/chaos, which closes it when the test ends.

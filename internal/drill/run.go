@@ -71,7 +71,10 @@ type runner struct {
 	routes     []*Route
 	closing    []Subject
 	report     Report
-	faults     struct{ slow, stalls, dark, commands, failed atomic.Int64 }
+	// calm is held by whoever spoils the first gateway's wires, and by the operator: while a fault is under way that gateway's calls
+	// are answered, so that it is seen what the fault does.
+	calm   sync.Mutex
+	faults struct{ slow, stalls, dark, commands, failed atomic.Int64 }
 }
 
 // prepare finds out whether it can be tried. Only where it can something is left to be closed.
@@ -257,15 +260,24 @@ func (r *runner) weather(ctx context.Context, g *Gateway, draw *rand.Rand) {
 			rule.Cut, length = true, timeout+ms(0, 2*int(timeout.Milliseconds()))
 			r.faults.dark.Add(1)
 		}
-		g.weather.Add(1)
-		r.network.Set(g.Name, redisEnd, rule)
-		wait(ctx, length)
-		if rule.Cut && draw.IntN(2) == 0 { // what was sent meanwhile is lost, or else arrives late
-			r.network.Reset(g.Name, redisEnd)
-		}
-		r.network.Set(g.Name, redisEnd, Rule{})
-		g.weather.Add(1)
+		r.spoil(ctx, g, rule, length, rule.Cut && draw.IntN(2) == 0)
 	}
+}
+
+// spoil has a gateway's wires be so for a while. With reset, what was sent meanwhile is lost; else it arrives late.
+func (r *runner) spoil(ctx context.Context, g *Gateway, rule Rule, length time.Duration, reset bool) {
+	if g == r.load.Gateways[0] {
+		r.calm.Lock()
+		defer r.calm.Unlock()
+	}
+	g.weather.Add(1)
+	r.network.Set(g.Name, redisEnd, rule)
+	wait(ctx, length)
+	if reset {
+		r.network.Reset(g.Name, redisEnd)
+	}
+	r.network.Set(g.Name, redisEnd, Rule{})
+	g.weather.Add(1)
 }
 
 // operator does the operator's harm now and then, and lets it end. Tokens that were minted just before are redeemed while it is
@@ -279,25 +291,33 @@ func (r *runner) operator(ctx, during context.Context, draw *rand.Rand) {
 		if deadline, _ := during.Deadline(); time.Until(deadline) < r.For/5 {
 			return // what it does would not be seen any more
 		}
-		var kept []*Token
-		for _, g := range r.load.Gateways {
-			kept = append(kept, r.load.Keep(g, draw)...)
-		}
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			r.harm(ctx)
-		}()
-		r.spend(during, kept)
+		r.fault(ctx, during, draw)
+	}
+}
+
+// fault does it once.
+func (r *runner) fault(ctx, during context.Context, draw *rand.Rand) {
+	r.calm.Lock()
+	defer r.calm.Unlock()
+	var spending sync.WaitGroup
+	for _, g := range r.load.Gateways {
+		kept := r.load.Keep(g, draw)
+		spending.Go(func() { r.spend(during, g, kept) })
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.harm(ctx)
+	}()
+	spending.Wait()
+	select {
+	case <-done:
+	case <-during.Done():
 		select {
 		case <-done:
-		case <-during.Done():
-			select {
-			case <-done:
-			default:
-				r.say("waits for the fault to end")
-				<-done
-			}
+		default:
+			r.say("waits for the fault to end")
+			<-done
 		}
 	}
 }
@@ -313,12 +333,12 @@ func (r *runner) harm(ctx context.Context) {
 }
 
 // spend redeems what was kept, one token after another.
-func (r *runner) spend(ctx context.Context, kept []*Token) {
-	for i, k := range kept {
-		if !wait(ctx, 20*time.Millisecond) {
+func (r *runner) spend(ctx context.Context, g *Gateway, kept []*Token) {
+	for _, k := range kept {
+		if !wait(ctx, 40*time.Millisecond) {
 			return
 		}
-		r.load.Spend(r.load.Gateways[i%len(r.load.Gateways)], []*Token{k})
+		r.load.Spend(g, []*Token{k})
 	}
 }
 
