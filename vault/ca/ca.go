@@ -24,6 +24,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/cardstile/cardstile/internal/durable"
 )
 
 // Files of a CA's directory.
@@ -74,7 +76,7 @@ func Init(c Config) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
-	unlock, err := lock(filepath.Join(c.Dir, lockFile), false)
+	unlock, err := durable.Lock(filepath.Join(c.Dir, lockFile), false)
 	if err != nil {
 		return err
 	}
@@ -105,7 +107,7 @@ func Init(c Config) error {
 		{indexFile, nil, 0o600}, {headFile, []byte("0 -\n"), 0o600},
 		{CertificateFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644}, // last: with it there is a CA
 	} {
-		if err := replace(filepath.Join(c.Dir, f.name), f.content, f.mode); err != nil {
+		if err := durable.Replace(filepath.Join(c.Dir, f.name), f.content, f.mode); err != nil {
 			return err
 		}
 	}
@@ -177,7 +179,7 @@ func Open(dir string, load func(file string, sealed bool) (crypto.Signer, error)
 	if _, err := os.Stat(a.path(CertificateFile)); err != nil {
 		return nil, fmt.Errorf("no CA: %w (cardstile ca init makes one)", err)
 	}
-	if a.unlock, err = lock(a.path(lockFile), load == nil); err != nil {
+	if a.unlock, err = durable.Lock(a.path(lockFile), load == nil); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -205,7 +207,7 @@ func Open(dir string, load func(file string, sealed bool) (crypto.Signer, error)
 	if load == nil {
 		return a, nil
 	}
-	return a, errors.Join(sweep(dir), a.loadKey(load))
+	return a, errors.Join(durable.Sweep(dir), a.loadKey(load))
 }
 
 func (a *Authority) loadKey(load func(string, bool) (crypto.Signer, error)) error {

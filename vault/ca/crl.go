@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/cardstile/cardstile/internal/durable"
 )
 
 // reasons are those of RFC 5280, section 5.3.1, that fit a client certificate. "unspecified" stands as no reason at all.
@@ -91,10 +93,10 @@ func (a *Authority) WriteCRL(now time.Time) (*x509.RevocationList, error) {
 		return nil, err
 	}
 	// The number goes first: one that is left out harms nobody, one that is used twice does.
-	if err := replace(a.path(numberFile), []byte(strconv.FormatInt(number, 10)+"\n"), 0o600); err != nil {
+	if err := durable.Replace(a.path(numberFile), []byte(strconv.FormatInt(number, 10)+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	return list, replace(a.path(CRLFile), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644)
+	return list, durable.Replace(a.path(CRLFile), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644)
 }
 
 // CRLPath is where the CRL is written.

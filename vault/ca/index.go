@@ -12,8 +12,9 @@ import (
 	"fmt"
 	"math/big"
 	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/cardstile/cardstile/internal/durable"
 )
 
 // ErrIndex says that the index is not as the CA wrote it.
@@ -193,17 +194,17 @@ func (a *Authority) append(entries ...entry) error {
 		written = append(written, '\n')
 		last, index = digestOf(written), append(index, written...)
 	}
-	newIndex, err := prepare(a.path(indexFile), index, 0o600)
+	newIndex, err := durable.Prepare(a.path(indexFile), index, 0o600)
 	if err != nil {
 		return fmt.Errorf("the index stays as it is: %w", err)
 	}
-	defer newIndex.drop()
-	newHead, err := prepare(a.path(headFile), fmt.Appendf(nil, "%d %s\n", a.lines+len(entries), last), 0o600)
+	defer newIndex.Drop()
+	newHead, err := durable.Prepare(a.path(headFile), fmt.Appendf(nil, "%d %s\n", a.lines+len(entries), last), 0o600)
 	if err != nil {
 		return fmt.Errorf("the index stays as it is: %w", err)
 	}
-	defer newHead.drop()
-	if err := newIndex.put(); err != nil {
+	defer newHead.Drop()
+	if err := newIndex.Put(); err != nil {
 		return fmt.Errorf("put the index in its place: %w", err)
 	}
 	for i := range entries {
@@ -212,68 +213,8 @@ func (a *Authority) append(entries ...entry) error {
 		}
 	}
 	a.index, a.last, a.lines = index, last, a.lines+len(entries)
-	if err := newHead.put(); err != nil { // the next entry brings it up to date
+	if err := newHead.Put(); err != nil { // the next entry brings it up to date
 		return fmt.Errorf("it stands in the index, and %s is behind: %w", a.path(headFile), err)
 	}
 	return nil
-}
-
-// prepared is a file that waits beside the one whose place it will take.
-type prepared struct{ file, name string }
-
-// newPattern are the files of prepare. What a process left behind that ended in between, the next one removes.
-const newPattern = ".new-*"
-
-func prepare(name string, content []byte, mode os.FileMode) (*prepared, error) {
-	f, err := os.CreateTemp(filepath.Dir(name), newPattern)
-	if err != nil {
-		return nil, err
-	}
-	p := &prepared{f.Name(), name}
-	if err := errors.Join(f.Chmod(mode), write(f, content), f.Close()); err != nil {
-		p.drop()
-		return nil, err
-	}
-	return p, nil
-}
-
-func (p *prepared) put() error {
-	if err := os.Rename(p.file, p.name); err != nil {
-		return err
-	}
-	directory, err := os.Open(filepath.Dir(p.name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(directory.Sync(), directory.Close())
-}
-
-func (p *prepared) drop() { _ = os.Remove(p.file) } // gone already where it was put
-
-// replace writes a file durably in one step: whoever reads it finds the old one or the new one.
-func replace(name string, content []byte, mode os.FileMode) error {
-	p, err := prepare(name, content, mode)
-	if err != nil {
-		return err
-	}
-	defer p.drop()
-	return p.put()
-}
-
-// sweep removes what processes left behind that ended while they wrote. The lock is held.
-func sweep(dir string) error {
-	list, err := os.ReadDir(dir)
-	for _, e := range list {
-		if left, _ := filepath.Match(newPattern, e.Name()); left {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
-		}
-	}
-	return err
-}
-
-func write(f *os.File, content []byte) error {
-	if _, err := f.Write(content); err != nil {
-		return err
-	}
-	return f.Sync()
 }

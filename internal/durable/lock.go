@@ -1,15 +1,15 @@
 //go:build unix
 
-package ca
+package durable
 
 import (
 	"os"
 	"syscall"
 )
 
-// lock waits until no other process has the file; those that only read have it together. The lock ends with the process,
+// Lock waits until no other process has the file; those that only read have it together. The lock ends with the process,
 // whatever becomes of it.
-func lock(name string, reads bool) (unlock func(), err error) {
+func Lock(name string, reads bool) (unlock func(), err error) {
 	how, flags := syscall.LOCK_EX, os.O_RDWR|os.O_CREATE
 	if reads {
 		how, flags = syscall.LOCK_SH, os.O_RDONLY // who may read the directory need not be able to write there
