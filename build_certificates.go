@@ -111,16 +111,7 @@ func (b *builder) certificateStorage(c *CertificatesConfig, m *gateway.Managed) 
 		}
 		return
 	}
-	m.Directory = b.relative(c.Directory)
-	switch info, err := os.Stat(m.Directory); {
-	case os.IsNotExist(err): // it is made at the start
-	case err != nil:
-		b.problem("certificates.directory", "%v", tried(err))
-	case !info.IsDir():
-		b.problem("certificates.directory", "it is no directory")
-	case info.Mode().Perm()&0o077 != 0:
-		b.problem("certificates.directory", "other users can get at it (mode %04o): chmod 700", info.Mode().Perm())
-	}
+	m.Directory = b.ownDirectory("certificates.directory", c.Directory)
 	if b.config.Store.Redis != nil {
 		b.notice("certificates: in %s: instances on other machines obtain their own, each against the authority's limits", c.Directory)
 	}

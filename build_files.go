@@ -119,6 +119,21 @@ func unquoted(err error) error {
 	return err
 }
 
+// ownDirectory resolves a directory that the process writes into, and nobody else. It makes it where it is not there.
+func (b *builder) ownDirectory(key, path string) string {
+	path = b.relative(path)
+	switch info, err := os.Stat(path); {
+	case os.IsNotExist(err):
+	case err != nil:
+		b.problem(key, "%v", tried(err))
+	case !info.IsDir():
+		b.problem(key, "it is no directory")
+	case info.Mode().Perm()&0o077 != 0:
+		b.problem(key, "other users can get at it (mode %04o): chmod 700", info.Mode().Perm())
+	}
+	return path
+}
+
 // secret returns the one line of a file that holds a secret.
 func (b *builder) secret(key, path string) (string, bool) {
 	content, ok := b.readPrivate(key, path)

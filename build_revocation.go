@@ -49,6 +49,12 @@ func (b *builder) revocations(name, environment string, r *RevocationConfig) *re
 		b.problem(at+".refresh", "want 1m to 168h")
 	}
 	config.Lists = b.revocationLists(at, r)
+	if r.Cache != "" {
+		config.Cache = b.ownDirectory(at+".cache", r.Cache)
+		if !slices.ContainsFunc(r.CRL, isURL) {
+			b.problem(at+".cache", "crl has no URL: files are read at each start")
+		}
+	}
 	config.OCSP = b.ocsp(at+".ocsp", r.OCSP, environment)
 	b.revocationServers(at, r, &config, environment)
 	if len(b.problems) > before {
@@ -90,10 +96,13 @@ func (b *builder) softly(key, text, environment, what string) bool {
 	return text == "soft"
 }
 
+// isURL tells URLs of lists from files.
+func isURL(text string) bool { return strings.Contains(text, "://") }
+
 func (b *builder) revocationLists(at string, r *RevocationConfig) (lists []revocation.Source) {
 	for i, text := range r.CRL {
 		key := fmt.Sprintf("%s.crl[%d]", at, i)
-		if strings.Contains(text, "://") {
+		if isURL(text) {
 			lists = append(lists, revocation.Source{URL: b.revocationURL(key, text)})
 			continue
 		}

@@ -121,6 +121,45 @@ func TestCheckTellsOfRevocation(t *testing.T) {
 	}
 }
 
+// TestRevocationCache: the directory is looked at as that of certificates is, and only the gateway makes it.
+func TestRevocationCache(t *testing.T) {
+	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
+	base := string(h.read("config.yaml"))
+	const at = "listeners.partners.tls.revocation.cache"
+	for name, mode := range map[string]os.FileMode{"ours": 0o700, "shared": 0o750, "public": 0o755} {
+		if err := errors.Join(os.Mkdir(h.path(name), mode), os.Chmod(h.path(name), mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(h.path("file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for cache, problem := range map[string]string{
+		"ours": "", "missing/below": "", h.path("elsewhere"): "",
+		"shared": "other users can get at it (mode 0750): chmod 700", "public": "other users can get at it (mode 0755): chmod 700",
+		"file": "it is no directory", "file/below": h.path("file/below") + ": not a directory",
+	} {
+		to := "client_ca: partners-ca.pem, revocation: {crl: ['http://127.0.0.1:1/'], cache: " + cache + "}}"
+		if err := os.WriteFile(h.path("told.yaml"), []byte(strings.Replace(base, "client_ca: partners-ca.pem}", to, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := load(h.path("told.yaml"))
+		var found problems
+		errors.As(err, &found)
+		switch {
+		case problem == "" && (err != nil || b.listener("partners").Revocations == nil):
+			t.Errorf("%s: %v", cache, err)
+		case problem != "" && (len(found) != 1 || !strings.HasSuffix(err.Error(), ": "+at+": "+problem)):
+			t.Errorf("%s: %v, want %s", cache, err, problem)
+		}
+	}
+	for _, name := range []string{"missing", "elsewhere"} {
+		if _, err := os.Stat(h.path(name)); !os.IsNotExist(err) {
+			t.Errorf("%s was made: %v", name, err)
+		}
+	}
+}
+
 // TestRevocationServersAreDestinations: a listener of production asks servers at public addresses and in the networks that are listed, one
 // of a test those on loopback besides.
 func TestRevocationServersAreDestinations(t *testing.T) {

@@ -118,6 +118,11 @@ type RevocationConfig struct {
 	// that ends sooner is renewed sooner. Default `1h`.
 	Refresh time.Duration `yaml:"refresh"`
 
+	// Cache is a directory in which the last good list of each URL is kept, so that the next start has them in force before their
+	// servers answer, and nothing older takes their place. Listeners, and instances on one machine, can have one together.
+	// Default: none are kept.
+	Cache string `yaml:"cache"`
+
 	// OCSP asks responders about client certificates too.
 	OCSP *OCSPConfig `yaml:"ocsp"`
 

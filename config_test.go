@@ -75,6 +75,7 @@ var mistakes = []mistake{
 	{"revocation by URLs that are none", "client_ca: partners-ca.pem}", "client_ca: partners-ca.pem, revocation: {crl: [\"ftp://a.example/a.crl\", \"https://\", \"http://user:password@a.example/a.crl\", \"https://a.example/a.crl#part\"]}}", nil},
 	{"revocation refresh and time-out out of bounds", "client_ca: partners-ca.pem}", "client_ca: partners-ca.pem, revocation: {refresh: 1s, ocsp: {timeout: 5s}}}", nil},
 	{"revocation ocsp of nobody, by halves", "client_ca: partners-ca.pem}", "client_ca: partners-ca.pem, revocation: {refresh: 200h, ocsp: {responder: ocsp.example, mode: off, timeout: 1ms}}}", nil},
+	{"revocation cache of no URL, in a file", "client_ca: partners-ca.pem}", "client_ca: partners-ca.pem, revocation: {ocsp: {}, cache: server.pem}}", nil},
 	{"revocation servers that are none", "client_ca: partners-ca.pem}", "client_ca: partners-ca.pem, revocation: {ocsp: {responder: \"http://169.254.169.254/\"}, destinations: [10.0.0.1/8], ca: nowhere.pem, intermediates: partner.pem}}", nil},
 	{"hosts beside a certificate", files, "    tls: {hosts: [a.example], certificate: server.pem}\n\ncertificates: {ca: local, directory: c}\n", nil},
 	{"hosts of the admin listener", "admin: {address", "admin: {tls: {hosts: [a.example]}, address", nil},

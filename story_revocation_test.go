@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -11,11 +12,15 @@ import (
 
 // revocationSteps are those of a CA's servers.
 var revocationSteps = []step{
-	{"authority NAME DIR INDEX: a server of a CA's files, and of openssl's answers about the certificates in an index; $NAME is its URL", 3, doAuthority},
+	{"authority NAME DIR [INDEX]: a server of a CA's files, and of openssl's answers about the certificates in an index; $NAME is its URL", 2, doAuthority},
+	{"authority-stops NAME: for good", 1, doAuthorityStops},
 }
 
 func doAuthority(s *story, ts *testscript.TestScript, args []string) error {
-	dir, index := ts.MkAbs(args[1]), ts.MkAbs(args[2])
+	dir, index := ts.MkAbs(args[1]), ""
+	if len(args) > 2 {
+		index = ts.MkAbs(args[2])
+	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -32,6 +37,16 @@ func doAuthority(s *story, ts *testscript.TestScript, args []string) error {
 		http.ServeFile(w, r, answer)
 	}))
 	s.t.Cleanup(server.Close)
+	s.cas[args[0]] = server
 	ts.Setenv(args[0], server.URL)
+	return nil
+}
+
+func doAuthorityStops(s *story, _ *testscript.TestScript, args []string) error {
+	server := s.cas[args[0]]
+	if server == nil {
+		return fmt.Errorf("no authority %s", args[0])
+	}
+	server.Close()
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,7 +47,7 @@ func TestStories(t *testing.T) {
 			}
 			env.Setenv("SEEDS", seeds)
 			s := &story{t: t, work: env.WorkDir, canary: newCanary(), programs: map[string]*program{}, gateways: map[string]*gatewayProcess{},
-				sessions: map[string]*sandbox.Session{}, passkeys: map[string]*sandbox.Passkey{}, servers: map[string]*testredis.Server{},
+				sessions: map[string]*sandbox.Session{}, passkeys: map[string]*sandbox.Passkey{}, servers: map[string]*testredis.Server{}, cas: map[string]*httptest.Server{},
 				answers: map[string]chan answered{}, clients: map[string]*http.Client{}}
 			env.Values[storyKey{}] = s
 			env.Defer(s.end)
@@ -70,6 +71,7 @@ type story struct {
 	sessions map[string]*sandbox.Session
 	passkeys map[string]*sandbox.Passkey
 	servers  map[string]*testredis.Server
+	cas      map[string]*httptest.Server // servers of their lists
 	answers  map[string]chan answered
 	clients  map[string]*http.Client // by connection
 	last     answered

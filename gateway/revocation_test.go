@@ -63,7 +63,7 @@ func everything() *revocation.Checker {
 	nowhere, err := url.Parse("http://127.0.0.1:1/")
 	must(err)
 	checker, err := revocation.New(revocation.Config{
-		Listener: "partners", Soft: true, OCSP: &revocation.OCSP{Soft: true}, Refresh: time.Hour,
+		Listener: "partners", Soft: true, OCSP: &revocation.OCSP{Soft: true}, Refresh: time.Hour, Cache: "nowhere",
 		Lists:  []revocation.Source{{Content: shared().partners.revokes(nil)}, {URL: nowhere}},
 		Dialer: func(netip.Addr) *net.Dialer { return gateway.Destinations{Loopback: true}.Dialer(time.Second) },
 	})

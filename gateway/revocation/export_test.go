@@ -3,13 +3,14 @@ package revocation
 import (
 	"crypto/x509"
 	"time"
+	goweak "weak"
 )
 
 // Due is how long after a fetch the next one is, where a list that ends at a time is in force, and so many fetches failed before.
 func Due(result string, failures int, end, now time.Time, refresh time.Duration) time.Duration {
 	s := &slot{failures: failures}
 	l := &list{parsed: &x509.RevocationList{NextUpdate: end}}
-	s.list.Store(l)
+	s.list.Store(&inForce{list: l})
 	s.schedule(result, now, refresh)
 	return s.due.Sub(now)
 }
@@ -29,4 +30,10 @@ func (c *Checker) Verified() (n int) {
 		n++
 	}
 	return n
+}
+
+// LastList tells, when the list has come that is the first place's now, whether it is still in memory.
+func (c *Checker) LastList() (there func() bool) {
+	last := goweak.Make(c.lists[0].list.Load().list)
+	return func() bool { return last.Value() != nil }
 }

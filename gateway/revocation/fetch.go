@@ -3,7 +3,6 @@ package revocation
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"net/url"
 	"slices"
 	"sync/atomic"
@@ -42,10 +41,11 @@ var fetchResults = []string{
 // slot is one place of the configuration, and the list that is in force from there.
 type slot struct {
 	index    int
-	url      *url.URL             // nil: a file
-	list     atomic.Pointer[list] // the last one that came, with those beside it
-	tried    atomic.Bool          // whether a fetch has ended; of a URL that a reload brought, true
-	reported bool                 // whether the log has a line that the list is not current; of watch
+	url      *url.URL                // nil: a file
+	list     atomic.Pointer[inForce] // nil: none has come
+	cached   atomic.Pointer[inForce] // what is on disk; of save, once the Checker runs
+	tried    atomic.Bool             // whether a fetch has ended, or a current list was kept; of a URL that a reload brought, true
+	reported bool                    // whether the log has a line that the list is not current; of watch
 
 	// Of the one goroutine that fetches:
 	version     validators // of the list
@@ -61,6 +61,7 @@ func (s *slot) moveTo(index int) *slot {
 		index: index, url: s.url, reported: s.reported, version: s.version, unchanged: s.unchanged, due: s.due, failures: s.failures, complaining: s.complaining,
 	}
 	moved.list.Store(s.list.Load())
+	moved.cached.Store(s.cached.Load())
 	moved.tried.Store(s.tried.Load())
 	return moved
 }
@@ -68,7 +69,7 @@ func (s *slot) moveTo(index int) *slot {
 // same reports whether two slots have the same list.
 func (s *slot) same(other *slot) bool {
 	a, b := s.list.Load(), other.list.Load()
-	return a != nil && b != nil && a.equal(b)
+	return a != nil && b != nil && a.equal(b.list)
 }
 
 // keep fetches a list again and again.
@@ -88,6 +89,7 @@ func (c *Checker) keep(ctx context.Context, s *slot) {
 			return
 		}
 		s.tried.Store(true)
+		c.unsave()
 		c.services.Metrics.fetches.WithLabelValues(c.config.Listener, listLabel(s.index), result).Inc()
 		s.schedule(result, c.services.Now(), c.config.Refresh)
 		c.complain(s, result)
@@ -140,44 +142,36 @@ func (c *Checker) fetch(ctx context.Context, from *client, s *slot) (result stri
 		return fetchUnchanged
 	}
 	s.unchanged = 0
-	unlisted, err := parseUnlisted(a.body)
-	if err != nil {
-		return fetchMalformed
-	}
-	if err := c.acceptable(unlisted); err != nil {
-		return fetchUnsigned
-	}
-	l, err := parseList(a.body)
-	if err != nil {
-		return fetchMalformed
+	l, failed := verified(a.body, c.authorities())
+	if failed != "" {
+		return failed
 	}
 	now, last := c.services.Now(), s.list.Load()
 	var held *list // of the same CA
+	var beside []*list
 	for other := range last.all() {
 		if c.sameCA(l, other) {
 			held = other
 		} else {
-			l.beside = append(l.beside, other)
+			beside = append(beside, other)
 		}
 	}
 	switch {
 	case last == nil, held == nil && l.current(now):
 	case held == nil:
 		return fetchEnded
-	case held == last && l.equal(held):
+	case held == last.list && l.equal(held):
 		s.version = a.version
 		return fetchUnchanged
-	case held.current(now) && l.before(held):
-		return fetchRollback
-	case !l.current(now) && (held.current(now) || l.before(held)):
-		return fetchEnded
+	case l.worse(held, now) != "":
+		return l.worse(held, now)
 	}
 	if last != nil && held == nil {
 		c.services.Log.Warn("a revocation list is another CA's than the one before from there: both are in force",
 			zap.String("listener", c.config.Listener), zap.Int("list", s.index))
 	}
 	s.version = a.version
-	s.list.Store(l)
+	s.list.Store(&inForce{l, beside})
 	c.move()
 	return fetched
 }
@@ -194,24 +188,41 @@ func (s *slot) asked(now time.Time) validators {
 // sameCA reports whether two lists are of one CA. The numbers of several say nothing of each other's, and whoever answers in a server's
 // place may have a list of each.
 func (c *Checker) sameCA(a, b *list) bool {
-	return slices.ContainsFunc(slices.Concat(c.config.CAs, c.config.Intermediates), func(ca *x509.Certificate) bool {
-		return a.signedBy(ca) && b.signedBy(ca)
-	})
+	return slices.ContainsFunc(c.authorities(), func(ca *x509.Certificate) bool { return a.signedBy(ca) && b.signedBy(ca) })
 }
 
-// acceptable returns an error where a list that was fetched is signed by none of the CAs. Whoever can answer in the server's place
-// would take a list out of force otherwise, by another one.
-func (c *Checker) acceptable(l *list) error {
-	if slices.ContainsFunc(slices.Concat(c.config.CAs, c.config.Intermediates), func(ca *x509.Certificate) bool { return l.signedBy(ca) }) {
-		return nil
+// verified reads a list that came from elsewhere, once one of the CAs has signed it, or says why not. Whoever can answer in the server's
+// place would take a list out of force otherwise, by another one.
+func verified(content []byte, cas []*x509.Certificate) (l *list, failed string) {
+	unlisted, err := parseUnlisted(content)
+	if err != nil {
+		return nil, fetchMalformed
 	}
-	return errors.New("it is signed by none of the CAs")
+	if !slices.ContainsFunc(cas, unlisted.signedBy) {
+		return nil, fetchUnsigned
+	}
+	if l, err = parseList(content); err != nil {
+		return nil, fetchMalformed
+	}
+	return l, ""
+}
+
+// worse says why a list is no better than another one of its CA, which is in force: "" where it is.
+func (l *list) worse(held *list, now time.Time) string {
+	switch {
+	case held.current(now) && l.before(held):
+		return fetchRollback
+	case !l.current(now) && (held.current(now) || l.before(held)):
+		return fetchEnded
+	}
+	return ""
 }
 
 // watch has the log say once that a list is not current any more, and once that it is again.
 func (c *Checker) watch(ctx context.Context) {
 	for {
 		now := c.services.Now()
+		c.relist(now)
 		wait := time.Minute
 		for _, s := range c.lists {
 			l := s.list.Load()

@@ -275,13 +275,9 @@ func TestLongCertificates(t *testing.T) {
 	}
 }
 
-// TestNothingButTheCertificateIsKept: crypto/tls makes certificates of parts of a message, which may be 256 KiB long.
-func TestNothingButTheCertificateIsKept(t *testing.T) {
-	root := newAuthority("partners", ecKey(), nil)
-	s := newResponder(t, root)
-	chain := newAuthority("between", ecKey(), root, names(s.URL)).client()
-	b := newBench(t, s.asks(true))
-	message := func() weak.Pointer[[1 << 20]byte] {
+// inOneMessage judges a chain of three of which a message has the first two, and returns the message if it is still in memory.
+func inOneMessage(b *bench, chain []*x509.Certificate) weak.Pointer[[1 << 20]byte] {
+	weakly := func() weak.Pointer[[1 << 20]byte] {
 		message := new([1 << 20]byte)
 		var presented []*x509.Certificate
 		for rest := message[:]; len(presented) < 2; {
@@ -294,6 +290,16 @@ func TestNothingButTheCertificateIsKept(t *testing.T) {
 		return weak.Make(message)
 	}()
 	runtime.GC()
+	return weakly
+}
+
+// TestNothingButTheCertificateIsKept: crypto/tls makes certificates of parts of a message, which may be 256 KiB long.
+func TestNothingButTheCertificateIsKept(t *testing.T) {
+	root := newAuthority("partners", ecKey(), nil)
+	s := newResponder(t, root)
+	chain := newAuthority("between", ecKey(), root, names(s.URL)).client()
+	b := newBench(t, s.asks(true))
+	message := inOneMessage(b, chain)
 	if b.checker.Remembered() != 2 || message.Value() != nil {
 		t.Errorf("%d certificates are remembered, the message %v", b.checker.Remembered(), message.Value() != nil)
 	}

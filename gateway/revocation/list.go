@@ -35,7 +35,12 @@ type list struct {
 	serials map[string]struct{} // big-endian bytes
 	signed  sync.Map            // whether a CA signed the list, by SHA-256 of its certificate
 	others  atomic.Int64        // of those, how many did not
-	beside  []*list             // of other CAs, which came from the same place before; not changed once the list is in force
+}
+
+// inForce is the last list that came from a place, and the last ones of other CAs that came from there before. It is never changed.
+type inForce struct {
+	*list
+	beside []*list
 }
 
 // parseList reads a list, DER or PEM. One without nextUpdate, a partial one (delta, issuing distribution point), an indirect one, and
@@ -146,12 +151,12 @@ func (l *list) current(now time.Time) bool {
 }
 
 // all are the list and those beside it; none where it is nil.
-func (l *list) all() iter.Seq[*list] {
+func (f *inForce) all() iter.Seq[*list] {
 	return func(yield func(*list) bool) {
-		if l == nil || !yield(l) {
+		if f == nil || !yield(f.list) {
 			return
 		}
-		for _, other := range l.beside {
+		for _, other := range f.beside {
 			if !yield(other) {
 				return
 			}

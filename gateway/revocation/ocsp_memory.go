@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"maps"
 	"net/url"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/ocsp"
@@ -26,7 +25,7 @@ func (r *responders) adopt(old *responders) {
 // question finds that about the i-th certificate of a chain, or begins one.
 func (r *responders) question(chain []*x509.Certificate, i int, responder *url.URL, now time.Time) *question {
 	c, issuer, anchor := chain[i], chain[i+1], sha256.Sum256(chain[len(chain)-1].Raw)
-	key := questionKey{sha256.Sum256(slices.Concat(issuer.RawSubject, issuer.RawSubjectPublicKeyInfo)), string(c.SerialNumber.Bytes())}
+	key := questionKey{issuerID(issuer), string(c.SerialNumber.Bytes())}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	q := r.questions[key]

@@ -1,6 +1,7 @@
 package revocation_test
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -9,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
 	"net"
 	"net/netip"
@@ -246,4 +248,16 @@ func (b *bench) said(text string) int {
 		}
 	}
 	return n
+}
+
+// flipped is a list with another signature, or content.
+func flipped(list []byte) []byte {
+	changed := bytes.Clone(list)
+	changed[len(changed)-1] ^= 1
+	return changed
+}
+
+// deltaOf has a list say that it has what changed since another one.
+func deltaOf(number byte) pkix.Extension {
+	return pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, number}}
 }

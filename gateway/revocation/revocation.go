@@ -5,6 +5,7 @@ package revocation
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -56,6 +57,9 @@ type Config struct {
 	// Refresh is how long a list from a URL, and an answer of a responder, is gone by before there is to be a new one. Default: an hour.
 	Refresh time.Duration
 
+	// Cache is a directory in which lists from URLs are kept for the next start. It is made where it is not there. Empty: nowhere.
+	Cache string
+
 	// OCSP asks responders too; nil does not.
 	OCSP *OCSP
 
@@ -96,8 +100,8 @@ type Services struct {
 
 // Checker holds certificates against lists and responders. A nil *Checker refuses nobody. Safe for concurrent use.
 //
-// Nothing is fetched before Run, and no responder asked before the first Judge. One of another configuration takes over what is
-// known by Adopt.
+// Nothing is fetched before Run, and no responder asked before the first Judge. By Adopt it takes over what the one of the
+// configuration before knows, and knows what is kept in its cache.
 type Checker struct {
 	config   Config
 	services Services
@@ -105,6 +109,9 @@ type Checker struct {
 	ocsp     *responders
 	epoch    *atomic.Uint64 // shared with those who adopt
 	moved    chan struct{}  // has an element when a list is new
+	unsaved  chan struct{}  // has one when lists may be to be written
+	caching  *caching       // shared with those who adopt and have the same cache
+	unlisted *unlisted      // shared with those who adopt
 }
 
 // New returns a Checker that knows the lists of files. The error is a *ListError where a list is not one to go by.
@@ -112,7 +119,10 @@ func New(config Config) (*Checker, error) {
 	if config.Refresh == 0 {
 		config.Refresh = DefaultRefresh
 	}
-	c := &Checker{config: config, epoch: &atomic.Uint64{}, moved: make(chan struct{}, 1)}
+	c := &Checker{
+		config: config, epoch: &atomic.Uint64{}, moved: make(chan struct{}, 1), unsaved: make(chan struct{}, 1),
+		caching: &caching{ignored: map[string]bool{}}, unlisted: &unlisted{cas: map[[32]byte]*x509.Certificate{}},
+	}
 	c.services = Services{Log: zap.NewNop(), Now: time.Now, Metrics: NewMetrics()}
 	for i, source := range config.Lists {
 		s := &slot{index: i, url: source.URL}
@@ -127,7 +137,7 @@ func New(config Config) (*Checker, error) {
 		if err != nil {
 			return nil, &ListError{i, err}
 		}
-		s.list.Store(l)
+		s.list.Store(&inForce{list: l})
 	}
 	if config.OCSP != nil {
 		c.ocsp = newResponders(c, *config.OCSP)
@@ -153,24 +163,37 @@ func (e *ListError) Error() string { return fmt.Sprintf("revocation list %d: %v"
 func (e *ListError) Unwrap() error { return e.Err }
 
 // Adopt takes over what the Checker of the configuration before knows of the same URLs and responders, so that nobody is unknown
-// after a reload who was known before. old may be nil, and must not be running. It is called once, before anything else is.
+// after a reload who was known before, and reads what the cache has of other URLs. old may be nil, and must not be running. It is called
+// once, before anything else is.
 func (c *Checker) Adopt(old *Checker, s Services) {
 	c.services = s
 	if c.services.Log == nil {
 		c.services.Log = zap.NewNop()
 	}
 	c.services.Metrics.begin(c)
-	if old == nil {
-		return
+	if old != nil {
+		c.succeed(old)
 	}
-	c.epoch = old.epoch
+	c.recall()
+}
+
+// succeed is Adopt without the cache.
+func (c *Checker) succeed(old *Checker) {
+	c.epoch, c.unlisted = old.epoch, old.unlisted
+	sameCache := c.config.Cache == old.config.Cache
+	if sameCache {
+		c.caching = old.caching
+	}
 	for i, s := range c.lists {
 		s.tried.Store(true)
 		for _, before := range old.lists {
 			if s.url == nil || before.url == nil {
 				s.reported = s.reported || s.url == nil && before.url == nil && before.reported && s.same(before)
-			} else if s.url.String() == before.url.String() && (before.list.Load() == nil || c.acceptable(before.list.Load()) == nil) {
+			} else if s.url.String() == before.url.String() && (before.list.Load() == nil || c.acceptable(before.list.Load().list)) {
 				c.lists[i] = before.moveTo(i)
+				if !sameCache {
+					c.lists[i].cached.Store(nil)
+				}
 				break
 			}
 		}
@@ -180,9 +203,36 @@ func (c *Checker) Adopt(old *Checker, s Services) {
 	}
 }
 
-// Run fetches lists, keeps answers fresh, and has the log say when a list ends, until ctx ends.
+// authorities are the CAs whose lists come from URLs.
+func (c *Checker) authorities() []*x509.Certificate {
+	return slices.Concat(c.config.CAs, c.config.Intermediates)
+}
+
+// acceptable reports whether a list from a URL is signed by one of the CAs.
+func (c *Checker) acceptable(l *list) bool { return slices.ContainsFunc(c.authorities(), l.signedBy) }
+
+// issuerID tells CAs apart by what their lists and answers name and prove: whatever certificates there are of it.
+func issuerID(ca *x509.Certificate) [32]byte {
+	return sha256.Sum256(slices.Concat(ca.RawSubject, ca.RawSubjectPublicKeyInfo))
+}
+
+// Run fetches lists, writes them to the cache, keeps answers fresh, and has the log say when a list ends, until ctx ends.
 func (c *Checker) Run(ctx context.Context) {
 	var wg sync.WaitGroup
+	if c.config.Cache != "" {
+		fetched, saved := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(saved)
+			c.save(fetched)
+		}()
+		defer func() {
+			close(fetched)
+			select {
+			case <-saved:
+			case <-time.After(cacheGrace): // a disk that hangs holds up neither a reload nor the end of the process
+			}
+		}()
+	}
 	for _, s := range c.lists {
 		if s.url != nil {
 			wg.Go(func() { c.keep(ctx, s) })
@@ -195,7 +245,7 @@ func (c *Checker) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Waiting reports whether, since the start, a list has not been fetched that nobody passes without.
+// Waiting reports whether, since the start, a list has not been fetched that nobody passes without, nor a current one been in the cache.
 func (c *Checker) Waiting() bool {
 	return c != nil && !c.config.Soft && slices.ContainsFunc(c.lists, func(s *slot) bool { return s.url != nil && !s.tried.Load() })
 }
@@ -263,7 +313,10 @@ func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.
 				current = l.parsed.NextUpdate
 			}
 		}
-		unknown = unknown || current.IsZero()
+		if current.IsZero() {
+			unknown = true
+			c.unlist(chain[i+1])
+		}
 		until = earlier(until, current)
 	}
 	if unknown && !c.config.Soft {
