@@ -694,7 +694,7 @@ func (s *street) fragmented(sni string, certificate *tls.Certificate, version ui
 	raw, err := net.Dial("tcp", s.gateway.Addr("public").String())
 	must(err)
 	defer raw.Close()
-	c := &tls.Config{RootCAs: shared().servers.pool(), ServerName: sni, MinVersion: version, MaxVersion: version, CurvePreferences: []tls.CurveID{tls.X25519}}
+	c := &tls.Config{RootCAs: shared().servers.pool(), ServerName: sni, MinVersion: version, MaxVersion: version, CurvePreferences: []tls.CurveID{tls.CurveP256}} // a short hello
 	if certificate != nil {
 		c.Certificates = []tls.Certificate{*certificate}
 	}
