@@ -91,15 +91,16 @@ func (n *newCA) make() error {
 	if err != nil {
 		return err
 	}
-	file := content
+	file, kind := content, ""
 	if n.passphraseFile != "" {
-		if file, err = sealWith(sealKind(), content, n.passphraseFile); err != nil {
+		kind = sealKind()
+		if file, err = sealWith(kind, content, n.passphraseFile); err != nil {
 			return err
 		}
 	}
 	return ca.Init(ca.Config{
 		Dir: n.dir, Subject: subject.DER(), Days: n.days, CRLURL: n.crlURL, CRLDays: n.crlDays,
-		KeyFile: file, Sealed: n.passphraseFile != "", Now: time.Now(), Key: key,
+		KeyFile: file, KeyKind: kind, Now: time.Now(), Key: key,
 	})
 }
 

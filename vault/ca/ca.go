@@ -11,6 +11,7 @@ package ca
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -31,8 +32,6 @@ import (
 // Files of a CA's directory.
 const (
 	CertificateFile = "ca.pem"
-	SealedKeyFile   = "ca-key.age"
-	PlainKeyFile    = "ca-key.pem"
 	CRLFile         = "crl.pem"
 
 	indexFile    = "index.jsonl"
@@ -41,6 +40,15 @@ const (
 	numberFile   = "crl-number"
 	lockFile     = "lock"
 )
+
+// keyKinds are what a key file can be, as package keys names it: the CA's is called by it. Of several that are there the first is
+// the CA's: one that was sealed anew, and not yet what it was made of. Earlier builds called every sealed one after age.
+var keyKinds = []string{"sealed", "age", kindPlain}
+
+const kindPlain = "pem"
+
+// keyFile is the name of a key file of a kind.
+func keyFile(kind string) string { return "ca-key." + kind }
 
 const (
 	digestOptions = crypto.SHA256
@@ -62,13 +70,17 @@ type Config struct {
 	CRLURL  string    // where gateways and others find its CRL; "" where nowhere
 	CRLDays int       // until a CRL's nextUpdate
 	KeyFile []byte    // what stands in the key file
-	Sealed  bool      // the key file is sealed
+	KeyKind string    // what KeyFile is: "age", "sealed", or "pem" (the default), which is plain
 	Now     time.Time // required
 	Key     crypto.Signer
 }
 
 // Init makes a CA. It writes nothing where there is one already.
 func Init(c Config) error {
+	kind := cmp.Or(c.KeyKind, kindPlain)
+	if !slices.Contains(keyKinds, kind) {
+		return fmt.Errorf("a CA's key file is not of kind %q", kind)
+	}
 	der, err := selfSigned(c)
 	if err != nil {
 		return err
@@ -81,7 +93,11 @@ func Init(c Config) error {
 		return err
 	}
 	defer unlock()
-	for _, name := range []string{CertificateFile, SealedKeyFile, PlainKeyFile, indexFile} {
+	files := []string{CertificateFile, indexFile}
+	for _, k := range keyKinds {
+		files = append(files, keyFile(k))
+	}
+	for _, name := range files {
 		switch _, err := os.Lstat(filepath.Join(c.Dir, name)); {
 		case errors.Is(err, os.ErrNotExist):
 		case name == CertificateFile:
@@ -94,16 +110,12 @@ func Init(c Config) error {
 	if err != nil {
 		return err
 	}
-	key := PlainKeyFile
-	if c.Sealed {
-		key = SealedKeyFile
-	}
 	for _, f := range []struct {
 		name    string
 		content []byte
 		mode    os.FileMode
 	}{
-		{key, c.KeyFile, 0o600}, {settingsFile, append(text, '\n'), 0o600}, {numberFile, []byte("0\n"), 0o600},
+		{keyFile(kind), c.KeyFile, 0o600}, {settingsFile, append(text, '\n'), 0o600}, {numberFile, []byte("0\n"), 0o600},
 		{indexFile, nil, 0o600}, {headFile, []byte("0 -\n"), 0o600},
 		{CertificateFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644}, // last: with it there is a CA
 	} {
@@ -211,11 +223,9 @@ func Open(dir string, load func(file string, sealed bool) (crypto.Signer, error)
 }
 
 func (a *Authority) loadKey(load func(string, bool) (crypto.Signer, error)) error {
-	name := a.path(SealedKeyFile)
-	if !a.Sealed() {
-		name = a.path(PlainKeyFile)
-	}
-	key, err := load(name, a.Sealed())
+	kind := a.keyKind()
+	name := a.path(keyFile(kind))
+	key, err := load(name, kind != kindPlain)
 	if err != nil {
 		return fmt.Errorf("the CA's key: %w", err)
 	}
@@ -228,9 +238,16 @@ func (a *Authority) loadKey(load func(string, bool) (crypto.Signer, error)) erro
 }
 
 // Sealed reports whether the CA's key is sealed under a passphrase.
-func (a *Authority) Sealed() bool {
-	_, err := os.Stat(a.path(SealedKeyFile))
-	return err == nil
+func (a *Authority) Sealed() bool { return a.keyKind() != kindPlain }
+
+// keyKind is of what kind the CA's key file is.
+func (a *Authority) keyKind() string {
+	for _, kind := range keyKinds {
+		if _, err := os.Stat(a.path(keyFile(kind))); err == nil {
+			return kind
+		}
+	}
+	return kindPlain
 }
 
 // Close lets the next process in.

@@ -455,3 +455,62 @@ func TestSerial(t *testing.T) {
 		t.Errorf("%d serials of %d differ, and %d bits change", len(seen), n, random)
 	}
 }
+
+// TestKeyFileIsCalledByItsKind, and a CA that an earlier build made is opened as it is.
+func TestKeyFileIsCalledByItsKind(t *testing.T) {
+	key := ecKey(t, elliptic.P256())
+	config := func(kind string) ca.Config {
+		return ca.Config{Dir: filepath.Join(t.TempDir(), "ca"), Subject: name(t, "CA"), Days: 100, CRLDays: 7, KeyFile: []byte("x"), KeyKind: kind, Now: now, Key: key}
+	}
+	opened := func(dir, want string, sealed bool) {
+		t.Helper()
+		asked := ""
+		a, err := ca.Open(dir, func(file string, s bool) (crypto.Signer, error) {
+			if asked = filepath.Base(file); s != sealed {
+				t.Errorf("%s: sealed: %t", asked, s)
+			}
+			return key, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		if asked != want || a.Sealed() != sealed {
+			t.Errorf("opened is %s, sealed: %t; want %s", asked, a.Sealed(), want)
+		}
+	}
+	for kind, want := range map[string]string{"": "ca-key.pem", "pem": "ca-key.pem", "age": "ca-key.age", "sealed": "ca-key.sealed"} {
+		c := config(kind)
+		if err := ca.Init(c); err != nil {
+			t.Fatal(err)
+		}
+		if found, _ := filepath.Glob(filepath.Join(c.Dir, "ca-key*")); len(found) != 1 {
+			t.Errorf("kind %q: %v", kind, found)
+		}
+		opened(c.Dir, want, kind == "age" || kind == "sealed")
+		// Of a CA that was not finished the key is told from nothing, whatever it is called.
+		if err := os.Remove(filepath.Join(c.Dir, ca.CertificateFile)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(c.Dir, "index.jsonl")); err != nil {
+			t.Fatal(err)
+		}
+		if err := ca.Init(c); err == nil || !strings.Contains(err.Error(), "not finished ("+want+")") {
+			t.Errorf("kind %q: over the rest of another: %v", kind, err)
+		}
+	}
+	if c := config("pkcs12"); ca.Init(c) == nil {
+		t.Error("a kind that there is not")
+	}
+	// Sealed anew, and not yet removed what it was made of.
+	c := config("pem")
+	if err := ca.Init(c); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"age", "sealed"} {
+		if err := os.WriteFile(filepath.Join(c.Dir, "ca-key."+kind), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		opened(c.Dir, "ca-key."+kind, true)
+	}
+}

@@ -359,12 +359,12 @@ func TestBetweenSteps(t *testing.T) {
 	if err := os.MkdirAll(half, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join(half, ca.PlainKeyFile), []byte("x"))
+	write(t, filepath.Join(half, "ca-key.pem"), []byte("x"))
 	if _, err := ca.Open(half, nil); err == nil || !strings.Contains(err.Error(), "no CA") {
 		t.Error(err)
 	}
 	err = ca.Init(ca.Config{Dir: half, Subject: name(t, "x"), Days: 1, CRLDays: 1, Now: now, Key: ecKey(t, elliptic.P256())})
-	if err == nil || !strings.Contains(err.Error(), "that was not finished (ca-key.pem)") || string(read(t, filepath.Join(half, ca.PlainKeyFile))) != "x" {
+	if err == nil || !strings.Contains(err.Error(), "that was not finished (ca-key.pem)") || string(read(t, filepath.Join(half, "ca-key.pem"))) != "x" {
 		t.Error(err)
 	}
 	// Nor over one that is there.
