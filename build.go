@@ -32,6 +32,7 @@ type builder struct {
 	redisFiles      [][]byte           // certificates that are in its TLS configuration
 	logins          []string           // users who are logged in from the start
 	keys            map[string]*keys.Key
+	inForce         map[string]*keys.Key                 // of the configuration that a reload replaces; nil at a start
 	clientCAs       map[string][]*x509.Certificate       // by listener
 	hostCAs         map[string]map[string]*x509.CertPool // by listener and host
 	hostAuthorities map[string][]*x509.Certificate       // of all hosts, by listener
@@ -55,8 +56,11 @@ type builder struct {
 
 // load reads a configuration and everything that it names. The error is `problems` where it can be said what is wrong
 // where. The builder is there in any case: it knows which files a better attempt depends on.
-func load(file string) (*builder, error) {
-	return loadSteps(file, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
+func load(file string) (*builder, error) { return loadAfter(file, nil) }
+
+// loadAfter is load beside a configuration that is in force, whose keys it goes on with where they are what they were.
+func loadAfter(file string, inForce map[string]*keys.Key) (*builder, error) {
+	return loadSteps(file, func(b *builder) { b.inForce = inForce }, (*builder).loadEnvironment, (*builder).loadAdmin, (*builder).loadStore, (*builder).loadKeys,
 		(*builder).loadClientCAs, (*builder).loadListeners, (*builder).loadCertificates, (*builder).checkAddresses, (*builder).loadPartners, (*builder).loadAccounts, (*builder).loadCredentials, (*builder).loadIssuers, (*builder).loadRoutes, (*builder).loadHolders,
 		(*builder).loadPolicies, (*builder).loadLimits, (*builder).loadAudit, (*builder).loadLog, (*builder).tellFIPS, (*builder).checkRedis, (*builder).checkGateway)
 }

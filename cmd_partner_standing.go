@@ -187,7 +187,7 @@ var errMemory = &exitError{errors.New("the store of this configuration is in mem
 
 // openStandings reads as much of a configuration as says who its partners are, where their standings are, and which keys seal them.
 func openStandings(file, partner string) (*standings, error) {
-	b, err := loadSteps(file, (*builder).loadEnvironment, (*builder).loadStore, (*builder).loadKeys, (*builder).loadClientCAs, (*builder).loadPartners,
+	b, err := loadSteps(file, (*builder).loadEnvironment, (*builder).loadStore, (*builder).loadStorageKeys, (*builder).loadClientCAs, (*builder).loadPartners,
 		(*builder).checkRedis)
 	if err != nil {
 		return nil, err

@@ -179,8 +179,8 @@ what is wrong with a configuration and everything that it names, each problem wi
 - A **duration** has its unit: ` + "`500ms`, `10s`, `2m`" + `. A **rate** is a number per second, minute, hour or day: ` + "`10/s`, `600/m`, `120/h`, `1000/d`" + `.
   A **network** is an address with its length: ` + "`10.0.0.0/8`" + `. A key that is left out, or has no value, has its default.
 - **Unknown keys, unknown names and contradictions** stop the start.
-- **Reload**: SIGHUP, or a change of any file that the configuration names, within a second (a key that is
-  sealed with a passphrase takes a second more). It replaces everything at once, for exchanges that begin from then on, on open connections too.
+- **Reload**: SIGHUP, or a change of any file that the configuration names, within a second (a key with a
+  passphrase takes up to a second more in the reload after its file or passphrase has changed, and in no other). It replaces everything at once, for exchanges that begin from then on, on open connections too.
   A file is read when it is at rest; half a file can be a good one with less in it, so put a new one in its place by renaming, as ` + "`mv`" + ` does. A configuration that is bad leaves the old one in force, which the log
   and ` + "`cardstile_config_reloads_total{result=\"failed\"}`" + ` show. Some keys need a restart: it says so where they stand.
 - **Environments**: what is ` + "`test`" + ` never meets what is ` + "`production`" + `. Listeners, keys, partners, issuers and routes have the configuration's

@@ -6,7 +6,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// reloader reloads beside whatever else a process does: keys that are sealed take a second each, and a file on a mount that
+// reloader reloads beside whatever else a process does: a key that is new takes a second to open, and a file on a mount that
 // hangs takes for ever. It reloads once at a time, and remembers one more. Its methods are called by one goroutine.
 type reloader struct {
 	p       *process

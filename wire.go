@@ -34,6 +34,7 @@ type process struct {
 	gateway  *gateway.Gateway
 	services gateway.Services
 	secrets  secrets
+	keys     map[string]*keys.Key // of the configuration in force; of whoever reloads
 }
 
 // secrets are the keys that tokens and records depend on. Generated ones live as long as the process, across reloads.
@@ -43,7 +44,7 @@ type secrets struct {
 
 // newProcess builds everything, and starts nothing but the audit log's writer.
 func newProcess(b *builder, log *zap.Logger, beside gateway.Beside) (*process, error) {
-	p := &process{draining: b.config.Shutdown, log: log}
+	p := &process{draining: b.config.Shutdown, log: log, keys: b.keys}
 	if err := p.loadSecrets(b); err != nil {
 		return nil, err
 	}
@@ -297,7 +298,7 @@ func (p *process) collectors() []prometheus.Collector {
 // reload reads the configuration again and puts it in force, or says why the old one stays. What it read is returned in
 // both cases: it is what the next attempt depends on.
 func (p *process) reload(file string) (*builder, error) {
-	b, err := load(file)
+	b, err := loadAfter(file, p.keys)
 	if err != nil {
 		p.gateway.ReloadFailed()
 		return b, err
@@ -315,7 +316,11 @@ func (p *process) reload(file string) (*builder, error) {
 		p.gateway.ReloadFailed()
 		return b, err
 	}
-	return b, p.gateway.Reload(c)
+	if err := p.gateway.Reload(c); err != nil {
+		return b, err
+	}
+	p.keys = b.keys
+	return b, nil
 }
 
 // close gives back what was opened, in the opposite order.

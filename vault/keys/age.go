@@ -9,6 +9,8 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"github.com/cardstile/cardstile/vault/internal/secret"
 )
 
 var (
@@ -20,10 +22,12 @@ var (
 
 // loadAge is the provider "age": what kind "pem" reads, sealed with a passphrase (age v1, scrypt; armored or binary).
 // The passphrase's file commonly is a systemd credential, which is kept in memory that is not swapped.
-func loadAge(c Config) (*Key, error) { return loadWithPassphrase(c, KindAge, unseal) }
+func loadAge(c Config, before *Key) (*Key, error) {
+	return loadWithPassphrase(c, before, KindAge, unseal)
+}
 
 // loadWithPassphrase is a provider whose files open with a passphrase.
-func loadWithPassphrase(c Config, kind string, open func(sealed, passphrase []byte) ([]byte, error)) (*Key, error) {
+func loadWithPassphrase(c Config, before *Key, kind string, open func(sealed, passphrase []byte) ([]byte, error)) (*Key, error) {
 	if c.PassphraseFile == "" {
 		return nil, fmt.Errorf("kind %q needs a passphrase file", kind)
 	}
@@ -36,7 +40,11 @@ func loadWithPassphrase(c Config, kind string, open func(sealed, passphrase []by
 	if err != nil {
 		return nil, err
 	}
-	content, err := open(sealed, trimNewline(passphrase))
+	phrase := trimNewline(passphrase)
+	if before.openedFrom(c, kind, sealed, phrase) {
+		return before, nil
+	}
+	content, err := open(sealed, phrase)
 	if err != nil {
 		return nil, fmt.Errorf("file %q: %w", c.File, err)
 	}
@@ -45,11 +53,17 @@ func loadWithPassphrase(c Config, kind string, open func(sealed, passphrase []by
 	if err != nil {
 		return nil, fmt.Errorf("file %q, inside: %w", c.File, err)
 	}
-	return newKey(c, m, false), nil
+	from, err := newOrigin(kind, sealed, phrase)
+	if err != nil {
+		return nil, fmt.Errorf("file %q: %w", c.File, err)
+	}
+	k := newKey(c, m, false)
+	k.origin = secret.Hide(from)
+	return k, nil
 }
 
 // Seal encrypts the content of a key file with a passphrase, for kind "age": an armored age file that `age -d` opens too.
-// scrypt at age's work factor takes about a second and 256 MiB, here and at each load. age keeps a copy of the
+// scrypt at age's work factor takes about a second and 256 MiB, here and when it is opened. age keeps a copy of the
 // passphrase as a Go string, which cannot be zeroed.
 func Seal(pem, passphrase []byte) ([]byte, error) {
 	return seal(pem, passphrase, 0)

@@ -10,3 +10,12 @@ func SealFIPSFast(content, passphrase []byte) ([]byte, error) {
 
 // OpenSealed is what kind "sealed" opens a file's content with.
 func OpenSealed(sealed, passphrase []byte) ([]byte, error) { return openSealed(sealed, passphrase) }
+
+// OriginOf is the salt and the mark that a key is recognised by; nil where it took no passphrase.
+func OriginOf(k *Key) (salt, mark []byte) {
+	o := k.origin.Get()
+	if o == nil {
+		return nil, nil
+	}
+	return o.salt[:], o.mark
+}

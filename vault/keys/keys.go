@@ -55,8 +55,9 @@ type Config struct {
 	Environment    string // "test", "production" or empty; keys of different environments do not mix [5]
 }
 
-// provider reads the key that c names. It is called once, at load, and may block on the file system.
-type provider func(c Config) (*Key, error)
+// provider reads the key that c names. It is called once, at load, and may block on the file system. before is the key of this name
+// that is in use, or nil: it may be returned where it is the same.
+type provider func(c Config, before *Key) (*Key, error)
 
 // kinds are the providers, by the name that configurations give.
 var kinds = map[string]provider{
@@ -75,18 +76,23 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 // Session keys must be private and at least 2048 bits; issuer keys may be either half, at least 1024 bits, and the
 // caller applies [MinBits]. An RSA modulus of more than 8192 bits is refused. Keys of use jwt are symmetric or private,
 // and their kind of key is their algorithm: see [Key.JWT].
-func Load(c Config) (*Key, error) {
+func Load(c Config) (*Key, error) { return Reload(c, nil) }
+
+// Reload is Load for a key that may be in use already. Where before is the key of c's id, use, environment and kind, and was opened
+// from a file and with a passphrase that are the same now, byte for byte, it is returned and the file is not opened again. Keys are
+// never closed, so that both configurations may go on with it. before may be nil, and another key: then c is loaded.
+func Reload(c Config, before *Key) (*Key, error) {
 	if !idPattern.MatchString(c.ID) {
 		return nil, errors.New("load key: id must be 1 to 64 letters, digits, '.', '_' or '-', not starting with a mark")
 	}
-	k, err := load(c)
+	k, err := load(c, before)
 	if err != nil {
 		return nil, fmt.Errorf("load key %q: %w", c.ID, err)
 	}
 	return k, nil
 }
 
-func load(c Config) (*Key, error) {
+func load(c Config, before *Key) (*Key, error) {
 	if _, err := ParseUse(string(c.Use)); err != nil {
 		return nil, err
 	}
@@ -106,7 +112,7 @@ func load(c Config) (*Key, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown kind %q: known are %s", kind, joined(Kinds()))
 	}
-	return p(c)
+	return p(c, before)
 }
 
 // Key is one loaded key. It is immutable and safe for concurrent use. It never prints what is secret in it.
@@ -116,6 +122,7 @@ type Key struct {
 	environment string
 	plain       bool
 	material    secret.Hidden[material]
+	origin      secret.Hidden[origin] // nil of a key that took no passphrase
 }
 
 // material is what must not leave the package.

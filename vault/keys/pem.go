@@ -59,7 +59,7 @@ var (
 )
 
 // loadPEM is the provider "pem": a plain file, protected by the file system alone.
-func loadPEM(c Config) (*Key, error) {
+func loadPEM(c Config, _ *Key) (*Key, error) {
 	if c.PassphraseFile != "" {
 		return nil, errors.New(`kind "pem" takes no passphrase file`)
 	}

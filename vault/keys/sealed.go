@@ -43,7 +43,9 @@ const (
 var errNotSealed = errors.New("not a sealed key file as `cardstile keys generate --kind sealed` makes it")
 
 // loadSealed is the provider "sealed": what kind "pem" reads, sealed with a passphrase by what FIPS 140-3 approves.
-func loadSealed(c Config) (*Key, error) { return loadWithPassphrase(c, KindSealed, openSealed) }
+func loadSealed(c Config, before *Key) (*Key, error) {
+	return loadWithPassphrase(c, before, KindSealed, openSealed)
+}
 
 // SealFIPS encrypts the content of a key file with a passphrase, for kind "sealed". pbkdf2 keeps a copy of the passphrase as a Go
 // string, which cannot be zeroed. A passphrase is only as good as it is long: PBKDF2 takes no memory to speak of, unlike scrypt.
