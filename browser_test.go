@@ -46,7 +46,7 @@ const (
   - id: gp-other
     certificate: {subject: "CN=gp_0000000000000000000000000000beef,C=US"}`
 	browserApps = `
-      - {id: short, partner: gp-demo, origins: [https://app.example], show: 5s}
+      - {id: short, partner: gp-demo, origins: [https://app.example], show: 15s}
       - id: branded
         partner: gp-demo
         origins: [https://app.example]
@@ -61,6 +61,7 @@ const (
 // TestBrowser has partners' pages embed ours in Chromium: see testdata/browser. What the pages look like is kept in
 // .test/browser, or where CARDSTILE_ARTEFACTS says.
 func TestBrowser(t *testing.T) {
+	t.Parallel()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
 		t.Fatalf("%v: tools/setup installs it", err)
@@ -239,7 +240,7 @@ func runBrowser(t *testing.T, setup browserSetup) {
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "main.test.mjs")
 	cmd.Dir = filepath.Join("testdata", "browser")

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	bigendian "encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/cardstile/cardstile/deploy/sandbox"
 	"github.com/cardstile/cardstile/internal/testredis"
@@ -39,9 +41,10 @@ type canary struct {
 }
 
 type secretValue struct {
-	what  string
-	forms map[string]string // by name
-	short string            // the digits of a short one
+	what      string
+	forms     map[string]string // by name
+	short     string            // the digits of a short one
+	announced *regexp.Regexp    // the short one after a word that announces it
 }
 
 type place struct{ name, text string }
@@ -63,18 +66,20 @@ func (c *canary) secret(what, value string) {
 	if value == "" {
 		return
 	}
-	s := secretValue{what: what, forms: map[string]string{}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known[value] {
+		return
+	}
+	c.known[value] = true
+	s := secretValue{what: what}
 	if len(value) >= longEnough {
 		s.forms = forms(value)
 	} else {
 		s.short = value
+		s.announced = regexp.MustCompile(`(?i)(cv[cv]2?|pin|code|secret)[^0-9a-z]{0,4}` + value + `([^0-9]|$)`)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.known[value] {
-		c.known[value] = true
-		c.secrets = append(c.secrets, s)
-	}
+	c.secrets = append(c.secrets, s)
 }
 
 // forms are the ways in which a value could be written.
@@ -283,10 +288,20 @@ func (c *canary) auditFiles(t testing.TB, dir string) {
 func (c *canary) search() []leak {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var short []*secretValue
+	for i := range c.secrets {
+		if c.secrets[i].short != "" {
+			short = append(short, &c.secrets[i])
+		}
+	}
 	var found []leak
+	forms := c.formsByBeginning()
 	for _, p := range c.places {
+		for s, form := range forms.in(p.text) {
+			found = append(found, leak{s.what, form, p.name})
+		}
 		words := wordsOf(p.text)
-		for _, s := range c.secrets {
+		for _, s := range short {
 			if form, there := s.in(p.text, words); there {
 				found = append(found, leak{s.what, form, p.name})
 			}
@@ -296,19 +311,63 @@ func (c *canary) search() []leak {
 	return slices.Compact(found)
 }
 
-func (s *secretValue) in(text string, words map[string]bool) (form string, there bool) {
-	for name, form := range s.forms {
-		if strings.Contains(text, form) {
-			return name, true
+// beginning is the first bytes of a form: no form is shorter, that of eight digits two to a byte included.
+type beginning uint32
+
+const beginningBytes = 4
+
+// beginnings are the forms of all long secrets, by how they begin, so that a text is gone through once for all of them: there are
+// thousands of forms and of places.
+type beginnings map[beginning][]soughtForm
+
+type soughtForm struct {
+	of         *secretValue
+	name, text string
+}
+
+func (c *canary) formsByBeginning() beginnings {
+	all := beginnings{}
+	for i := range c.secrets {
+		s := &c.secrets[i]
+		for name, text := range s.forms {
+			b := beginning(bigendian.BigEndian.Uint32([]byte(text[:beginningBytes])))
+			all[b] = append(all[b], soughtForm{s, name, text})
 		}
 	}
-	if s.short == "" {
-		return "", false
+	return all
+}
+
+// in returns the secrets that stand in a text, with a form of each.
+func (all beginnings) in(text string) map[*secretValue]string {
+	found := map[*secretValue]string{}
+	var last beginning // the bytes up to i
+	for i := range len(text) {
+		last = last<<8 | beginning(text[i])
+		for _, f := range all[last] {
+			if at := i + 1 - beginningBytes; at >= 0 && strings.HasPrefix(text[at:], f.text) {
+				found[f.of] = f.name
+			}
+		}
 	}
+	return found
+}
+
+// in looks for a short secret.
+func (s *secretValue) in(text string, words map[string]bool) (form string, there bool) {
 	if words[s.short] {
 		return "word", true
 	}
-	return "announced", regexp.MustCompile(`(?i)(cv[cv]2?|pin|code|secret)[^0-9a-z]{0,4}` + s.short + `([^0-9]|$)`).MatchString(text)
+	const around = 24 // bytes of what announces it
+	for at := 0; ; at++ {
+		n := strings.Index(text[at:], s.short)
+		if n < 0 {
+			return "", false
+		}
+		at += n
+		if s.announced.MatchString(text[max(0, at-around):min(len(text), at+len(s.short)+utf8.UTFMax)]) {
+			return "announced", true
+		}
+	}
 }
 
 // numbers are the JSON fields whose values are numbers of ours, in logs, audit records and answers.

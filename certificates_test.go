@@ -41,6 +41,7 @@ func (g *gatewayProcess) shown(t testing.TB, host string, roots *x509.CertPool) 
 // TestFleet: instances that share a Redis share certificates. Of two that need one, one orders it, whichever of them the
 // authority comes to; where that one dies in the middle of it, the other one gets its lock.
 func TestFleet(t *testing.T) {
+	t.Parallel()
 	ca, server := testacme.Start(t, testacme.Options{}), testredis.Start(t)
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
 	h.useRedis(server.Addr)
@@ -112,6 +113,7 @@ func TestFleet(t *testing.T) {
 
 // TestCertificatesCommand prints the development CA, before there is a gateway and after.
 func TestCertificatesCommand(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
 	print := func() (string, error) {
 		out, err := exec.Command(binary(t), "certificates", "ca", "--config", h.path("config.yaml")).Output()
@@ -138,6 +140,7 @@ func TestCertificatesCommand(t *testing.T) {
 
 // TestCertificateNotices: `check` tells what an auditor, or who opens ports, will ask about.
 func TestCertificateNotices(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
 	base := string(h.read("config.yaml"))
 	for certificates, want := range map[string]string{

@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"maps"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +19,7 @@ import (
 // them: what a block of sh prints is what the block of text or json after it says, or nothing where there is none. In what is
 // said, … stands for one or more characters of a line.
 func TestDocsFaces(t *testing.T) {
+	t.Parallel()
 	pages, err := filepath.Glob("docs/faces/*.md")
 	if err != nil || len(pages) < 5 {
 		t.Fatalf("pages: %v, %v", pages, err)
@@ -37,7 +40,10 @@ func TestDocsFaces(t *testing.T) {
 		if len(blocks) == 0 {
 			continue
 		}
-		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) { runPage(t, docs, blocks) })
+		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
+			t.Parallel()
+			runPage(t, docs, blocks)
+		})
 	}
 }
 
@@ -136,22 +142,24 @@ func runPage(t *testing.T, docs string, blocks []docCommand) {
 	}
 }
 
-// threePorts returns the first of three in a row that nobody listens on at the moment.
-func threePorts(t *testing.T) int {
+// threePorts returns the first of three in a row that nobody listens on at the moment. They are none that a system gives to whoever
+// asks for any (from 32768 on by default in Linux): another test's connection would have them before the program does.
+func threePorts(t testing.TB) int {
 	t.Helper()
+	const lowest, highest = 10_000, 32_000
 	for {
-		first, err := net.Listen("tcp", "127.0.0.1:0")
+		n, err := rand.Int(rand.Reader, big.NewInt((highest-lowest)/3))
 		if err != nil {
 			t.Fatal(err)
 		}
-		port, free := first.Addr().(*net.TCPAddr).Port, true
-		for _, next := range []int{port + 1, port + 2} {
+		port, free := lowest+3*int(n.Int64()), true
+		for next := port; next < port+3; next++ {
 			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", next))
 			if free = free && err == nil; err == nil {
 				ln.Close()
 			}
 		}
-		if first.Close(); free {
+		if free {
 			return port
 		}
 	}

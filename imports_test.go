@@ -320,6 +320,7 @@ func checkNames(file string, f *ast.File, names map[string]string, say func(toke
 }
 
 func TestImports(t *testing.T) {
+	t.Parallel()
 	all, set := parseSources(t)
 	for _, v := range violations(all, set) {
 		t.Error(v)
@@ -370,6 +371,7 @@ func TestImportsFindsWhatIsWrong(t *testing.T) {
 
 // TestModules holds the modules that are imported directly to the list, with the reason for each.
 func TestModules(t *testing.T) {
+	t.Parallel()
 	all, _ := parseSources(t)
 	content, err := os.ReadFile("go.mod")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 // TestRestart loads configurations that differ in one thing, and holds what a reload says was left out to it.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	h := newHouse(t, filepath.Join(t.TempDir(), "w"), newCanary())
 	if err := generateKey("audit", 0, h.path("audit2.pem"), "", ""); err != nil {
 		t.Fatal(err)

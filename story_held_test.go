@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	bigendian "encoding/binary"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/cardstile/cardstile/internal/testredis"
@@ -79,13 +81,14 @@ func crash(t *testing.T, program, only string) map[string][]string {
 	server := testredis.Start(t)
 	h.useRedis(server.Addr)
 	stages := map[string][]string{}
+	thieves := map[string]*thief{}
 	look := func(stage string, dump map[string]string, tell func(*thief)) {
 		if only != "" && stage != only {
 			return
 		}
 		th := newThief(t, h, dump)
 		tell(th)
-		stages[stage] = th.read()
+		stages[stage], thieves[stage] = th.read(), th
 	}
 	nothing := func(*thief) {}
 	ctx := t.Context()
@@ -147,6 +150,9 @@ func crash(t *testing.T, program, only string) map[string][]string {
 		}
 	})
 	die(g)
+	for stage := range guessed(thieves) {
+		stages[stage] = append(stages[stage], "a digest of the submission, by which a guess is known to be right")
+	}
 	return stages
 }
 
@@ -254,9 +260,6 @@ func (th *thief) read() (what []string) {
 	for _, l := range th.found.search() {
 		what = append(what, l.what+" in "+l.place)
 	}
-	if th.guessed() {
-		what = append(what, "a digest of the submission, by which a guess is known to be right")
-	}
 	return slices.Compact(what)
 }
 
@@ -271,6 +274,14 @@ var (
 // sourceTexts reads them from the source, so that no label is forgotten here.
 func sourceTexts(t *testing.T) texts {
 	t.Helper()
+	all, err := readSourceTexts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+var readSourceTexts = sync.OnceValues(func() (texts, error) {
 	found := map[string]bool{}
 	var all texts
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -290,21 +301,18 @@ func sourceTexts(t *testing.T) texts {
 		}
 		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, label := range []string{"answer", "card grant", "card token seed", "fields seed", "fields", "card"} {
 		if !slices.Contains(all.derive, label) {
-			t.Fatalf("the source derives no key for %q, which it did: look what became of it", label)
+			err = errors.Join(err, fmt.Errorf("the source derives no key for %q, which it did: look what became of it", label))
 		}
 	}
 	for _, label := range []string{"cardstile held card v1", "cardstile kept answer v1", "cardstile idempotent answer v1", "cardstile card token grant v1", "idempotency body\x00", "cardstile token hint v1"} {
 		if !slices.Contains(all.labels, label) {
-			t.Fatalf("the source has no label %q, which it had: look what became of it", label)
+			err = errors.Join(err, fmt.Errorf("the source has no label %q, which it had: look what became of it", label))
 		}
 	}
-	return all
-}
+	return all, err
+})
 
 // sealed are the parts of a value that may be sealed: they begin with the key's tag and go to the end.
 func (th *thief) sealed(value []byte) (all [][]byte) {
@@ -432,16 +440,51 @@ func textsOf(e entry) []string {
 	return all
 }
 
-// guessed reports whether a digest in the store tells a thief who guesses the card that the guess is right. Here the guess is right.
-func (th *thief) guessed() bool {
-	store := map[[sha256.Size]byte]bool{} // all that could be a digest
+// guessed are the stages at which a digest in the store tells a thief who guesses the card that the guess is right. Here the guess is
+// right. Thieves who know no more than others make the same guesses, which are many: they are made once.
+func guessed(thieves map[string]*thief) map[string]bool {
+	found := map[string]bool{}
+	byKnowledge := map[string]map[string]*thief{} // by what digests may have been made with, and stage
+	for stage, th := range thieves {
+		binds := fmt.Sprintf("%q", th.binds)
+		if byKnowledge[binds] == nil {
+			byKnowledge[binds] = map[string]*thief{}
+		}
+		byKnowledge[binds][stage] = th
+	}
+	for _, alike := range byKnowledge {
+		stages := map[[sha256.Size]byte][]string{} // by all that could be a digest
+		var one *thief
+		for stage, th := range alike {
+			one = th
+			for digest := range th.digests() {
+				stages[digest] = append(stages[digest], stage)
+			}
+		}
+		one.guess(func(sum [sha256.Size]byte) {
+			for _, stage := range stages[sum] {
+				found[stage] = true
+			}
+		})
+	}
+	return found
+}
+
+// digests is all in the store that could be one.
+func (th *thief) digests() map[[sha256.Size]byte]bool {
+	all := map[[sha256.Size]byte]bool{}
 	for i := range th.entries {
 		for _, value := range append(th.entries[i].digests, th.entries[i].value) {
 			for at := 0; at+sha256.Size <= len(value); at++ {
-				store[[sha256.Size]byte(value[at:])] = true
+				all[[sha256.Size]byte(value[at:])] = true
 			}
 		}
 	}
+	return all
+}
+
+// guess makes every digest that could be one of the card.
+func (th *thief) guess(made func([sha256.Size]byte)) {
 	guesses := [][]byte{[]byte(th.h.checkout.PAN), []byte(th.h.checkout.CVC)}
 	for _, body := range typed(th.h.checkout)[:3] {
 		sum := sha256.Sum256([]byte(body))
@@ -471,12 +514,9 @@ func (th *thief) guessed() bool {
 					hash.Reset()
 					hash.Write([]byte(prefix))
 					hash.Write(guess)
-					if store[[sha256.Size]byte(hash.Sum(sum[:0]))] {
-						return true
-					}
+					made([sha256.Size]byte(hash.Sum(sum[:0])))
 				}
 			}
 		}
 	}
-	return false
 }

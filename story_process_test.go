@@ -15,7 +15,7 @@ import (
 )
 
 // patience bounds every wait for something that must come. Nothing is asserted about how long it takes.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // eventually waits until ok, and fails the test where that never comes.
 func eventually(t testing.TB, what string, ok func() bool) {

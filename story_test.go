@@ -33,6 +33,7 @@ import (
 // TestStories runs testdata/script: one behaviour per file, told against the real program over real TLS. Whatever a story
 // made the program say or store is searched for card data, tokens and keys when it ends: see canary_test.go.
 func TestStories(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		WorkdirRoot:         t.TempDir(), // testscript leaves its own behind where -run chooses scripts
@@ -459,27 +460,9 @@ func doAwait(s *story, ts *testscript.TestScript, args []string) error {
 	return nil
 }
 
-func doPorts(_ *story, ts *testscript.TestScript, args []string) error {
-	for {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		first := ln.Addr().(*net.TCPAddr).Port
-		taken := []net.Listener{ln}
-		for _, port := range []int{first + 1, first + 2} {
-			if next, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-				taken = append(taken, next)
-			}
-		}
-		for _, ln := range taken {
-			ln.Close()
-		}
-		if len(taken) == 3 {
-			ts.Setenv(args[0], strconv.Itoa(first))
-			return nil
-		}
-	}
+func doPorts(s *story, ts *testscript.TestScript, args []string) error {
+	ts.Setenv(args[0], strconv.Itoa(threePorts(s.t)))
+	return nil
 }
 
 func doCert(s *story, ts *testscript.TestScript, args []string) error {
