@@ -91,7 +91,7 @@ func (w *world) cells() ([]cell, error) {
 	for _, s := range []*server{w.cardstile, w.proxy, w.nginxServer} {
 		add(cell{
 			operation: opHandshake, server: s, connections: w.connections, load: w.handshakes(s, w.connections, w.partner),
-			includes: "TCP, full TLS 1.3 handshake with client certificate (ECDSA P-256, X25519), close; Cardstile holds it against a revocation list of 1000",
+			includes: fmt.Sprintf("TCP, full TLS 1.3 handshake with client certificate (ECDSA P-256, %s), close; Cardstile holds it against a revocation list of 1000", w.partner.CurvePreferences[0]),
 		})
 	}
 	for _, s := range []*server{w.cardstile, w.proxy} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
@@ -113,7 +114,11 @@ func (w *world) makePKI() error {
 		return err
 	}
 	// One group for all servers, so that they do the same work. OpenSSL knows the hybrid of Go's default from 3.5 on only.
-	w.public = &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519}}
+	group := tls.X25519
+	if fips140.Enabled() {
+		group = tls.CurveP256
+	}
+	w.public = &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{group}}
 	w.partner = w.public.Clone()
 	w.partner.Certificates = []tls.Certificate{pair}
 	w.hybrid = w.partner.Clone()
