@@ -347,7 +347,7 @@ func TestBridgeFreeze(t *testing.T) {
 
 // TestBridgeIssuerFaults: behind gnosispay's face, whatever Bridge does, nothing is half released, and nothing in clear gets out.
 func TestBridgeIssuerFaults(t *testing.T) {
-	h := newHouse(t, options{routes: func(h *house) []gateway.Route { return gnosisRoutes(h, h.issuerKind("bridge", quick)) }})
+	h := newHouse(t, options{routes: func(h *house) []gateway.Route { return gnosisRoutes(h, h.issuerKind("bridge", h.o.issuer)) }, issuer: brief})
 	c, s := h.anybody(), h.session()
 	for name, test := range map[string]struct {
 		fault  sandbox.Fault
@@ -364,6 +364,7 @@ func TestBridgeIssuerFaults(t *testing.T) {
 		"disconnected":       {sandbox.FaultDisconnect.On(sandbox.CallReveal), 502, "issuer_lost"},
 		"hangs":              {sandbox.FaultHang.On(sandbox.CallReveal), 504, "issuer_timeout"},
 	} {
+		h.waiting(test.status == 504)
 		h.bridge.SetFault("ba-1", test.fault)
 		w := want{status: 502, body: gnosis("Bad gateway"), results: []string{"failed " + test.reason}, rule: "reveal", outcome: "issuer_failed", redeemed: 1, upstream: -1}
 		if test.status == 504 {
@@ -371,8 +372,8 @@ func TestBridgeIssuerFaults(t *testing.T) {
 		}
 		h.expect(name, c, detailsCall("ca-bridge", h.mint(), s.ID()), w)
 		h.bridge.SetFault("ba-1", sandbox.Fault{})
-		h.reload() // a new circuit
 	}
+	h.waiting(false)
 	for _, seen := range h.bridge.Requests() {
 		if strings.Contains(seen.Path, "card_details") && (seen.Header.Get("Api-Key") != "" || !strings.HasPrefix(seen.Header.Get("Authorization"), "Bearer ek_")) {
 			t.Error("a reveal has our own key, or none of its own")

@@ -12,7 +12,7 @@ import (
 
 // TestForwardedFailuresOpenTheCircuit: callers read an issuer's 5xx themselves, and when it says nothing else it is left alone.
 func TestForwardedFailuresOpenTheCircuit(t *testing.T) {
-	h := newHouse(t, options{routes: wide, issuer: quick})
+	h := newHouse(t, options{routes: wide, issuer: brief})
 	c := h.anybody()
 	l := h.accountLogin(account)
 	h.payments.SetFault(payOwner, sandbox.Fault500)

@@ -419,7 +419,7 @@ func (h *house) issuerOf(name string, change func(*gateway.IssuerConfig)) *gatew
 	key, err := vault.NewIssuerKey(envelope.Rain{}, &shared().issuer.PublicKey)
 	must(err)
 	c := gateway.IssuerConfig{
-		Name: name, Kind: kind, URL: h.url, SessionKey: key, Credential: issuerKey, Timeout: 5 * time.Second,
+		Name: name, Kind: kind, URL: h.url, SessionKey: key, Credential: issuerKey, Timeout: 30 * time.Second,
 		TLS: &tls.Config{RootCAs: shared().servers.pool(), MinVersion: tls.VersionTLS12},
 	}
 	if change != nil {
@@ -946,7 +946,7 @@ func problem(status int) string {
 // eventually waits for something that another goroutine does.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	within(t, 20*time.Second, what, ok)
+	within(t, time.Minute, what, ok)
 }
 
 func within(t testing.TB, limit time.Duration, what string, ok func() bool) {

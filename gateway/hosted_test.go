@@ -504,11 +504,11 @@ func TestPaymentsThatFail(t *testing.T) {
 			want{status: 502, body: payrocFailure(502, payrocApology), results: []string{"intent", "refused issuer_unreachable"}, outcome: "issuer_failed"}, 0},
 		"no answer": {quick, sandbox.FaultHang,
 			want{status: 504, body: payrocFailure(504, payrocOpen), results: []string{"intent", "unknown outcome_unknown"}, outcome: "outcome_unknown", upstream: 1}, 1},
-		"cut off": {quick, sandbox.FaultDisconnect,
+		"cut off": {brief, sandbox.FaultDisconnect,
 			want{status: 504, body: payrocFailure(504, payrocOpen), results: []string{"intent", "unknown outcome_unknown"}, outcome: "outcome_unknown", upstream: 1}, 1},
-		"a card number in the answer": {quick, sandbox.FaultPANInMember,
+		"a card number in the answer": {brief, sandbox.FaultPANInMember,
 			want{status: 504, body: payrocFailure(504, payrocOpen), results: []string{"intent", "unknown egress_guard"}, outcome: "outcome_unknown", upstream: 1}, 1},
-		"failed": {quick, sandbox.Fault500,
+		"failed": {brief, sandbox.Fault500,
 			want{status: 500, results: []string{"intent", "unknown"}, outcome: "done", upstream: 1}, 0},
 	} {
 		h := newHouse(t, options{routes: only(test.change)})
@@ -597,7 +597,7 @@ func (h *house) expired() fieldsPage {
 // TestPaymentsThatAreNotMade: before a token is used up, everything that can be asked is asked: what is shed or limited there leaves
 // it as it was.
 func TestPaymentsThatAreNotMade(t *testing.T) {
-	h := newHouse(t, options{routes: only(quick)})
+	h := newHouse(t, options{routes: only(brief)})
 	c, bearer, token := h.anybody(), h.bearer("first"), h.held()
 	h.payroc.SetFault(terminal, sandbox.FaultDisconnect)
 	for range 20 { // the circuit opens

@@ -487,7 +487,7 @@ func TestALPNDoorIsShut(t *testing.T) {
 // connection nor one on an old one.
 func TestRenewalUnderLoad(t *testing.T) {
 	t.Parallel()
-	ca := testacme.Start(t, testacme.Options{Validity: 12 * time.Second})
+	ca := testacme.Start(t, testacme.Options{Validity: 24 * time.Second})
 	h := newHouse(t, managed(&gateway.Managed{ACME: by(ca, gateway.ChallengeALPN), Directory: filepath.Join(t.TempDir(), "c"), CheckEvery: 50 * time.Millisecond},
 		func(c *gateway.Config) { c.Listeners[0].Hosts = []string{host} }))
 	ca.TLS.Lead(h.gateway.Addr("partners").String())
@@ -503,7 +503,7 @@ func TestRenewalUnderLoad(t *testing.T) {
 			DisableKeepAlives: fresh, ForceAttemptHTTP2: true,
 		}
 		defer transport.CloseIdleConnections()
-		pace := time.NewTicker(2 * time.Millisecond) // of handshakes alone there would be no end
+		pace := time.NewTicker(5 * time.Millisecond) // of handshakes alone there would be no end
 		defer pace.Stop()
 		for {
 			select {

@@ -285,10 +285,13 @@ func TestVerifyConnection(t *testing.T) {
 
 // TestNotTLS, and who leaves or says nothing.
 func TestNotTLS(t *testing.T) {
-	h := newHouse(t, options{config: func(_ *house, c *gateway.Config) { c.Limits.Handshake = 300 * time.Millisecond }})
-	address := h.gateway.Addr("partners").String()
 	for reason, say := range map[string]string{"not_tls": "GET / HTTP/1.1\r\n\r\n", "disconnected": "\x16\x03\x01", "timeout": "\x16\x03\x01"} {
-		conn, err := net.Dial("tcp", address)
+		h := newHouse(t, options{config: func(_ *house, c *gateway.Config) {
+			if reason == "timeout" {
+				c.Limits.Handshake = 300 * time.Millisecond
+			}
+		}})
+		conn, err := net.Dial("tcp", h.gateway.Addr("partners").String())
 		must(err)
 		_, err = io.WriteString(conn, say)
 		must(err)
@@ -418,18 +421,20 @@ func TestPartnersSwitch(t *testing.T) {
 // that are open.
 func TestOpenConnectionsAreJudged(t *testing.T) {
 	k := shared()
-	h := newHouse(t, options{})
+	clock := &turned{}
+	h := newHouse(t, options{services: func(s *gateway.Services) { s.Now = clock.now }})
 	forbidden := want{status: 403, body: gnosis("Forbidden"), results: []string{"refused certificate"}, outcome: "forbidden"}
 
-	brief := k.partners.client(subject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(1500 * time.Millisecond) })
-	leaving := h.callerWith(&brief, true, nil)
+	ending := k.partners.client(subject, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(30 * time.Minute) })
+	leaving := h.callerWith(&ending, true, nil)
 	h.mintBody(leaving, "")
 	staying := h.partner()
 	h.mintBody(staying, "")
 	stranger := h.anybody()
 	stranger.do(call{listener: "public", method: "GET", path: "/nothing"})
 	connections := h.metric("cardstile_handshakes_total")
-	time.Sleep(time.Until(brief.Leaf.NotAfter.Add(time.Second)))
+	clock.turn(31 * time.Minute)
+	eventually(t, "how partners stand is known at that hour", func() bool { return staying.do(mintCall("")).status == 200 })
 	h.expect("expired meanwhile", leaving, mintCall(""), forbidden)
 	h.expect("still good", staying, mintCall(""), want{status: 200, results: []string{"done"}, rule: "mint", outcome: "done"})
 

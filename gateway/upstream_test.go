@@ -27,8 +27,23 @@ import (
 	"github.com/cardstile/cardstile/policy"
 )
 
-// quick is an issuer that is not waited for long, nor read for long.
-func quick(c *gateway.IssuerConfig) { c.Timeout, c.MaxBytes = 1500*time.Millisecond, 32<<10 }
+// brief is an issuer that is not read for long. quick is not waited for long either: it is for an issuer that hangs, since on a busy
+// machine any other may take that long.
+func brief(c *gateway.IssuerConfig) { c.MaxBytes = 32 << 10 }
+
+func quick(c *gateway.IssuerConfig) {
+	brief(c)
+	c.Timeout = time.Second
+}
+
+// waiting takes up an issuer that is waited for as a fault needs it, and with it a new circuit.
+func (h *house) waiting(hangs bool) {
+	h.t.Helper()
+	if h.o.issuer = brief; hangs {
+		h.o.issuer = quick
+	}
+	h.reload()
+}
 
 // closedPort is an address that nobody listens on.
 func closedPort() *url.URL {
@@ -46,7 +61,7 @@ func TestIssuerFaults(t *testing.T) {
 	t.Parallel() // it waits, mostly
 	for _, http1 := range []bool{false, true} {
 		// The exchange itself may take as long as it likes: it is the issuer's own time-out that ends it.
-		h := newHouse(t, options{http1: http1, issuer: quick, config: func(_ *house, c *gateway.Config) { c.Limits.Exchange = time.Hour }})
+		h := newHouse(t, options{http1: http1, issuer: brief, config: func(_ *house, c *gateway.Config) { c.Limits.Exchange = time.Hour }})
 		h.login(ada)
 		c, s := h.anybody(), h.session()
 		for _, test := range []struct {
@@ -71,6 +86,7 @@ func TestIssuerFaults(t *testing.T) {
 			{"slow", "issuer_timeout", exchange.IssuerTimeout, sandbox.FaultSlow(time.Hour).On(sandbox.CallCard), "timeout"},
 		} {
 			name := fmt.Sprintf("%s, HTTP/1.1 %t", test.name, http1)
+			h.waiting(test.kind == exchange.IssuerTimeout)
 			h.rain.SetFault("ic-1", test.fault)
 			answers := map[exchange.Kind][2]want{
 				exchange.IssuerFailed:  {{status: 502, body: gnosis("Bad gateway")}, {status: 555, body: exa("unexpected error")}},
@@ -90,8 +106,8 @@ func TestIssuerFaults(t *testing.T) {
 				t.Errorf("%s: the issuer's words are passed on", name)
 			}
 			h.rain.SetFault("ic-1", sandbox.Fault{})
-			must(h.gateway.Reload(h.newConfig())) // a new circuit
 		}
+		h.waiting(false)
 		for _, seen := range h.rain.Requests() {
 			if strings.Contains(seen.Path, "redirected") {
 				t.Error("a redirect was followed")
@@ -223,7 +239,7 @@ func TestIssuerOutOfReach(t *testing.T) {
 func TestOutcomeUnknown(t *testing.T) {
 	t.Parallel() // it waits, mostly
 	for _, http1 := range []bool{false, true} {
-		h := newHouse(t, options{http1: http1, issuer: quick})
+		h := newHouse(t, options{http1: http1, issuer: brief})
 		c, s := h.anybody(), h.session()
 		sets := 0
 		for name, fault := range map[string]sandbox.Fault{
@@ -232,6 +248,7 @@ func TestOutcomeUnknown(t *testing.T) {
 		} {
 			// Once on a fresh connection to the issuer, and once on one that was used before.
 			for range 2 {
+				h.waiting(name == "hang")
 				h.rain.SetFault("ic-1", fault)
 				h.expect(fmt.Sprintf("%s, HTTP/1.1 %t", name, http1), c, h.setPINCall(card, h.mint(), s, "9153"), want{
 					status: 504, body: gnosis("Outcome unknown"), results: []string{"intent", "unknown outcome_unknown"}, rule: "pin",
@@ -239,6 +256,7 @@ func TestOutcomeUnknown(t *testing.T) {
 				})
 				sets++
 				h.rain.SetFault("ic-1", sandbox.Fault{})
+				h.waiting(false)
 				if r := c.do(pinCall(card, h.mint(), s.ID())); r.status != 200 {
 					t.Fatalf("the PIN afterwards: %d", r.status)
 				}
