@@ -1,11 +1,14 @@
 package gateway_test
 
 import (
+	"bytes"
 	"crypto/fips140"
 	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -25,6 +28,25 @@ func classic() tls.CurveID {
 		return tls.CurveP256
 	}
 	return tls.X25519
+}
+
+// TestHandshakesInTheOtherMode runs the tests of handshakes once more, in FIPS 140-3 mode, and where the tests run in that, without it:
+// whoever runs one finds what is wrong in either.
+func TestHandshakesInTheOtherMode(t *testing.T) {
+	t.Parallel()
+	const tests = "^Test(BeyondFIPS|Bypass|PostQuantum|Handshake(Failures|Versions|Accepts|Reasons)|Greeted|FewAreGreeted|KnownChains|FragmentedClientHello|NoResumption|VerifyConnection|TicketsOfHosts|RevokedHandshakes)"
+	mode := "on"
+	if fips140.Enabled() {
+		mode = "off"
+	}
+	binary, err := os.Executable()
+	must(err)
+	cmd := exec.CommandContext(t.Context(), binary, "-test.run="+tests, "-test.v")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140="+mode)
+	out, err := cmd.CombinedOutput()
+	if passed := bytes.Count(out, []byte("\n--- PASS: ")); err != nil || passed < 35 {
+		t.Errorf("fips140=%s: %v, %d tests passed\n%s", mode, err, passed, out)
+	}
 }
 
 // TestBeyondFIPS: who has nothing but X25519, or ChaCha20-Poly1305, is served by default, and refused in FIPS 140-3 mode. The hellos
