@@ -323,3 +323,36 @@ func TestReadinessWaitsForLists(t *testing.T) {
 		other.mu.Unlock()
 	}
 }
+
+// TestRevokedIntermediateThatIsTrusted: where a listener trusts root and intermediate, the root's word about the intermediate counts in
+// handshakes, also of callers who are greeted, on open connections, and for tokens.
+func TestRevokedIntermediateThatIsTrusted(t *testing.T) {
+	k := shared()
+	between := k.partners.intermediate("between")
+	client := between.client(subject)
+	trusting := func(revoked ...*x509.Certificate) func(*house, *gateway.Config) {
+		return func(_ *house, c *gateway.Config) {
+			c.Listeners[0].ClientCAs = k.partners.pool()
+			c.Listeners[0].ClientCAs.AddCert(between.certificate)
+			c.Listeners[0].Revocations = heldAgainst([]*authority{k.partners, between}, false, k.partners.revokes(revoked), between.revokes(nil))
+		}
+	}
+	h := newHouse(t, options{config: trusting()})
+	one, two := h.callerWith(&client, false, nil), h.callerWith(&client, true, nil)
+	h.expect("HTTP/1.1", one, mintCall(""), mintDone)
+	h.expect("HTTP/2", two, mintCall(""), mintDone)
+	s, token := h.session(), h.mintWith(client)
+	alone := noChain(client)
+
+	h.reconfigure(trusting(between.certificate))
+	for name, c := range map[string]tls.Certificate{"with its chain": client, "alone": alone} {
+		h.greet(with(k.partner))
+		h.refused(name+", greeted", "revoked", with(c))
+		h.refused(name, "revoked", with(c))
+	}
+	h.expect("HTTP/1.1, revoked", one, mintCall(""), forbidden)
+	h.expect("HTTP/2, revoked", two, mintCall(""), forbidden)
+	h.expect("a token of before", h.anybody(), detailsCall(card, token, s.ID()), revokedToken(1))
+	h.reconfigure(trusting())
+	h.welcome("good again", with(client))
+}

@@ -126,10 +126,9 @@ func (p *peer) judge(ctx context.Context, st *state, h *virtualHost, now time.Ti
 		j.err = err
 		return j
 	}
-	h.Revocations.Ask(chains, now)
-	for _, chain := range chains {
-		var current time.Time
-		if current, j.err = h.Revocations.Judge(chain, now); j.err != nil {
+	for chain, found := range h.Revocations.Each(chains, now) {
+		current := found.Until
+		if j.err = found.Err; j.err != nil {
 			if !current.IsZero() && current.Before(j.until) {
 				j.until = current
 			}

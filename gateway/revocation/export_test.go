@@ -24,6 +24,9 @@ func (c *Checker) Remembered() int {
 	return len(c.ocsp.questions)
 }
 
+// Ask is ask.
+func (c *Checker) Ask(chains [][]*x509.Certificate, now time.Time) { c.ask(chains, now) }
+
 // Verified tells of how many CAs it is known whether they signed the first list.
 func (c *Checker) Verified() (n int) {
 	for range c.lists[0].list.Load().signed.Range {

@@ -94,7 +94,7 @@ func (r *responders) asks(other *responders) bool {
 	return a == nil && b == nil || a != nil && b != nil && a.String() == b.String()
 }
 
-// judge is Checker.Judge by responders alone. All certificates of the chain are asked about at the same time.
+// judge is Checker.judge by responders alone. All certificates of the chain are asked about at the same time.
 func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	if tooLong(chain) {
 		return time.Time{}, r.nobody()

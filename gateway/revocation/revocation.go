@@ -112,6 +112,7 @@ type Checker struct {
 	unsaved  chan struct{}  // has one when lists may be to be written
 	caching  *caching       // shared with those who adopt and have the same cache
 	unlisted *unlisted      // shared with those who adopt
+	above    sync.Map       // the authority that issued another one, by SHA-256 of its certificate; nil where none did
 }
 
 // New returns a Checker that knows the lists of files. The error is a *ListError where a list is not one to go by.
@@ -258,14 +259,19 @@ func (c *Checker) Epoch() uint64 {
 	return c.epoch.Load()
 }
 
-// Judge refuses a verified chain (leaf first, trust anchor last) in which a certificate but the last is revoked, and, unless soft, one
-// of which that is not known. What it finds holds in this epoch until the time that it returns, zero being as long as the certificates;
-// so does a refusal, where zero is any time. It may block for as long as a question to a responder may take, where one is asked about a
-// certificate for the first time. Fails closed.
+// Judge refuses a verified chain (leaf first, trust anchor last) in which a certificate is revoked, and, unless soft, one of which that is
+// not known. Nobody is asked about a trust anchor that issued itself, or whose issuer is none of the configured CAs. What Judge finds holds
+// in this epoch until the time that it returns, zero being as long as the certificates; so does a refusal, where zero is any time. It may
+// block for as long as a question to a responder may take, where one is asked about a certificate for the first time. Fails closed.
 func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
-	if c == nil {
-		return time.Time{}, nil
+	for _, f := range c.Each([][]*x509.Certificate{chain}, now) {
+		return f.Until, f.Err
 	}
+	return time.Time{}, nil
+}
+
+// judge is Judge of a chain that goes as far as it can.
+func (c *Checker) judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	if len(c.lists) > 0 {
 		if until, err = c.byLists(chain, now); err != nil {
 			return time.Time{}, err
@@ -281,26 +287,14 @@ func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Ti
 	return earlier(until, answered), nil
 }
 
-// Ask begins all questions to responders that Judge would wait for, of several chains one after the other. A caller can make up any
-// number of chains of which each has one more.
-func (c *Checker) Ask(chains [][]*x509.Certificate, now time.Time) {
-	if c != nil && c.ocsp != nil && len(chains) > 1 {
+// ask begins all questions to responders that judging chains would wait for one after the other.
+func (c *Checker) ask(chains [][]*x509.Certificate, now time.Time) {
+	if c.ocsp != nil {
 		c.ocsp.begin(chains, now)
 	}
 }
 
-// Any returns nil where one of the chains is good.
-func (c *Checker) Any(chains [][]*x509.Certificate, now time.Time) (err error) {
-	c.Ask(chains, now)
-	for _, chain := range chains {
-		if _, err = c.Judge(chain, now); err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-// byLists is Judge by lists alone.
+// byLists is judge by lists alone.
 func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	unknown := false
 	for i := range len(chain) - 1 {
