@@ -75,8 +75,13 @@ func (b *builder) loadCertificates() {
 	if c == nil {
 		return
 	}
-	m := &gateway.Managed{KeyType: c.KeyType}
+	m := &gateway.Managed{KeyType: c.KeyType, Destinations: gateway.Destinations{Listed: c.Destinations, Loopback: b.config.Environment == "test"}}
 	b.managed = m
+	for i, network := range c.Destinations {
+		if err := gateway.CheckDestination(network); err != nil {
+			b.problem(fmt.Sprintf("certificates.destinations[%d]", i), "%v", err)
+		}
+	}
 	if _, ok := gateway.KeyTypes[c.KeyType]; !ok && c.KeyType != "" {
 		b.problem("certificates.key_type", "unknown type (known: %s)", known(gateway.KeyTypes))
 	}

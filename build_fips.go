@@ -44,9 +44,6 @@ func (b *builder) tellFIPS() {
 	if !fips140.Enforced() {
 		return
 	}
-	if b.managed != nil {
-		b.notice("certificates: no OCSP responses are stapled: asking for one takes SHA-1")
-	}
 	for i, c := range b.config.Keys {
 		if k := b.keys[c.ID]; k != nil && k.Use() == keys.UseJWT {
 			b.tryJWTKey(fmt.Sprintf("keys[%d].file", i), k)

@@ -167,6 +167,10 @@ type CertificatesConfig struct {
 	// Directory is where certificates are kept, sealed under the key of use `storage`: for one instance, or several on one
 	// machine. Default: in the store, which must be Redis, so that all instances share them.
 	Directory string `yaml:"directory"`
+
+	// Destinations are the networks that connections to OCSP responders may go to, which certificates name, as those of issuers. Default:
+	// public addresses, and in `test` loopback.
+	Destinations []netip.Prefix `yaml:"destinations"`
 }
 
 // ACMEConfig is a certificate authority that speaks ACME (RFC 8555).

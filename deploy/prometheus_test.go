@@ -155,6 +155,7 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 		"CardstileNotReady", "CardstileAuditFailing", "CardstileHandshakeFailures", "CardstileTokenReplay", "CardstileIssuerErrors",
 		"CardstileIssuerErrorsSlowBurn", "CardstileIssuerSlow", "CardstileCircuitOpen", "CardstileShedding",
 		"CardstileCertificateExpires30Days", "CardstileCertificateExpires14Days", "CardstileCertificateExpires7Days", "CardstileCertificateNotIssued", "CardstileCertificateNotRenewed",
+		"CardstileCertificateMissing", "CardstileCertificateNotStapled",
 		"CardstileReloadFailed", "CardstileRSASaturated", "CardstileStoreErrors", "CardstileStoreSlow",
 	} {
 		if !seen[name] {

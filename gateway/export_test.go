@@ -46,6 +46,16 @@ func (g *Gateway) Kept(host string) int {
 	return len(g.managed.running.Load().cache.AllMatchingCertificates(host))
 }
 
+// SeenTo reports whether it has been looked what is to be stapled to a host's certificate.
+func (g *Gateway) SeenTo(host string) bool {
+	k := g.managed.running.Load()
+	c, ok := k.own(host)
+	if ok {
+		_, ok = k.staples.words.Load(c.Hash())
+	}
+	return ok
+}
+
 // NewSealedStorage seals what another storage keeps.
 func NewSealedStorage(inner certmagic.Storage, seals CertificateSeals) certmagic.Storage {
 	return newSealedStorage(inner, seals)

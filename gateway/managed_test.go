@@ -2,7 +2,6 @@ package gateway_test
 
 import (
 	"crypto/ecdsa"
-	"crypto/fips140"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,7 +15,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,7 +27,6 @@ import (
 	"github.com/libdns/libdns"
 	"github.com/mholt/acmez/v3/acme"
 	"go.uber.org/goleak"
-	"golang.org/x/crypto/ocsp"
 
 	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/internal/testacme"
@@ -709,61 +706,6 @@ func TestWrongKey(t *testing.T) {
 	must(err)
 	if _, err := ring.Open(nil, []byte("local/ca.key"), content); err != nil {
 		t.Errorf("the CA's key is not sealed with the new primary: %v", err)
-	}
-}
-
-// TestStaple: where a certificate names a responder, its word is served beside it.
-func TestStaple(t *testing.T) {
-	dir := t.TempDir()
-	must(os.Chmod(dir, 0o700))
-	servers := shared().servers
-	var leaf *x509.Certificate
-	responder := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		word, err := ocsp.CreateResponse(servers.certificate, servers.certificate, ocsp.Response{
-			Status: ocsp.Good, SerialNumber: leaf.SerialNumber, ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(24 * time.Hour),
-		}, servers.key)
-		must(err)
-		w.Header().Set("Content-Type", "application/ocsp-response")
-		w.Write(word)
-	}))
-	t.Cleanup(responder.Close)
-	own := servers.issue(ecKey(), &x509.Certificate{
-		DNSNames: []string{host}, OCSPServer: []string{responder.URL}, NotAfter: time.Now().Add(90 * 24 * time.Hour), // those of a week get none
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	leaf = own.Leaf
-	ownKey, err := certmagic.PEMEncodePrivateKey(own.PrivateKey)
-	must(err)
-	chain := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: servers.certificate.Raw})...)
-	storage := gateway.NewSealedStorage(&certmagic.FileStorage{Path: dir}, seals("certificate"))
-	must(errors.Join(
-		storage.Store(t.Context(), certmagic.StorageKeys.SiteCert("local", host), chain),
-		storage.Store(t.Context(), certmagic.StorageKeys.SitePrivateKey("local", host), ownKey),
-		storage.Store(t.Context(), certmagic.StorageKeys.SiteMeta("local", host), []byte(`{"sans":["`+host+`"]}`)),
-	))
-	h := newHouse(t, managed(&gateway.Managed{Directory: dir}))
-	conn, err := tls.Dial("tcp", h.gateway.Addr("partners").String(), &tls.Config{RootCAs: servers.pool(), ServerName: host, Certificates: []tls.Certificate{shared().partner}})
-	must(err)
-	defer conn.Close()
-	if fips140.Enforced() {
-		if got := conn.OCSPResponse(); len(got) != 0 {
-			t.Errorf("%d bytes are served", len(got))
-		}
-		return
-	}
-	if word, err := ocsp.ParseResponseForCert(conn.OCSPResponse(), leaf, servers.certificate); err != nil || word.Status != ocsp.Good {
-		t.Errorf("%+v, %v", word, err)
-	}
-}
-
-// TestNoStapleWithoutSHA1: under GODEBUG=fips140=only no responder is asked, which would end the process, and the certificate is served.
-func TestNoStapleWithoutSHA1(t *testing.T) {
-	binary, err := os.Executable()
-	must(err)
-	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestStaple$", "-test.v")
-	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestStaple") {
-		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -158,7 +158,7 @@ func (g *Gateway) Collectors() []prometheus.Collector {
 	return append(m.revocation.Collectors(),
 		m.exchanges, m.duration, m.stageDurations, m.handshakes, m.handshakeFailures, m.connections, m.minted, m.redeemed, m.refused, m.credentials, m.taken, m.burned, m.replays, m.replayed,
 		m.issuerDuration, m.issuerCircuit, m.shed, m.limited, m.preflights, m.violations, m.egressBlocked, m.misdirected, m.claims, m.inFlight, m.orders, m.reloads, m.lastReload,
-		readyCollector{g}, standingCollector{g}, partnerExpiryCollector{g}, expiryCollector{g}, revocationCollector{g},
+		readyCollector{g}, standingCollector{g}, partnerExpiryCollector{g}, expiryCollector{g}, hostCollector{g}, revocationCollector{g},
 	)
 }
 

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -351,9 +350,10 @@ func TestMetrics(t *testing.T) {
 	if !alone(t) {
 		return
 	}
+	dir, _ := storedCertificate(t, respondedBy("http://192.0.2.1/"))
 	h := newHouse(t, options{routes: wide,
 		services: func(s *gateway.Services) {
-			s.Managed, s.Addresses["hosted"] = &gateway.Managed{Directory: filepath.Join(t.TempDir(), "c")}, "127.0.0.1:0"
+			s.Managed, s.Addresses["hosted"] = &gateway.Managed{Directory: dir}, "127.0.0.1:0"
 		},
 		config: func(_ *house, c *gateway.Config) {
 			c.Limits.Card = policy.Rate{Count: 2, Per: 3600e9}
@@ -383,6 +383,7 @@ func TestMetrics(t *testing.T) {
 	c.do(detailsCall(bareCard, h.mintless(), s.ID()))
 	end()
 	eventually(t, "the log works again", func() bool { return h.gateway.Ready(t.Context()) == nil })
+	eventually(t, "it is looked what is to be stapled", func() bool { return h.gateway.SeenTo(host) })
 
 	if problems, err := testutil.GatherAndLint(h.registry); err != nil || len(problems) > 0 {
 		t.Errorf("%v %v", problems, err)

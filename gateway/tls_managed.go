@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"crypto/fips140"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -39,6 +38,8 @@ type Managed struct {
 	// Directory is where they are kept: files that are ours alone. Empty: Files.
 	Directory string
 	Files     store.Files
+	// Destinations are where OCSP responders may be that certificates name. What it names itself counts for nothing.
+	Destinations Destinations
 	// CheckEvery is how often it is looked which are to be renewed; 0: 10 min.
 	CheckEvery time.Duration
 }
@@ -96,6 +97,8 @@ type keeping struct {
 	cache  *certmagic.Cache
 	config *certmagic.Config
 	acme   *certmagic.ACMEIssuer // nil: the development CA
+
+	staples *stapling
 }
 
 func newManaged(c Managed, seals CertificateSeals, log *zap.Logger, orders *prometheus.CounterVec) (*managed, error) {
@@ -131,7 +134,7 @@ func LocalCA(ctx context.Context, c Managed, seals CertificateSeals, log *zap.Lo
 
 // start begins to keep certificates. alpn is where a listener of hosts stands.
 func (m *managed) start(alpn, http net.Addr) {
-	k := &keeping{}
+	k := &keeping{staples: newStapling(m.c.Destinations)}
 	k.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return k.config, nil },
 		RenewCheckInterval: m.c.CheckEvery,
@@ -140,7 +143,7 @@ func (m *managed) start(alpn, http net.Addr) {
 	k.config = certmagic.New(k.cache, certmagic.Config{
 		Storage:   m.storage,
 		KeySource: certmagic.StandardKeyGenerator{KeyType: KeyTypes[cmp.Or(m.c.KeyType, "p256")]},
-		OCSP:      certmagic.OCSPConfig{DisableStapling: fips140.Enforced()}, // to ask for a response takes SHA-1
+		OCSP:      certmagic.OCSPConfig{DisableStapling: true}, // see stapling
 		OnEvent:   m.event,
 		Logger:    quietly(m.log),
 	})
@@ -248,7 +251,10 @@ func (m *managed) keep(hosts []string) <-chan struct{} {
 		ctx, stop := context.WithCancel(m.ctx)
 		m.hosts[host] = stop
 		asked.Add(1)
-		m.wg.Go(func() { m.see(ctx, k, host, sync.OnceFunc(asked.Done)) })
+		m.wg.Go(func() {
+			m.see(ctx, k, host, sync.OnceFunc(asked.Done))
+			m.staple(ctx, k, host)
+		})
 	}
 	go func() {
 		asked.Wait()
@@ -315,6 +321,7 @@ func (m *managed) stop(ctx context.Context) {
 		m.wg.Wait()
 		if k != nil {
 			k.cache.Stop()
+			k.staples.asker.Close()
 		}
 	}()
 	select {
@@ -329,6 +336,7 @@ func (k *keeping) certificate(hello *tls.ClientHelloInfo, host string) *tls.Cert
 	if err != nil {
 		return nil
 	}
+	best.Certificate.OCSPStaple = k.staples.to(host, &best) // best is ours: a copy
 	return &best.Certificate
 }
 

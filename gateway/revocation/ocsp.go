@@ -248,11 +248,7 @@ func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result
 	case <-ctx.Done():
 		return nil, ocspBusy
 	}
-	hash := crypto.SHA1 // what every responder knows (RFC 5019 section 2.1.1); it names, and nothing depends on its strength
-	if fips140.Enforced() {
-		hash = crypto.SHA256
-	}
-	request, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: q.serial}, q.issuer, &ocsp.RequestOptions{Hash: hash})
+	request, err := ocsp.CreateRequest(&x509.Certificate{SerialNumber: q.serial}, q.issuer, &ocsp.RequestOptions{Hash: nameHash()})
 	if err != nil {
 		return nil, ocspMalformed
 	}
@@ -265,4 +261,13 @@ func (r *responders) fetch(ctx context.Context, q *question) (v *verdict, result
 		return nil, failed
 	}
 	return read(a.body, q, r.c)
+}
+
+// nameHash is what a question names the CA with: SHA-1 is what every responder knows (RFC 5019 section 2.1.1); it names, and nothing
+// depends on its strength.
+func nameHash() crypto.Hash {
+	if fips140.Enforced() {
+		return crypto.SHA256
+	}
+	return crypto.SHA1
 }

@@ -35,6 +35,9 @@ type Options struct {
 	Validity time.Duration
 	// BindingID and BindingKey (base64url) are those of the one account that it has; empty: anybody can have one.
 	BindingID, BindingKey string
+	// Responder is the URL of the OCSP responder that its certificates name; empty: they name none. Who asks there, asks whoever the
+	// test has listen.
+	Responder string
 	// Suggestions is how often it suggests, when it is asked about a certificate (RFC 9773), that this one be renewed at once.
 	Suggestions int
 }
@@ -81,7 +84,7 @@ func Start(t testing.TB, o Options) *CA {
 			t.Fatal(err)
 		}
 	}
-	authority := ca.New(quiet, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(o.Validity / time.Second)}})
+	authority := ca.New(quiet, store, o.Responder, "ecdsa", 0, 1, map[string]ca.Profile{"default": {ValidityPeriod: uint64(o.Validity / time.Second)}})
 	validation := va.New(quiet, c.HTTP.port(), c.TLS.port(), false, c.DNS.Addr, store)
 	front := wfe.New(quiet, store, validation, authority, []string{"ca.test"}, false, o.BindingID != "", 1, 1)
 
