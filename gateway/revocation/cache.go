@@ -1,12 +1,14 @@
 package revocation
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -78,19 +80,24 @@ func (c *Checker) recall() {
 	}
 }
 
-// cacheFiles are the files of a URL, with whose list each is.
-func (c *Checker) cacheFiles(from *url.URL) map[string]*x509.Certificate {
-	files := map[string]*x509.Certificate{}
-	for _, ca := range c.authorities() {
-		files[c.cacheFile(from, ca)] = ca
+// cacheFiles are the files of a URL, with whose list each is, in the order of the configuration.
+func (c *Checker) cacheFiles(from *url.URL) iter.Seq2[string, *x509.Certificate] {
+	return func(yield func(string, *x509.Certificate) bool) {
+		known := map[string]bool{}
+		for _, ca := range c.authorities() {
+			name := c.cacheFile(from, ca)
+			if !known[name] && !yield(name, ca) {
+				return
+			}
+			known[name] = true
+		}
 	}
-	return files
 }
 
 // reinstate puts lists in force that a URL's server gave before, the one that was made last in front.
 func (c *Checker) reinstate(s *slot, found []*list) {
 	now := c.services.Now()
-	slices.SortFunc(found, func(a, b *list) int { return b.parsed.ThisUpdate.Compare(a.parsed.ThisUpdate) })
+	slices.SortStableFunc(found, func(a, b *list) int { return b.parsed.ThisUpdate.Compare(a.parsed.ThisUpdate) })
 	l := &inForce{found[0], found[1:]}
 	s.list.Store(l)
 	s.cached.Store(l)
@@ -224,11 +231,11 @@ func (c *Checker) saveList(from *url.URL, l *list) (result string, err error) {
 	}
 	defer unlock()
 	name := c.cacheFile(from, ca)
-	if held, err := readCached(name, ca); err == nil {
-		if l.equal(held) {
+	if content, err := readBounded(name); err == nil {
+		if bytes.Equal(content, l.parsed.Raw) {
 			return "", nil
 		}
-		if l.worse(held, c.services.Now()) != "" {
+		if held, failed := verified(content, []*x509.Certificate{ca}); failed == "" && l.worse(held, c.services.Now()) != "" {
 			return cacheNewer, nil
 		}
 	}

@@ -3,6 +3,8 @@ package revocation_test
 import (
 	"bytes"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -193,13 +195,16 @@ func TestFilesThatAreIgnored(t *testing.T) {
 	delta := ca.list(9, nil, func(l *x509.RevocationList) {
 		l.ExtraExtensions = append(l.ExtraExtensions, deltaOf(1))
 	})
+	long := ca.list(9, nil, func(l *x509.RevocationList) {
+		l.ExtraExtensions = append(l.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, revocation.MaxListBytes)})
+	})
 	write := func(content []byte) func(string) {
 		return func(name string) { must(os.WriteFile(name, content, 0o600)) }
 	}
 	for what, put := range map[string]func(name string){
 		"nothing": write(nil), "half of it": write(good[:len(good)/2]), "text": write([]byte("<html>")), "more than it": write(append(bytes.Clone(good), 0)),
 		"a flipped bit": write(flipped(good)), "a stranger's": write(stranger.list(9, nil)), "another of our CAs'": write(other.list(9, nil)), "a delta": write(delta),
-		"too much": write(append(bytes.Clone(good), make([]byte, revocation.MaxListBytes)...)),
+		"too much": write(long),
 		"a pipe": func(name string) {
 			must(os.Remove(name))
 			must(syscall.Mkfifo(name, 0o600))
@@ -354,6 +359,7 @@ func TestDiskThatHangs(t *testing.T) {
 	c.Refresh = 20 * time.Millisecond
 	unlock, err := durable.Lock(filepath.Join(c.Cache, "lock"), false)
 	must(err)
+	defer unlock()
 	b := newBench(t, c)
 	b.run()
 	eventually(t, "a list", func() bool { return b.count(fetches, "ok") == 1 })
@@ -392,6 +398,11 @@ func TestReloadAndCache(t *testing.T) {
 		b.run()
 		eventually(t, "a list on disk", func() bool { return b.count(cached, "written") == 1 })
 	}
+	name, _ := theOne(t, first)
+	must(os.Remove(name))
+	b.configure(c)
+	b.run()
+	eventually(t, "the list that somebody removed", func() bool { return b.count(cached, "written") == 2 })
 	theOne(t, first)
 	epoch := b.checker.Epoch()
 	c.Cache = second
@@ -407,7 +418,7 @@ func TestReloadAndCache(t *testing.T) {
 	}
 	b.run()
 	eventually(t, "the other list beside it", func() bool { return b.count(cached, "1", "written") == 1 && len(kept(t, second)) == 2 })
-	if b.count(cached, "written") != 2 || b.count(cached, "read") != 1 || b.count(cached) != 3 {
+	if b.count(cached, "written") != 3 || b.count(cached, "read") != 1 || b.count(cached) != 4 {
 		t.Errorf("%v reads and writes", b.count(cached))
 	}
 	if requests, _ := s.asked(); requests != 1 {
@@ -419,7 +430,7 @@ func TestReloadAndCache(t *testing.T) {
 func TestListsOfSeveralCAsOutliveAStart(t *testing.T) {
 	ca, other := newAuthority("partners", ecKey(), nil), newAuthority("others", ecKey(), nil)
 	bad, foreign := ca.client(), other.client()
-	s := newShelf(t, ca.list(1, []*x509.Certificate{bad[0]}))
+	s := newShelf(t, ca.list(10, []*x509.Certificate{bad[0]}))
 	c := keeping(ca, s, t.TempDir())
 	c.CAs, c.Soft = append(c.CAs, other.certificate), true
 	fill(t, c)
@@ -435,6 +446,15 @@ func TestListsOfSeveralCAsOutliveAStart(t *testing.T) {
 		}
 	}
 	c.CAs = c.CAs[1:] // the first is ours no more
+	b.configure(c)
+	must(os.RemoveAll(c.Cache))
+	b.run()
+	eventually(t, "what is on disk again", func() bool { return b.count(cached, "written") == 1 })
+	b.ends()
+	b.ends = nil
+	if _, content := theOne(t, c.Cache); !bytes.Equal(content, s.list) {
+		t.Error("it is another CA's list")
+	}
 	b = newBench(t, c)
 	if err := b.judge(foreign); !errors.Is(err, revocation.ErrRevoked) || b.count(cached) != 1 {
 		t.Errorf("%v, %v reads", err, b.count(cached))

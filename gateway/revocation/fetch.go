@@ -43,7 +43,7 @@ type slot struct {
 	index    int
 	url      *url.URL                // nil: a file
 	list     atomic.Pointer[inForce] // nil: none has come
-	cached   atomic.Pointer[inForce] // what is on disk; of save, once the Checker runs
+	cached   atomic.Pointer[inForce] // what is on disk, as far as this Checker has looked; of save, once it runs
 	tried    atomic.Bool             // whether a fetch has ended, or a current list was kept; of a URL that a reload brought, true
 	reported bool                    // whether the log has a line that the list is not current; of watch
 
@@ -61,7 +61,6 @@ func (s *slot) moveTo(index int) *slot {
 		index: index, url: s.url, reported: s.reported, version: s.version, unchanged: s.unchanged, due: s.due, failures: s.failures, complaining: s.complaining,
 	}
 	moved.list.Store(s.list.Load())
-	moved.cached.Store(s.cached.Load())
 	moved.tried.Store(s.tried.Load())
 	return moved
 }

@@ -270,6 +270,27 @@ func TestReloadKeepsLists(t *testing.T) {
 	}
 }
 
+// TestReloadKeepsTheListBeside: where the last list is of a CA that is ours no more, that of the others stays in force.
+func TestReloadKeepsTheListBeside(t *testing.T) {
+	ca, other := newAuthority("partners", ecKey(), nil), newAuthority("others", ecKey(), nil)
+	one := ca.client()
+	s := newShelf(t, ca.list(1, []*x509.Certificate{one[0]}))
+	c := byURL(ca, s)
+	c.CAs = append(c.CAs, other.certificate)
+	b := newBench(t, c)
+	b.run()
+	eventually(t, "a list", func() bool { return b.count(fetches, "ok") == 1 })
+	s.put(other.list(1, nil), nil)
+	eventually(t, "the other CA's list", func() bool { return b.count(fetches, "ok") == 2 })
+	b.configure(byURL(ca, s))
+	if err := b.judge(one); !errors.Is(err, revocation.ErrRevoked) {
+		t.Errorf("after the reload: %v", err)
+	}
+	b.run() // the server is not asked whether there is a newer one than the other's
+	s.put(ca.list(2, nil), nil)
+	eventually(t, "the next list", func() bool { return b.judge(one) == nil })
+}
+
 // TestEndOfAListIsTold: once, and once when there is a current one again; a reload does not repeat it.
 func TestEndOfAListIsTold(t *testing.T) {
 	ca := newAuthority("partners", ecKey(), nil)

@@ -181,8 +181,7 @@ func (c *Checker) Adopt(old *Checker, s Services) {
 // succeed is Adopt without the cache.
 func (c *Checker) succeed(old *Checker) {
 	c.epoch, c.unlisted = old.epoch, old.unlisted
-	sameCache := c.config.Cache == old.config.Cache
-	if sameCache {
+	if c.config.Cache == old.config.Cache {
 		c.caching = old.caching
 	}
 	for i, s := range c.lists {
@@ -190,11 +189,8 @@ func (c *Checker) succeed(old *Checker) {
 		for _, before := range old.lists {
 			if s.url == nil || before.url == nil {
 				s.reported = s.reported || s.url == nil && before.url == nil && before.reported && s.same(before)
-			} else if s.url.String() == before.url.String() && (before.list.Load() == nil || c.acceptable(before.list.Load().list)) {
-				c.lists[i] = before.moveTo(i)
-				if !sameCache {
-					c.lists[i].cached.Store(nil)
-				}
+			} else if s.url.String() == before.url.String() {
+				c.lists[i] = c.inherited(s, before)
 				break
 			}
 		}
@@ -202,6 +198,18 @@ func (c *Checker) succeed(old *Checker) {
 	if c.ocsp != nil && old.ocsp != nil && c.ocsp.asks(old.ocsp) {
 		c.ocsp.adopt(old.ocsp)
 	}
+}
+
+// inherited is the slot before of the same URL, or, where the last list is of a CA that is ours no more, a new one with what is left.
+func (c *Checker) inherited(s, before *slot) *slot {
+	held := before.list.Load()
+	if held == nil || c.acceptable(held.list) {
+		return before.moveTo(s.index)
+	}
+	if i := slices.IndexFunc(held.beside, c.acceptable); i >= 0 {
+		s.list.Store(&inForce{held.beside[i], held.beside[i+1:]})
+	}
+	return s
 }
 
 // authorities are the CAs whose lists come from URLs.

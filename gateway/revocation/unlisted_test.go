@@ -75,6 +75,8 @@ func TestWhoseListIsMissing(t *testing.T) {
 		is(noneCurrent, ca, 2)
 		is(noneCurrent, between, 1)
 		b.run()
+		eventually(t, "a line that the list has ended", func() bool { return b.said("a revocation list is not current") == 1 })
+		is(currentAgain, ca, 1)
 		s.put(ca.list(3, nil), nil)
 		eventually(t, "a line that it is current again", func() bool { return b.about(currentAgain, ca.certificate) == 2 })
 		is(currentAgain, between, 0)
