@@ -150,6 +150,14 @@ func TestRevocationReachesOpenConnections(t *testing.T) {
 	clock.turn(11 * time.Minute)
 	h.expect("HTTP/1.1, the list has ended", one, mintCall(""), untold)
 	h.expect("HTTP/2, the list has ended", two, mintCall(""), untold)
+	h.against(false, k.partners.revokes(nil, func(l *x509.RevocationList) {
+		l.ThisUpdate, l.NextUpdate = clock.now().Add(5*time.Minute+30*time.Second), clock.now().Add(time.Hour)
+	}))
+	h.expect("the list has not begun", one, mintCall(""), untold)
+	h.expect("the list has not begun", two, mintCall(""), untold)
+	clock.turn(11*time.Minute + 31*time.Second)
+	h.expect("HTTP/1.1, it has", one, mintCall(""), mintDone)
+	h.expect("HTTP/2, it has", two, mintCall(""), mintDone)
 	if got := h.metric("cardstile_handshakes_total"); got != connections {
 		t.Errorf("%v connections were made anew", got-connections)
 	}

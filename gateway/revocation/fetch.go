@@ -228,7 +228,7 @@ func (c *Checker) watch(ctx context.Context) {
 			if l == nil {
 				continue // which fetching complains of
 			}
-			for _, t := range []time.Time{l.parsed.ThisUpdate, l.parsed.NextUpdate} {
+			for _, t := range []time.Time{l.begins(), l.parsed.NextUpdate} {
 				if left := t.Sub(now); left >= 0 {
 					wait = min(wait, left+time.Millisecond)
 				}
@@ -255,4 +255,5 @@ func (c *Checker) report(s *slot, stale bool, end time.Time) {
 		return
 	}
 	c.services.Log.Info("a revocation list is current again", at...)
+	c.move()
 }

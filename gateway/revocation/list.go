@@ -147,8 +147,11 @@ func (l *list) has(c *x509.Certificate) bool {
 }
 
 func (l *list) current(now time.Time) bool {
-	return !now.Before(l.parsed.ThisUpdate) && l.parsed.NextUpdate.After(now)
+	return !now.Before(l.begins()) && l.parsed.NextUpdate.After(now)
 }
+
+// begins is when the list becomes current by our clock.
+func (l *list) begins() time.Time { return l.parsed.ThisUpdate.Add(-clockSkew) }
 
 // all are the list and those beside it; none where it is nil.
 func (f *inForce) all() iter.Seq[*list] {

@@ -117,3 +117,34 @@ func TestUntil(t *testing.T) {
 		t.Errorf("soft: %v, %v passed", err, b.count(passed))
 	}
 }
+
+// TestListsOfClocksThatAreAhead: a CA's clock may be five minutes ahead of ours. Further ahead, a list is to be waited for, and whoever was
+// refused for it is judged anew when it begins.
+func TestListsOfClocksThatAreAhead(t *testing.T) {
+	ca := newAuthority("partners", ecKey(), nil)
+	chain := ca.client()
+	ahead := func(by time.Duration) *bench {
+		return newBench(t, byLists(false, []*authority{ca}, ca.list(1, nil, from(-2*time.Hour, -time.Hour)), ca.list(2, nil, from(by, time.Hour)), ca.list(3, nil, from(20*time.Minute, time.Hour))))
+	}
+	b := ahead(4 * time.Minute)
+	if err := b.judge(chain); err != nil || !b.checker.Lists(b.now())[1].Current {
+		t.Errorf("four minutes: %v", err)
+	}
+	b = ahead(7 * time.Minute)
+	until, err := b.checker.Judge(chain, b.now())
+	if left := time.Until(until); !errors.Is(err, revocation.ErrUnknown) || left < 118*time.Second || left > 2*time.Minute {
+		t.Errorf("seven minutes: %v until %v", err, until)
+	}
+	b.turned.Store(int64(2 * time.Minute))
+	if err := b.judge(chain); err != nil {
+		t.Errorf("two minutes later: %v", err)
+	}
+	b = ahead(5*time.Minute + 2*time.Second)
+	epoch := b.checker.Epoch()
+	b.run()
+	eventually(t, "a line that it is current", func() bool { return b.said("is current again") > 0 })
+	eventually(t, "another epoch", func() bool { return b.checker.Epoch() != epoch })
+	if err := b.judge(chain); err != nil {
+		t.Error(err)
+	}
+}

@@ -37,10 +37,6 @@ var ocspResults = []string{
 	failedTimeout, failedUnreachable, failedStatus, failedOversized,
 }
 
-// clockSkew is how far ahead of ours a responder's clock may be, and how much older than its last answer one may be that says no
-// until when it holds.
-const clockSkew = 5 * time.Minute
-
 // read takes in an answer. Without a verdict, the result says why.
 func read(content []byte, q *question, c *Checker) (v *verdict, result string) {
 	fips140.WithoutEnforcement(func() { // SHA-1 names CAs in answers; as a signature's it is refused

@@ -36,6 +36,10 @@ const (
 	DefaultTimeout = 2 * time.Second // of a question to a responder
 )
 
+// clockSkew is how far ahead of ours the clock of a CA or responder may be, and how much older than its last answer one may be that says
+// no until when it holds.
+const clockSkew = 5 * time.Minute
+
 // Config says what the client certificates of a listener are held against.
 type Config struct {
 	// Listener names it, in metrics and the log.
@@ -282,7 +286,7 @@ func (c *Checker) Judge(chain []*x509.Certificate, now time.Time) (until time.Ti
 func (c *Checker) judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	if len(c.lists) > 0 {
 		if until, err = c.byLists(chain, now); err != nil {
-			return time.Time{}, err
+			return until, err
 		}
 	}
 	if c.ocsp == nil {
@@ -305,6 +309,7 @@ func (c *Checker) ask(chains [][]*x509.Certificate, now time.Time) {
 // byLists is judge by lists alone.
 func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	unknown := false
+	var begins time.Time // when one of the lists does that are not current yet
 	for i := range len(chain) - 1 {
 		var current time.Time // how long a list of this CA still is
 		for l := range c.listsOf(chain[i+1]) {
@@ -314,6 +319,9 @@ func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.
 			if l.current(now) && l.parsed.NextUpdate.After(current) {
 				current = l.parsed.NextUpdate
 			}
+			if at := l.begins(); at.After(now) {
+				begins = earlier(begins, at)
+			}
 		}
 		if current.IsZero() {
 			unknown = true
@@ -322,7 +330,7 @@ func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.
 		until = earlier(until, current)
 	}
 	if unknown && !c.config.Soft {
-		return time.Time{}, ErrUnknown
+		return begins, ErrUnknown
 	}
 	if unknown {
 		c.services.Metrics.passed.WithLabelValues(c.config.Listener, byList).Inc()

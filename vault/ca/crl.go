@@ -74,9 +74,8 @@ func (a *Authority) WriteCRL(now time.Time) (*x509.RevocationList, error) {
 		return nil, err
 	}
 	number++
-	t := &x509.RevocationList{
-		Number: big.NewInt(number), ThisUpdate: now.UTC().Truncate(time.Second), NextUpdate: now.UTC().Truncate(time.Second).AddDate(0, 0, a.settings.CRLDays),
-	}
+	now = now.UTC().Truncate(time.Second)
+	t := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now.Add(-backdated), NextUpdate: now.AddDate(0, 0, a.settings.CRLDays)}
 	for _, c := range a.issued {
 		if !c.Revoked.IsZero() { // expired ones stay: a gateway's clock may be behind
 			t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{
