@@ -4,7 +4,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: run build test test-tls lint bench fuzz chaos docs elements setup clean
+.PHONY: run build test test-fips test-tls lint bench fuzz chaos docs elements setup clean
 
 run: build
 	./bin/cardstile demo
@@ -16,6 +16,10 @@ build:
 # The whole suite, with the race detector, against real servers that the tests start themselves.
 test: lint
 	$(GO) test -race -timeout 25m ./...
+
+# The whole suite in FIPS 140-3 mode, without the race detector. What differs between the modes in handshakes, `test` tries in both.
+test-fips: setup
+	GODEBUG=fips140=on $(GO) test -timeout 25m ./...
 
 # What testssl.sh and sslscan find on the listeners, judged. Some minutes; the reports stay in .test/tls.
 test-tls: build
