@@ -33,7 +33,7 @@ func brief(c *gateway.IssuerConfig) { c.MaxBytes = 32 << 10 }
 
 func quick(c *gateway.IssuerConfig) {
 	brief(c)
-	c.Timeout = time.Second
+	c.Timeout = 2 * time.Second
 }
 
 // waiting takes up an issuer that is waited for as a fault needs it, and with it a new circuit.
