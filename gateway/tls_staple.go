@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -49,9 +50,12 @@ func (s *stapled) current(now time.Time) []byte {
 }
 
 func newStapling(d Destinations) *stapling {
-	to := d
-	to.Named = netip.Addr{} // certificates name responders, not an operator
-	return &stapling{asker: revocation.NewAsker(to.Dialer(stapleTimeout), ClientTLS(nil), stapleTimeout, time.Now)}
+	to := func(netip.Addr) *net.Dialer {
+		d := d
+		d.Named = netip.Addr{} // certificates name responders, not an operator
+		return d.Dialer(stapleTimeout)
+	}
+	return &stapling{asker: revocation.NewAsker(revocation.Config{TLS: ClientTLS(nil), Dialer: to}, stapleTimeout, time.Now)}
 }
 
 // to returns what is to be stapled to a host's certificate. It waits for nothing.

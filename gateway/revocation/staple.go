@@ -3,9 +3,8 @@ package revocation
 import (
 	"context"
 	"crypto/fips140"
-	"crypto/tls"
 	"crypto/x509"
-	"net"
+	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,11 +31,11 @@ type Word struct {
 	Until   time.Time // how long it is gone by; the end of the certificate, and of the one that signed it, at the latest
 }
 
-// NewAsker goes to a dialer's destinations alone, follows no redirect, knows no proxy, and waits for an answer no longer than timeout. The
-// TLS configuration is for responders of scheme https.
-func NewAsker(dialer *net.Dialer, c *tls.Config, timeout time.Duration, now func() time.Time) *Asker {
-	checker := &Checker{config: Config{TLS: c, Refresh: stapleAtMost}, services: Services{Log: zap.NewNop(), Now: now}}
-	return &Asker{c: checker, client: newClient(checker.config, dialer, timeout)}
+// NewAsker goes where the configuration's Dialer does, with its TLS, follows no redirect, knows no proxy, and waits for an answer no longer
+// than timeout. Nothing else of the configuration counts.
+func NewAsker(c Config, timeout time.Duration, now func() time.Time) *Asker {
+	checker := &Checker{config: Config{TLS: c.TLS, Refresh: stapleAtMost}, services: Services{Log: zap.NewNop(), Now: now}}
+	return &Asker{c: checker, client: newClient(checker.config, c.Dialer(netip.Addr{}), timeout)}
 }
 
 // Close closes connections that are idle.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,12 +14,11 @@ import (
 
 	"golang.org/x/crypto/ocsp"
 
-	"github.com/cardstile/cardstile/gateway"
 	"github.com/cardstile/cardstile/gateway/revocation"
 )
 
 func newAsker(t testing.TB, timeout time.Duration) *revocation.Asker {
-	a := revocation.NewAsker(loopback(netip.Addr{}), gateway.ClientTLS(nil), timeout, time.Now)
+	a := revocation.NewAsker(revocation.Config{Dialer: loopback}, timeout, time.Now)
 	t.Cleanup(a.Close)
 	return a
 }
@@ -105,7 +103,7 @@ func TestWordWithoutEnd(t *testing.T) {
 func TestNobodyElseIsAsked(t *testing.T) {
 	ca := newAuthority("servers", ecKey(), nil)
 	s := newResponder(t, ca)
-	a := revocation.NewAsker(public(netip.Addr{}), gateway.ClientTLS(nil), time.Minute, time.Now)
+	a := revocation.NewAsker(revocation.Config{Dialer: public}, time.Minute, time.Now)
 	t.Cleanup(a.Close)
 	if w, result := a.Ask(t.Context(), ca.client(names(s.URL))[0], ca.certificate); w != nil || result != "unreachable" || s.asked.Load() != 0 {
 		t.Errorf("loopback: %s, %d questions", result, s.asked.Load())
@@ -135,7 +133,7 @@ func TestNoProxyIsAsked(t *testing.T) {
 	const child = "CARDSTILE_TEST_PROXIED"
 	if os.Getenv(child) != "" {
 		ca := newAuthority("servers", ecKey(), nil)
-		a := revocation.NewAsker(public(netip.Addr{}), gateway.ClientTLS(nil), time.Minute, time.Now)
+		a := revocation.NewAsker(revocation.Config{Dialer: public}, time.Minute, time.Now)
 		defer a.Close()
 		w, result := a.Ask(t.Context(), ca.client(names("http://192.0.2.1/"))[0], ca.certificate)
 		t.Logf("asked: %v %s", w, result)
