@@ -164,6 +164,7 @@ func (b *builder) certificate(at, certificate, keyFile string) (tls.Certificate,
 		return tls.Certificate{}, false
 	}
 	b.validNow(at+".certificate", pair.Leaf)
+	b.sound(at+".certificate", pair.Certificate)
 	return pair, true
 }
 
@@ -208,6 +209,7 @@ func (b *builder) authorities(key, path string) []*x509.Certificate {
 		}
 		b.validNow(key, c)
 		found = append(found, c)
+		b.soundKey(key, len(found), c.PublicKey, true) // its own signature is verified by nobody
 	}
 	if len(found) == 0 {
 		b.problem(key, "the file holds no PEM certificate")
