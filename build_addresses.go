@@ -4,8 +4,10 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // This file judges where listeners stand.
@@ -23,6 +25,21 @@ func (b *builder) hostPort(key, address, want string) (host string, port uint16,
 		return "", 0, false
 	}
 	return host, uint16(n), true
+}
+
+// checkPort refuses a URL's port that is none: a connection would fail with it, in an exchange.
+func (b *builder) checkPort(key string, u *url.URL) bool {
+	if strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port()) {
+		b.problem(key, "want a port from 1 to 65535, or none")
+		return false
+	}
+	return true
+}
+
+// isPort reports whether connections can go to a port.
+func isPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 // checkAddresses refuses two listeners in one place: the second one would not start.

@@ -135,6 +135,8 @@ func (b *builder) loadACME(c *ACMEConfig, m *gateway.Managed) {
 	}
 	if u, err := url.Parse(a.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 		b.problem(at+".url", "want an https URL without credentials")
+	} else {
+		b.checkPort(at+".url", u)
 	}
 	a.Roots = b.managedRoots(at+".ca", c.CA)
 	if !c.Agree {
@@ -210,6 +212,8 @@ func (b *builder) dnsHook(at string, c *DNSConfig) *gateway.DNSHook {
 	case c.Webhook != "":
 		if u, err := url.Parse(c.Webhook); err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
 			b.problem(at+".webhook", "want an https URL without credentials, or http to loopback")
+		} else {
+			b.checkPort(at+".webhook", u)
 		}
 	case c.Program[0] == "":
 		b.problem(at+".program[0]", "required: a program")
@@ -230,7 +234,10 @@ func (b *builder) dnsHook(at string, c *DNSConfig) *gateway.DNSHook {
 		b.managedFiles = append(b.managedFiles, h.Bearer)
 	}
 	for i, r := range c.Resolvers {
-		b.hostPort(fmt.Sprintf("%s.resolvers[%d]", at, i), r, "host:port, as in 192.0.2.53:53")
+		key := fmt.Sprintf("%s.resolvers[%d]", at, i)
+		if _, port, ok := b.hostPort(key, r, "host:port, as in 192.0.2.53:53"); ok && port == 0 {
+			b.problem(key, "want a port from 1 to 65535")
+		}
 	}
 	return h
 }

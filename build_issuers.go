@@ -53,6 +53,8 @@ func (b *builder) issuerURL(at string, c IssuerConfig, environment string) (*url
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		b.problem(at+".url", "want a URL of scheme, host and perhaps a path, without user, query or fragment")
 		return nil, nil
+	case !b.checkPort(at+".url", u):
+		return nil, nil
 	case u.Scheme == "http" && environment == "test" && loopback(u.Hostname()):
 		b.notice("%s.url: plain HTTP", at)
 		if len(c.Pins) > 0 {

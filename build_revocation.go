@@ -119,6 +119,9 @@ func (b *builder) revocationURL(key, text string) *url.URL {
 		b.problem(key, "want a URL of scheme https or http with a host, without user or fragment")
 		return nil
 	}
+	if !b.checkPort(key, u) {
+		return nil
+	}
 	return u
 }
 

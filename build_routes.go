@@ -271,6 +271,8 @@ func (b *builder) routeBrowsers(at string, c *RouteConfig) {
 		u, err := url.Parse(text)
 		if err != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) || u.Host == "" || u.User != nil || u.Fragment != "" {
 			b.problem(fmt.Sprintf("%s.token_url[%d]", at, i), "want the URL of /auth/token as callers see it, as in https://api.example/auth/token")
+		} else {
+			b.checkPort(fmt.Sprintf("%s.token_url[%d]", at, i), u)
 		}
 	}
 	if d := c.Domain; d != "" && (strings.ContainsAny(d, "/:@ ") || strings.ToLower(d) != d) {
@@ -302,6 +304,8 @@ func (b *builder) origins(at string, all []string) {
 		u, err := url.Parse(origin)
 		if err != nil || u.Scheme != "https" && (!loopback(u.Hostname()) || production(b.config.Environment)) || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.ToLower(origin) != origin {
 			b.problem(fmt.Sprintf("%s[%d]", at, i), "want an origin as browsers send it, as in https://app.example")
+		} else {
+			b.checkPort(fmt.Sprintf("%s[%d]", at, i), u)
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (b *builder) loadRedis(c *RedisConfig) {
 		b.problem("store.redis.addresses", "required: host:port of the server")
 	}
 	for i, address := range c.Addresses {
-		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+		if host, port, err := net.SplitHostPort(address); err != nil || host == "" || !isPort(port) {
 			b.problem(fmt.Sprintf("store.redis.addresses[%d]", i), "want host:port, as in redis.internal:6379")
 		}
 	}

@@ -467,7 +467,8 @@ type PartnerIssuerConfig struct {
 
 // IssuerConfig is a card issuer behind us.
 type IssuerConfig struct {
-	// Kind is the issuer's API: `rain`, `bridge`, or `forward` (any JSON API, for the calls that a route forwards).
+	// Kind is the issuer's API: `rain`, `gnosispay` (cards that users bring), `bridge`, `payroc`, or `forward` (any JSON API, for the calls
+	// that a route forwards).
 	Kind string `yaml:"kind"`
 
 	// Leg is `clear` for an API that has card data in clear inside TLS, which `bridge` and `forward` have: it must be said.

@@ -5,6 +5,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cardstile/cardstile/gateway"
+	"github.com/cardstile/cardstile/gateway/issuer"
 )
 
 // configStructs are the types of config.go: their comments, and their fields in order.
@@ -215,4 +217,26 @@ func TestDefaultsAreAsDocumented(t *testing.T) {
 	if compared < 12 {
 		t.Errorf("only %d defaults compared", compared)
 	}
+}
+
+// TestKindsOfIssuersAreDocumented, all of them.
+func TestKindsOfIssuersAreDocumented(t *testing.T) {
+	_, err := issuer.Lookup("none")
+	_, known, ok := strings.Cut(err.Error(), "(known: ")
+	doc, readErr := os.ReadFile("docs/configuration.md")
+	if readErr != nil || !ok {
+		t.Fatal(readErr, err)
+	}
+	for line := range strings.Lines(string(doc)) {
+		if !strings.HasPrefix(line, "| `<name>.kind` | text | The issuer's API") {
+			continue
+		}
+		for kind := range strings.SplitSeq(strings.TrimSuffix(known, ")"), ", ") {
+			if !strings.Contains(line, "`"+kind+"`") {
+				t.Errorf("%s is not in %s", kind, line)
+			}
+		}
+		return
+	}
+	t.Error("kinds are nowhere documented")
 }
