@@ -107,7 +107,7 @@ func (b *builder) revocationLists(at string, r *RevocationConfig) (lists []revoc
 			continue
 		}
 		content, _ := b.read(key, text)
-		lists = append(lists, revocation.Source{Content: content})
+		lists = append(lists, revocation.Source{Content: content, Name: text})
 	}
 	return lists
 }

@@ -107,6 +107,7 @@ func TestRevokedHandshakes(t *testing.T) {
 		{"somebody of the intermediate's name", "revocation_unknown", below, false, [][]byte{k.partners.revokes(nil), k.stranger.intermediate("between").revokes(nil)}},
 		{"revoked by somebody of the intermediate's name", "", below, true, [][]byte{k.stranger.intermediate("between").revokes([]*x509.Certificate{below.Leaf})}},
 	} {
+		h.against(test.soft) // what was there before is gone
 		h.against(test.soft, test.lists...)
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			c := with(test.client)

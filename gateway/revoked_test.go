@@ -70,6 +70,7 @@ func TestTokensAndTheEndOfAList(t *testing.T) {
 	h := newHouse(t, options{config: holding(false, k.partners.revokes(nil))})
 	s := h.session()
 	hard, soft := h.mint(), h.mint()
+	h.reconfigure(holding(false)) // the list of before is gone
 	h.reconfigure(holding(false, k.partners.revokes(nil, ended)))
 	h.expect("hard", h.anybody(), detailsCall(card, hard, s.ID()), revokedToken(1))
 	h.reconfigure(holding(true, k.partners.revokes(nil, ended)))

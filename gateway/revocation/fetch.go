@@ -42,6 +42,7 @@ var fetchResults = []string{
 type slot struct {
 	index    int
 	url      *url.URL                // nil: a file
+	file     *list                   // what that has; nil: a URL
 	list     atomic.Pointer[inForce] // nil: none has come
 	cached   atomic.Pointer[inForce] // what is on disk, as far as this Checker has looked; of save, once it runs
 	tried    atomic.Bool             // whether a fetch has ended, or a current list was kept; of a URL that a reload brought, true
@@ -63,12 +64,6 @@ func (s *slot) moveTo(index int) *slot {
 	moved.list.Store(s.list.Load())
 	moved.tried.Store(s.tried.Load())
 	return moved
-}
-
-// same reports whether two slots have the same list.
-func (s *slot) same(other *slot) bool {
-	a, b := s.list.Load(), other.list.Load()
-	return a != nil && b != nil && a.equal(b.list)
 }
 
 // keep fetches a list again and again.
@@ -224,14 +219,16 @@ func (c *Checker) watch(ctx context.Context) {
 		c.relist(now)
 		wait := time.Minute
 		for _, s := range c.lists {
-			l := s.list.Load()
+			for l := range s.list.Load().all() {
+				for _, t := range []time.Time{l.begins(), l.parsed.NextUpdate} {
+					if left := t.Sub(now); left >= 0 {
+						wait = min(wait, left+time.Millisecond)
+					}
+				}
+			}
+			l := s.shown(now)
 			if l == nil {
 				continue // which fetching complains of
-			}
-			for _, t := range []time.Time{l.begins(), l.parsed.NextUpdate} {
-				if left := t.Sub(now); left >= 0 {
-					wait = min(wait, left+time.Millisecond)
-				}
 			}
 			c.report(s, !l.current(now), l.parsed.NextUpdate)
 		}

@@ -72,7 +72,7 @@ func parseList(content []byte) (*list, error) {
 	l.parsed = &x509.RevocationList{ // without the entries, which are most of a large one
 		Raw: parsed.Raw, RawTBSRevocationList: parsed.RawTBSRevocationList, RawIssuer: parsed.RawIssuer,
 		Signature: parsed.Signature, SignatureAlgorithm: parsed.SignatureAlgorithm,
-		Number: parsed.Number, ThisUpdate: parsed.ThisUpdate, NextUpdate: parsed.NextUpdate,
+		Number: parsed.Number, AuthorityKeyId: parsed.AuthorityKeyId, ThisUpdate: parsed.ThisUpdate, NextUpdate: parsed.NextUpdate,
 	}
 	for _, entry := range parsed.RevokedCertificateEntries {
 		for _, e := range entry.Extensions {
@@ -192,7 +192,7 @@ func (c *Checker) Lists(now time.Time) []ListStatus {
 	}
 	all := make([]ListStatus, len(c.lists))
 	for i, s := range c.lists {
-		if l := s.list.Load(); l != nil {
+		if l := s.shown(now); l != nil {
 			all[i] = ListStatus{true, l.current(now), l.parsed.ThisUpdate, l.parsed.NextUpdate, len(l.serials)}
 		}
 	}

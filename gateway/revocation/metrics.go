@@ -8,7 +8,7 @@ import (
 
 // Metrics are those of all Checkers of a process. Labels come from closed sets: a list's is its place in the configuration.
 type Metrics struct {
-	fetches, cache, ocsp, passed *prometheus.CounterVec
+	fetches, files, cache, ocsp, passed *prometheus.CounterVec
 }
 
 // NewMetrics returns metrics, to be registered once.
@@ -18,6 +18,7 @@ func NewMetrics() *Metrics {
 	}
 	return &Metrics{
 		fetches: counter("cardstile_revocation_fetches_total", "Fetches of revocation lists from URLs, by list (its place in the configuration) and result.", "listener", "list", "result"),
+		files:   counter("cardstile_revocation_files_total", "Revocation lists in files that were new at a start or reload, by list (its place in the configuration) and what came of them.", "listener", "list", "result"),
 		cache:   counter("cardstile_revocation_cache_total", "Reads and writes of revocation lists that are kept for the next start, by list (its place in the configuration) and result.", "listener", "list", "result"),
 		ocsp:    counter("cardstile_revocation_ocsp_total", "Questions to OCSP responders, by what came of them.", "listener", "result"),
 		passed:  counter("cardstile_revocation_passed_total", "Times that a certificate passed of which nobody said whether it is revoked, since soft is configured.", "listener", "by"),
@@ -26,7 +27,7 @@ func NewMetrics() *Metrics {
 
 // Collectors are registered by main.
 func (m *Metrics) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.fetches, m.cache, m.ocsp, m.passed}
+	return []prometheus.Collector{m.fetches, m.files, m.cache, m.ocsp, m.passed}
 }
 
 // begin has what a Checker may count begin at zero, so that the first one shows as an increase.
@@ -37,6 +38,9 @@ func (m *Metrics) begin(c *Checker) {
 	}
 	for _, s := range c.lists {
 		if s.url == nil {
+			for _, result := range fileResults {
+				m.files.WithLabelValues(listener, listLabel(s.index), result)
+			}
 			continue
 		}
 		for _, result := range fetchResults {

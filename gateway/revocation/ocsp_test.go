@@ -475,6 +475,7 @@ func TestListsAndResponders(t *testing.T) {
 	}
 	c.Lists = []revocation.Source{{Content: ca.list(1, nil, from(-2*time.Hour, -time.Hour))}}
 	s.answers(nil)
+	b.configure(s.asks(false)) // the list of before is gone
 	b.configure(c)
 	if err := b.judge(good); !errors.Is(err, revocation.ErrUnknown) {
 		t.Errorf("a list that has ended: %v", err)

@@ -75,9 +75,10 @@ type Config struct {
 	TLS *tls.Config
 }
 
-// Source is a list's place: its content, PEM or DER, or the URL that it is fetched from.
+// Source is a list's place: the content of a file, PEM or DER, with its name for the log, or the URL that it is fetched from.
 type Source struct {
 	Content []byte
+	Name    string
 	URL     *url.URL
 }
 
@@ -142,6 +143,7 @@ func New(config Config) (*Checker, error) {
 		if err != nil {
 			return nil, &ListError{i, err}
 		}
+		s.file = l
 		s.list.Store(&inForce{list: l})
 	}
 	if config.OCSP != nil {
@@ -168,7 +170,8 @@ func (e *ListError) Error() string { return fmt.Sprintf("revocation list %d: %v"
 func (e *ListError) Unwrap() error { return e.Err }
 
 // Adopt takes over what the Checker of the configuration before knows of the same URLs and responders, so that nobody is unknown
-// after a reload who was known before, and reads what the cache has of other URLs. old may be nil, and must not be running. It is called
+// after a reload who was known before, and its lists from files that are newer than those that come in their place; and it reads what the
+// cache has of other URLs. old may be nil, and must not be running. It is called
 // once, before anything else is.
 func (c *Checker) Adopt(old *Checker, s Services) {
 	c.services = s
@@ -178,6 +181,8 @@ func (c *Checker) Adopt(old *Checker, s Services) {
 	c.services.Metrics.begin(c)
 	if old != nil {
 		c.succeed(old)
+	} else {
+		c.succeedFiles(&Checker{})
 	}
 	c.recall()
 }
@@ -191,14 +196,13 @@ func (c *Checker) succeed(old *Checker) {
 	for i, s := range c.lists {
 		s.tried.Store(true)
 		for _, before := range old.lists {
-			if s.url == nil || before.url == nil {
-				s.reported = s.reported || s.url == nil && before.url == nil && before.reported && s.same(before)
-			} else if s.url.String() == before.url.String() {
+			if s.url != nil && before.url != nil && s.url.String() == before.url.String() {
 				c.lists[i] = c.inherited(s, before)
 				break
 			}
 		}
 	}
+	c.succeedFiles(old)
 	if c.ocsp != nil && old.ocsp != nil && c.ocsp.asks(old.ocsp) {
 		c.ocsp.adopt(old.ocsp)
 	}
