@@ -41,6 +41,7 @@ type responders struct {
 	named      *client      // for those that certificates name
 	most       int          // questions that are remembered
 	complained atomic.Int64 // when the log last had a line about a failure, in Unix nanoseconds
+	unasked    atomic.Int64 // the same of certificates about which nobody can be asked
 
 	mu        sync.Mutex
 	questions map[questionKey]*question           // guarded by mu
@@ -97,7 +98,7 @@ func (r *responders) asks(other *responders) bool {
 // judge is Checker.judge by responders alone. All certificates of the chain are asked about at the same time.
 func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time.Time, err error) {
 	if tooLong(chain) {
-		return time.Time{}, r.nobody()
+		return time.Time{}, r.nobody(chain, "a certificate of the chain is too long")
 	}
 	var all []*question
 	for i := range len(chain) - 1 {
@@ -105,7 +106,7 @@ func (r *responders) judge(chain []*x509.Certificate, now time.Time) (until time
 		if responder != nil {
 			all = append(all, r.question(chain, i, responder, now))
 		} else if i == 0 { // an intermediate that names none is its list's business
-			if err := r.nobody(); err != nil {
+			if err := r.nobody(chain, "it names no responder, and none is configured"); err != nil {
 				return time.Time{}, err
 			}
 		}
@@ -159,9 +160,13 @@ func tooLong(chain []*x509.Certificate) bool {
 	return slices.ContainsFunc(chain[:len(chain)-1], func(c *x509.Certificate) bool { return len(c.Raw) > maxRememberedBytes })
 }
 
-// nobody is what comes of a certificate about which nobody can be asked.
-func (r *responders) nobody() error {
+// nobody is what comes of a certificate about which nobody can be asked. The log says so once a minute at most, with its CA.
+func (r *responders) nobody(chain []*x509.Certificate, cause string) error {
 	r.count(ocspNobody)
+	if r.mayComplain(&r.unasked) {
+		r.c.services.Log.Warn("no OCSP responder can be asked about a client certificate",
+			append(r.c.aboutCA(chain[min(1, len(chain)-1)]), zap.String("cause", cause), zap.Bool("refused", !r.config.Soft))...)
+	}
 	if !r.config.Soft {
 		return ErrUnknown
 	}
@@ -234,10 +239,15 @@ func (r *responders) learn(ctx context.Context, q *question) {
 
 // complain has the log say that a question had no answer, once a minute at most: the metric has each.
 func (r *responders) complain(result string) {
-	now, last := r.c.services.Now().UnixNano(), r.complained.Load()
-	if now-last >= int64(time.Minute) && r.complained.CompareAndSwap(last, now) {
+	if r.mayComplain(&r.complained) {
 		r.c.services.Log.Warn("an OCSP responder did not answer", zap.String("listener", r.c.config.Listener), zap.String("result", result))
 	}
+}
+
+// mayComplain reports whether the last line of a kind is a minute old, and notes that there is one now.
+func (r *responders) mayComplain(last *atomic.Int64) bool {
+	now, before := r.c.services.Now().UnixNano(), last.Load()
+	return now-before >= int64(time.Minute) && last.CompareAndSwap(before, now)
 }
 
 // fetch puts the question to the responder. Without a verdict, the result says why: a label, of a closed set.

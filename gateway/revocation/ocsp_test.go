@@ -8,11 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/crypto/ocsp"
 
 	"github.com/cardstile/cardstile/gateway/revocation"
@@ -504,5 +506,27 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	if err := b.judge(bad); !errors.Is(err, revocation.ErrRevoked) || s.asked.Load() != 41 {
 		t.Errorf("%v, %d questions", err, s.asked.Load())
+	}
+}
+
+// TestNobodyToAsk: the log says why a certificate is refused that names no responder, once a minute at most, and with its CA.
+func TestNobodyToAsk(t *testing.T) {
+	const line = "no OCSP responder can be asked"
+	root := newAuthority("partners", ecKey(), nil)
+	ca := newAuthority("between", ecKey(), root)
+	for _, soft := range []bool{false, true} {
+		b := newBench(t, revocation.Config{OCSP: &revocation.OCSP{Soft: soft}})
+		for range 3 {
+			b.judge(ca.client())
+		}
+		if n := b.logs.FilterMessageSnippet(line).FilterField(zap.String("ca", "CN=between")).FilterField(zap.Bool("refused", !soft)).
+			FilterField(zap.String("cause", "it names no responder, and none is configured")).Len(); n != 1 || b.said(line) != 1 {
+			t.Errorf("soft %v: %d lines, %d of them right", soft, b.said(line), n)
+		}
+		b.turned.Store(int64(time.Minute + time.Second))
+		b.judge(ca.client(func(c *x509.Certificate) { c.DNSNames = []string{strings.Repeat("a", 9<<10)} }))
+		if n := b.logs.FilterField(zap.String("cause", "a certificate of the chain is too long")).Len(); n != 1 || b.said(line) != 2 {
+			t.Errorf("soft %v, a minute later: %d lines, %d of them right", soft, b.said(line), n)
+		}
 	}
 }
