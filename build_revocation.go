@@ -74,6 +74,9 @@ func (b *builder) revocations(name, environment string, r *RevocationConfig) *re
 		if list.Known && !list.Current {
 			b.notice("%s.crl[%d]: the list is not current", at, i)
 		}
+		if len(list.Points) > 0 {
+			b.notice("%s.crl[%d]: the list is for certificates alone that name its distribution point, %q", at, i, list.Points[0])
+		}
 	}
 	meets := "its certificates are refused"
 	if config.Soft {

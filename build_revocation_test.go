@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"math/big"
 	"net"
@@ -38,9 +39,11 @@ func somebody(t *testing.T) tls.Certificate {
 }
 
 // writeList writes a list of a CA, which ends at a time.
-func writeList(t *testing.T, file string, ca tls.Certificate, end time.Time) {
+func writeList(t *testing.T, file string, ca tls.Certificate, end time.Time, extensions ...pkix.Extension) {
 	t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: end.Add(-2 * time.Hour), NextUpdate: end}, ca.Leaf, ca.PrivateKey.(crypto.Signer))
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: end.Add(-2 * time.Hour), NextUpdate: end, ExtraExtensions: extensions,
+	}, ca.Leaf, ca.PrivateKey.(crypto.Signer))
 	if err == nil {
 		err = os.WriteFile(file, der, 0o600)
 	}
@@ -61,6 +64,9 @@ func TestCheckTellsOfRevocation(t *testing.T) {
 	writeList(t, h.path("good.crl"), ca, time.Now().Add(time.Hour))
 	writeList(t, h.path("ended.crl"), ca, time.Now().Add(-time.Hour))
 	writeList(t, h.path("other.crl"), somebody(t), time.Now().Add(time.Hour))
+	writeList(t, h.path("point.crl"), ca, time.Now().Add(time.Hour), pkix.Extension{
+		Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: append([]byte{0x30, 0x0d, 0xa0, 0x0b, 0xa0, 0x09, 0x86, 0x07}, "urn:a:b"...),
+	})
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +85,7 @@ func TestCheckTellsOfRevocation(t *testing.T) {
 		{"production", "{crl: [good.crl], stale: soft, ocsp: {mode: hard}}", []string{at + ".revocation.stale: soft: a certificate passes while its CA has no current list"}},
 		{"production", "{ocsp: {mode: soft}}", []string{at + ".revocation.ocsp.mode: soft: a certificate passes of which no responder says anything"}},
 		{"test", "{crl: [good.crl, ended.crl]}", []string{at + ".revocation.crl[1]: the list is not current"}},
+		{"test", "{crl: [point.crl]}", []string{at + `.revocation.crl[0]: the list is for certificates alone that name its distribution point, "urn:a:b"`}},
 		{"test", "{crl: [other.crl]}", []string{at + ".revocation.crl: no list is of CN=Cardstile demo partners: its certificates are refused"}},
 		{"test", "{crl: [other.crl], stale: soft}", []string{at + ".revocation.crl: no list is of CN=Cardstile demo partners: its certificates pass"}},
 		{"test", "{crl: [other.crl, good.crl]}", nil},

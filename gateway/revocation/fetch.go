@@ -31,11 +31,12 @@ const (
 	fetchMalformed = "malformed" // no list to go by
 	fetchUnsigned  = "unsigned"  // by none of the CAs
 	fetchRollback  = "rollback"  // older than the one that is in force, which is current
+	fetchPartial   = "partial"   // for other certificates than the one that is in force, which is current
 	fetchEnded     = "ended"     // no longer, or not yet, current, and the one that is in force is no worse
 )
 
 var fetchResults = []string{
-	fetched, fetchUnchanged, fetchMalformed, fetchUnsigned, fetchRollback, fetchEnded, failedTimeout, failedUnreachable, failedStatus, failedOversized,
+	fetched, fetchUnchanged, fetchMalformed, fetchUnsigned, fetchRollback, fetchPartial, fetchEnded, failedTimeout, failedUnreachable, failedStatus, failedOversized,
 }
 
 // slot is one place of the configuration, and the list that is in force from there.
@@ -204,6 +205,8 @@ func verified(content []byte, cas []*x509.Certificate) (l *list, failed string) 
 // worse says why a list is no better than another one of its CA, which is in force: "" where it is.
 func (l *list) worse(held *list, now time.Time) string {
 	switch {
+	case held.current(now) && l.scope != nil && !slices.Equal(l.scope, held.scope):
+		return fetchPartial
 	case held.current(now) && l.before(held):
 		return fetchRollback
 	case !l.current(now) && (held.current(now) || l.before(held)):

@@ -75,9 +75,12 @@ func (c *Checker) hold(held *list, files []*slot) {
 	newest.list.Store(l)
 }
 
-// sameList reports whether two lists in files are of one CA. One whose certificate the configuration does not have is known by its name
+// sameList reports whether two lists in files are of one CA, and for the same certificates. One whose certificate the configuration does not have is known by its name
 // and the identifier of its key.
 func (c *Checker) sameList(a, b *list) bool {
+	if !slices.Equal(a.scope, b.scope) {
+		return false
+	}
 	if c.acceptable(a) || c.acceptable(b) {
 		return c.sameCA(a, b)
 	}

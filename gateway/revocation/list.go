@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ var (
 type list struct {
 	parsed  *x509.RevocationList
 	serials map[string]struct{} // big-endian bytes
+	scope   []string            // of which distribution points' certificates it is complete, by URI; nil: of all
 	signed  sync.Map            // whether a CA signed the list, by SHA-256 of its certificate
 	others  atomic.Int64        // of those, how many did not
 }
@@ -43,8 +45,8 @@ type inForce struct {
 	beside []*list
 }
 
-// parseList reads a list, DER or PEM. One without nextUpdate, a partial one (delta, issuing distribution point), an indirect one, and
-// one with a critical extension that is unknown here are refused.
+// parseList reads a list, DER or PEM. One without nextUpdate, a partial one (delta, or for some kinds of certificates or reasons), an
+// indirect one, and one with a critical extension that is unknown here are refused.
 func parseList(content []byte) (*list, error) {
 	content, err := listDER(content)
 	if err != nil {
@@ -60,15 +62,20 @@ func parseList(content []byte) (*list, error) {
 	if parsed.NextUpdate.IsZero() {
 		return nil, errors.New("it has no nextUpdate: nobody can tell whether it is current")
 	}
+	var scope []string
 	for _, e := range parsed.Extensions {
 		switch {
-		case e.Id.Equal(oidDeltaIndicator), e.Id.Equal(oidIssuingDistributor):
-			return nil, errors.New("it is a partial or indirect list, want a complete one of one CA")
+		case e.Id.Equal(oidDeltaIndicator):
+			return nil, errors.New("it has a delta CRL indicator: it is a partial list, want a complete one of one CA")
+		case e.Id.Equal(oidIssuingDistributor):
+			if scope, err = parseScope(e.Value); err != nil {
+				return nil, err
+			}
 		case e.Critical && !e.Id.Equal(oidCRLNumber) && !e.Id.Equal(oidAuthorityKey):
 			return nil, fmt.Errorf("it has the critical extension %v, which is unknown here", e.Id)
 		}
 	}
-	l := &list{serials: make(map[string]struct{}, len(parsed.RevokedCertificateEntries))}
+	l := &list{serials: make(map[string]struct{}, len(parsed.RevokedCertificateEntries)), scope: scope}
 	l.parsed = &x509.RevocationList{ // without the entries, which are most of a large one
 		Raw: parsed.Raw, RawTBSRevocationList: parsed.RawTBSRevocationList, RawIssuer: parsed.RawIssuer,
 		Signature: parsed.Signature, SignatureAlgorithm: parsed.SignatureAlgorithm,
@@ -167,9 +174,10 @@ func (f *inForce) all() iter.Seq[*list] {
 	}
 }
 
-// before reports whether the list was made before another one of the same CA: by its number, and where that says nothing by its time.
+// before reports whether the list was made before another one of the same CA: by its number, and where that says nothing, as of lists for
+// different certificates (RFC 5280 section 5.2.3), by its time.
 func (l *list) before(other *list) bool {
-	if a, b := l.parsed.Number, other.parsed.Number; a != nil && b != nil && a.Cmp(b) != 0 {
+	if a, b := l.parsed.Number, other.parsed.Number; a != nil && b != nil && a.Cmp(b) != 0 && slices.Equal(l.scope, other.scope) {
 		return a.Cmp(b) < 0
 	}
 	return l.parsed.ThisUpdate.Before(other.parsed.ThisUpdate)
@@ -183,6 +191,7 @@ type ListStatus struct {
 	Current                bool
 	ThisUpdate, NextUpdate time.Time
 	Entries                int
+	Points                 []string // URIs of distribution points: the list is for certificates alone that name one of these; nil: for all
 }
 
 // Lists tells of each list, in the order of the configuration.
@@ -193,7 +202,7 @@ func (c *Checker) Lists(now time.Time) []ListStatus {
 	all := make([]ListStatus, len(c.lists))
 	for i, s := range c.lists {
 		if l := s.shown(now); l != nil {
-			all[i] = ListStatus{true, l.current(now), l.parsed.ThisUpdate, l.parsed.NextUpdate, len(l.serials)}
+			all[i] = ListStatus{true, l.current(now), l.parsed.ThisUpdate, l.parsed.NextUpdate, len(l.serials), l.scope}
 		}
 	}
 	return all

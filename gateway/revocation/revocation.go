@@ -127,7 +127,7 @@ func New(config Config) (*Checker, error) {
 	}
 	c := &Checker{
 		config: config, epoch: &atomic.Uint64{}, moved: make(chan struct{}, 1), unsaved: make(chan struct{}, 1),
-		caching: &caching{ignored: map[string]bool{}}, unlisted: &unlisted{cas: map[[32]byte]*x509.Certificate{}},
+		caching: &caching{ignored: map[string]bool{}}, unlisted: &unlisted{cas: map[unlistedCA]*x509.Certificate{}},
 	}
 	c.services = Services{Log: zap.NewNop(), Now: time.Now, Metrics: NewMetrics()}
 	for i, source := range config.Lists {
@@ -316,20 +316,23 @@ func (c *Checker) byLists(chain []*x509.Certificate, now time.Time) (until time.
 	var begins time.Time // when one of the lists does that are not current yet
 	for i := range len(chain) - 1 {
 		var current time.Time // how long a list of this CA still is
+		others := false       // whether one is that is for other certificates
 		for l := range c.listsOf(chain[i+1]) {
 			if l.has(chain[i]) { // by an old list too: what is revoked stays so
 				return time.Time{}, ErrRevoked
 			}
-			if l.current(now) && l.parsed.NextUpdate.After(current) {
+			covers := l.covers(chain[i])
+			if l.current(now) && covers && l.parsed.NextUpdate.After(current) {
 				current = l.parsed.NextUpdate
 			}
+			others = others || l.current(now) && !covers
 			if at := l.begins(); at.After(now) {
 				begins = earlier(begins, at)
 			}
 		}
 		if current.IsZero() {
 			unknown = true
-			c.unlist(chain[i+1])
+			c.unlist(chain[i+1], others)
 		}
 		until = earlier(until, current)
 	}

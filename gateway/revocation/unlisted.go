@@ -31,7 +31,13 @@ func (c *Checker) Unlisted() (cas []*x509.Certificate) {
 // unlisted are the CAs that the log has a line of that no list of theirs is current. Safe for concurrent use.
 type unlisted struct {
 	mu  sync.Mutex
-	cas map[[32]byte]*x509.Certificate
+	cas map[unlistedCA]*x509.Certificate
+}
+
+// unlistedCA tells CAs apart, and for want of what.
+type unlistedCA struct {
+	id     [32]byte
+	others bool // lists of its are current, and for other certificates
 }
 
 const (
@@ -40,7 +46,7 @@ const (
 )
 
 // note reports whether a CA is new, and whether there is room for it.
-func (u *unlisted) note(id [32]byte, ca *x509.Certificate, ours func() bool) bool {
+func (u *unlisted) note(id unlistedCA, ca *x509.Certificate, ours func() bool) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.cas[id] != nil || len(u.cas) >= maxUnlisted && !ours() {
@@ -50,19 +56,23 @@ func (u *unlisted) note(id [32]byte, ca *x509.Certificate, ours func() bool) boo
 	return true
 }
 
-// unlist has the log say once which CA it is that no list is current of, when a certificate of it is judged.
-func (c *Checker) unlist(ca *x509.Certificate) {
+// unlist has the log say once which CA it is that no list is current of, or none for a certificate, when that is judged.
+func (c *Checker) unlist(ca *x509.Certificate, others bool) {
 	id := issuerID(ca)
 	ours := func() bool {
 		return slices.ContainsFunc(c.authorities(), func(own *x509.Certificate) bool { return issuerID(own) == id })
 	}
-	if !c.unlisted.note(id, ca, ours) {
+	if !c.unlisted.note(unlistedCA{id, others}, ca, ours) {
 		return
 	}
 	fields := append(c.aboutCA(ca), zap.Bool("refused", !c.config.Soft))
 	for l := range c.listsOf(ca) {
 		fields = append(fields, zap.Time("next_update", l.parsed.NextUpdate))
 		break
+	}
+	if others {
+		c.services.Log.Error("no revocation list of a CA is for a certificate that does not name its distribution point", fields...)
+		return
 	}
 	c.services.Log.Error("no revocation list of a CA is current", fields...)
 }
@@ -73,7 +83,7 @@ func (c *Checker) relist(now time.Time) {
 	defer c.unlisted.mu.Unlock()
 	for id, ca := range c.unlisted.cas {
 		for l := range c.listsOf(ca) {
-			if l.current(now) {
+			if l.current(now) && (!id.others || l.scope == nil) {
 				delete(c.unlisted.cas, id)
 				c.services.Log.Info("a revocation list of a CA is current again", c.aboutCA(ca)...)
 				break
