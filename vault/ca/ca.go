@@ -51,9 +51,9 @@ const kindPlain = "pem"
 func keyFile(kind string) string { return "ca-key." + kind }
 
 const (
-	digestOptions = crypto.SHA256
-	backdated     = 5 * time.Minute // for callers' clocks that are behind
-	serialBytes   = 20              // the most that RFC 5280 allows
+	indexHash   = crypto.SHA256   // of what stands signed in the index
+	backdated   = 5 * time.Minute // for callers' clocks that are behind
+	serialBytes = 20              // the most that RFC 5280 allows
 )
 
 // settings are what a CA was made with.
@@ -64,7 +64,7 @@ type settings struct {
 
 // Config is what a new CA is made of.
 type Config struct {
-	Dir     string    // made with mode 0700; must not hold a CA
+	Dir     string    // made with mode 0700; one that is there must be nobody else's, and not hold a CA
 	Subject []byte    // DER of a Name
 	Days    int       // how long its certificate is valid
 	CRLURL  string    // where gateways and others find its CRL; "" where nowhere
@@ -85,7 +85,7 @@ func Init(c Config) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := privateDir(c.Dir); err != nil {
 		return err
 	}
 	unlock, err := durable.Lock(filepath.Join(c.Dir, lockFile), false)
@@ -126,8 +126,23 @@ func Init(c Config) error {
 	return nil
 }
 
+// privateDir makes a directory that nobody else has rights in. One that is there is left as it is: others may need it so.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s: is there already, with mode %04o, and a CA's directory is nobody else's: `chmod 700 %[1]s`, or name one that is not there; nothing was written", dir, mode)
+	}
+	return nil
+}
+
 func selfSigned(c Config) ([]byte, error) {
-	if err := checkName(c.Subject); err != nil {
+	if err := checkAuthorityName(c.Subject); err != nil {
 		return nil, err
 	}
 	serial, err := newSerial()
@@ -182,10 +197,12 @@ type Authority struct {
 	last        string // digest of the last line
 	lines       int
 	issued      []*Certificate
+	published   *x509.RevocationList // crl.pem; nil where there is none that can be read
+	damage      []string
 }
 
 // Open waits for the directory's lock, and verifies the index and that the CRL has nothing that the index has not. load
-// opens the key; without it the CA can only be read.
+// opens the key; without it the CA can only be read. Damage says what WriteCRL mends.
 func Open(dir string, load func(file string, sealed bool) (crypto.Signer, error)) (_ *Authority, err error) {
 	a := &Authority{dir: dir}
 	if _, err := os.Stat(a.path(CertificateFile)); err != nil {
@@ -280,7 +297,7 @@ func (a *Authority) Issue(partner, subject string, r *Request, days int, now tim
 	if a.key == nil || r == nil || r.csr == nil {
 		return nil, errors.New("issue: no key, or no request")
 	}
-	if err := checkName(r.csr.RawSubject); err != nil {
+	if err := checkIssuable(r.csr); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
 	for _, c := range a.issued {

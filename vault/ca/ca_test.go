@@ -98,7 +98,7 @@ func partnerKeys(t testing.TB) map[string]crypto.Signer {
 }
 
 // waived are the lints that tools/zlint passes over. One that is not among them fails.
-var waived = []string{"w_ct_sct_policy_count_unsatisfied", "n_ca_digital_signature_not_set", "w_root_ca_basic_constraints_path_len_constraint_field_present"}
+var waived = []string{"w_ct_sct_policy_count_unsatisfied", "n_ca_digital_signature_not_set", "e_subj_orgunit_in_ca_cert", "w_root_ca_basic_constraints_path_len_constraint_field_present"}
 
 // TestZlint: all that a CA of either curve signs passes every lint that applies, but for those that tools/zlint names.
 func TestZlint(t *testing.T) {
@@ -124,7 +124,11 @@ func TestZlint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		files = append(files, filepath.Join(dir, "long.pem"))
+		longCA, subject := filepath.Join(t.TempDir(), "ca"), requestOf(t, longName()).Subject()
+		if err := ca.Init(ca.Config{Dir: longCA, Subject: subject, Days: 3650, CRLURL: "http://crl.example/crl.pem", CRLDays: 7, KeyFile: []byte("x"), Now: now, Key: ecKey(t, curve)}); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, filepath.Join(longCA, ca.CertificateFile), filepath.Join(dir, "long.pem"))
 		write(t, files[len(files)-1], ca.PEM(long.Certificate))
 		if _, err := a.Revoke(a.Of("p"), "key_compromise", now); err != nil {
 			t.Fatal(err)
@@ -139,7 +143,7 @@ func TestZlint(t *testing.T) {
 				t.Errorf("%s: nothing needs the waiver of %s", curve.Params().Name, lint)
 			}
 		}
-		if n := bytes.Count(out, []byte(": waived: ")); n != 7 { // two at the CA, one at each client
+		if n := bytes.Count(out, []byte(": waived: ")); n != 10 { // two at each CA, three where it has a unit, and one at each client
 			t.Errorf("%s: %d findings are waived\n%s", curve.Params().Name, n, out)
 		}
 	}
@@ -226,13 +230,50 @@ func TestRequestRefused(t *testing.T) {
 	}{
 		{"nothing", nil, "not one PEM block"},
 		{"two", append(bytes.Clone(good), good...), "not one PEM block"},
-		{"text around it", append([]byte("x\n"), good...), "not one PEM block"},
+		{"text after it", append(bytes.Clone(good), "x\n"...), "text after its PEM block"},
+		{"two, the first of which is none", append([]byte("-----BEGIN X-----\n"), good...), "not one PEM block"},
+		{"text before it on its line", append([]byte("x "), good...), "not one PEM block"},
+		{"a key before it", append([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"), good...), "holds a private key"},
+		{"UTF-16", append([]byte("\xff\xfe"), utf16LE(good)...), "UTF-16"},
+		{"DER", request(t, "p", ecKey(t, elliptic.P256())).DER(), "looks like DER: `openssl req -inform DER"},
 		{"another type", bytes.ReplaceAll(good, []byte("CERTIFICATE REQUEST"), []byte("CERTIFICATE")), "not a CERTIFICATE REQUEST"},
 		{"a key", []byte("-----BEGIN EC PRIVATE KEY-----\n-----END EC PRIVATE KEY-----\n"), "holds a private key"},
 		{"P-224", csrPEM(t, "p", ecKey(t, elliptic.P224())), "P-224"},
 	} {
 		if _, err := ca.ParseRequest(c.content); !errors.Is(err, ca.ErrRequest) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.what, err, c.want)
+		}
+	}
+}
+
+func utf16LE(text []byte) []byte {
+	var wide []byte
+	for _, b := range text {
+		wide = append(wide, b, 0)
+	}
+	return wide
+}
+
+// TestTextBeforeRequest: what openssl and editors write before the block is passed over. What counts is in the block.
+func TestTextBeforeRequest(t *testing.T) {
+	good := csrPEM(t, "p", ecKey(t, elliptic.P256()))
+	want, err := ca.ParseRequest(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	printed := exec.Command("openssl", "req", "-text")
+	printed.Stdin = bytes.NewReader(good)
+	text, err := printed.Output()
+	if err != nil || !bytes.HasPrefix(text, []byte("Certificate Request:")) {
+		t.Fatal(err, string(text))
+	}
+	for what, content := range map[string][]byte{
+		"openssl req -text": text, "a byte order mark": append([]byte("\ufeff"), good...), "both": append([]byte("\ufeff"), text...),
+		"lines of Windows": bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")),
+	} {
+		r, err := ca.ParseRequest(content)
+		if err != nil || !bytes.Equal(r.DER(), want.DER()) {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }
@@ -344,6 +385,134 @@ func TestIndexTampered(t *testing.T) {
 	}
 	write(t, index, good) // a process that ended between the two files
 	open().Close()
+}
+
+// TestDamagedCRL: a list or a number that is damaged, lost or behind stops nobody. The next list mends it, with a number
+// above all that were published, and then nothing is damaged.
+func TestDamagedCRL(t *testing.T) {
+	other, openOther := authority(t, elliptic.P256(), 100)
+	b := openOther()
+	if _, err := b.WriteCRL(now); err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	foreign, after := read(t, filepath.Join(other, "crl.pem")), now.Unix()
+	for what, c := range map[string]struct {
+		crl, number string // what stands in the files; "-" for as it was, "" for no file
+		want        int64
+		damaged     []string // the files
+	}{
+		"nothing":                   {"-", "-", 4, nil},
+		"no list":                   {"", "-", 4, nil},
+		"a list that is not PEM":    {"x\n", "-", 4, []string{"crl.pem: not PEM: `cardstile ca crl` writes it anew"}},
+		"a list in DER":             {"DER", "-", 4, []string{"crl.pem: not PEM"}},
+		"an empty list":             {"\n", "-", 4, []string{"crl.pem: not PEM"}},
+		"another CA's list":         {string(foreign), "-", 4, []string{"crl.pem: not a CRL that this CA signed"}},
+		"no number":                 {"-", "", after, []string{"crl-number: missing, or not a number"}},
+		"a number that is none":     {"-", "three\n", after, []string{"crl-number: missing, or not a number"}},
+		"a number below none":       {"-", "-1\n", after, []string{"crl-number: missing, or not a number"}},
+		"a number that is too long": {"-", strings.Repeat("9", 60), after, []string{"crl-number: missing, or not a number"}},
+		"a number that went back":   {"-", "2\n", after, []string{"crl-number: behind the number of "}},
+		"a number that is ahead":    {"-", "7\n", 8, nil}, // a process ended before it wrote the list
+		"a number after the clock":  {"-", fmt.Sprint(after + 1000), after + 1001, nil},
+		"neither":                   {"x", "", after, []string{"crl.pem: not PEM", "crl-number: missing"}},
+		"nothing of either":         {"", "", after, []string{"crl-number: missing"}},
+	} {
+		dir, open := authority(t, elliptic.P256(), 100)
+		a := open()
+		if _, err := a.Issue("p", "", request(t, "p", ecKey(t, elliptic.P256())), 90, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Revoke(a.Of("p"), "superseded", now); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := a.WriteCRL(now); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a.Close()
+		crl, number := filepath.Join(dir, "crl.pem"), filepath.Join(dir, "crl-number")
+		block, _ := pem.Decode(read(t, crl))
+		put := func(file, content string) {
+			switch content {
+			case "-":
+			case "":
+				if err := os.Remove(file); err != nil {
+					t.Fatal(err)
+				}
+			case "DER":
+				write(t, file, block.Bytes)
+			default:
+				write(t, file, []byte(content))
+			}
+		}
+		put(crl, c.crl)
+		put(number, c.number)
+		reader, err := ca.Open(dir, nil)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		reader.Close()
+		a = open()
+		damage := a.Damage()
+		if len(damage) != len(c.damaged) {
+			t.Errorf("%s: %q", what, damage)
+		}
+		for i, want := range c.damaged {
+			if i < len(damage) && !strings.HasPrefix(damage[i], filepath.Join(dir, want)) {
+				t.Errorf("%s: %q, want %q", what, damage[i], want)
+			}
+		}
+		if _, err := a.Issue("q", "", request(t, "q", ecKey(t, elliptic.P256())), 90, now); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		for i := range int64(2) { // it goes on from there
+			list, err := a.WriteCRL(now)
+			if err != nil || list.Number.Int64() != c.want+i || len(list.RevokedCertificateEntries) != 1 || len(a.Damage()) > 0 {
+				t.Fatalf("%s: %v, %+v, want %d; %q", what, err, list, c.want+i, a.Damage())
+			}
+			a.Close()
+			a = open()
+		}
+		if len(a.Damage()) > 0 {
+			t.Errorf("%s: afterwards %q", what, a.Damage())
+		}
+		a.Close()
+	}
+}
+
+// TestInitInAnOpenDirectory: a directory in which others have rights becomes no CA's, and stays as it was.
+func TestInitInAnOpenDirectory(t *testing.T) {
+	for mode, refused := range map[os.FileMode]bool{0o755: true, 0o750: true, 0o701: true, 0o700: false} {
+		dir := filepath.Join(t.TempDir(), "ca")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		err := ca.Init(ca.Config{Dir: dir, Subject: name(t, "CA"), Days: 100, CRLDays: 7, KeyFile: []byte("x"), Now: now, Key: ecKey(t, elliptic.P256())})
+		if refused != (err != nil) || refused && !strings.Contains(err.Error(), fmt.Sprintf("with mode %04o, and a CA's directory is nobody else's: `chmod 700 %s`", mode, dir)) {
+			t.Errorf("%o: %v", mode, err)
+		}
+		files, _ := os.ReadDir(dir)
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != mode || refused == (len(files) > 0) {
+			t.Errorf("%o: it has %v now, %v", mode, info.Mode(), files)
+		}
+	}
+}
+
+// TestP521: such a key is for CAs elsewhere.
+func TestP521(t *testing.T) {
+	_, open := authority(t, elliptic.P256(), 100)
+	a := open()
+	defer a.Close()
+	r := request(t, "p", ecKey(t, elliptic.P521()))
+	if _, err := a.Issue("p", "", r, 90, now); !errors.Is(err, ca.ErrRequest) || !strings.Contains(err.Error(), "an EC key on P-521: this CA certifies those on P-256 and P-384") || len(a.Of("")) > 0 {
+		t.Error(err)
+	}
 }
 
 func read(t *testing.T, file string) []byte {

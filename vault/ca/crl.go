@@ -11,7 +11,6 @@ import (
 	"math/big"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +23,8 @@ var reasons = map[string]int{
 }
 
 const (
+	maxNumberBits = 8*20 - 1 // of a CRL: 20 octets (RFC 5280, section 5.2.3)
+
 	reasonCompromise = "key_compromise"
 	reasonSuperseded = "superseded"
 )
@@ -33,8 +34,7 @@ func Reasons() []string { return slices.Sorted(maps.Keys(reasons)) }
 
 // Revoke marks certificates of the index, all or none, and writes a CRL. Those that are revoked already stay as they are,
 // but for a key that turns out to be compromised: that becomes the reason, and the time stays. changed are those that
-// became other than they were; where there is an error too, the index has
-// them, and the CRL not.
+// became other than they were; where there is an error too, the index has them, and the CRL not.
 func (a *Authority) Revoke(list []*Certificate, reason string, now time.Time) (changed []*Certificate, err error) {
 	if _, ok := reasons[reason]; !ok {
 		return nil, fmt.Errorf("reason %q: known are %s", reason, strings.Join(Reasons(), ", "))
@@ -64,18 +64,18 @@ func (a *Authority) Revoke(list []*Certificate, reason string, now time.Time) (c
 	return changed, nil
 }
 
-// WriteCRL signs a list of what is revoked (version 2, RFC 5280 section 5), under the next number.
+// WriteCRL signs a list of what is revoked (version 2, RFC 5280 section 5), under the next number. Where there is Damage, it
+// mends it.
 func (a *Authority) WriteCRL(now time.Time) (*x509.RevocationList, error) {
 	if a.key == nil {
 		return nil, errors.New("write a CRL: no key")
 	}
-	number, err := a.crlNumber()
+	number, err := a.nextNumber(now)
 	if err != nil {
 		return nil, err
 	}
-	number++
 	now = now.UTC().Truncate(time.Second)
-	t := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: now.Add(-backdated), NextUpdate: now.AddDate(0, 0, a.settings.CRLDays)}
+	t := &x509.RevocationList{Number: number, ThisUpdate: now.Add(-backdated), NextUpdate: now.AddDate(0, 0, a.settings.CRLDays)}
 	for _, c := range a.issued {
 		if !c.Revoked.IsZero() { // expired ones stay: a gateway's clock may be behind
 			t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{
@@ -92,57 +92,102 @@ func (a *Authority) WriteCRL(now time.Time) (*x509.RevocationList, error) {
 		return nil, err
 	}
 	// The number goes first: one that is left out harms nobody, one that is used twice does.
-	if err := durable.Replace(a.path(numberFile), []byte(strconv.FormatInt(number, 10)+"\n"), 0o600); err != nil {
+	if err := durable.Replace(a.path(numberFile), []byte(number.String()+"\n"), 0o600); err != nil {
 		return nil, err
 	}
-	return list, durable.Replace(a.path(CRLFile), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644)
+	if err := durable.Replace(a.path(CRLFile), pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), 0o644); err != nil {
+		return list, err
+	}
+	a.published, a.damage = list, nil
+	return list, nil
 }
 
 // CRLPath is where the CRL is written.
 func (a *Authority) CRLPath() string { return a.path(CRLFile) }
 
-func (a *Authority) crlNumber() (int64, error) {
-	content, err := os.ReadFile(a.path(numberFile))
+// Damage lists what is wrong with the CRL or its number, for people: names of files, and what WriteCRL does about them. It
+// mends them; what they are for stands in the index.
+func (a *Authority) Damage() []string { return slices.Clone(a.damage) }
+
+// nextNumber is the number of the next CRL: the one after the last. Where that is not known for sure, numbers go on from
+// the clock, in seconds since 1970, as no CA writes more than a list in a second: one that goes back would have gateways
+// and others take the new list for an old one (RFC 5280, section 5.2.3).
+func (a *Authority) nextNumber(now time.Time) (*big.Int, error) {
+	last, err := a.lastNumber()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	n, err := strconv.ParseInt(strings.TrimSpace(string(content)), 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("%s: not a number", a.path(numberFile))
+	sure := last != nil
+	if !sure {
+		last = new(big.Int)
+	}
+	if a.published != nil && a.published.Number.Cmp(last) > 0 {
+		last, sure = a.published.Number, false
+	}
+	if clock := big.NewInt(now.Unix()); !sure && clock.Cmp(last) > 0 {
+		return clock, nil
+	}
+	return new(big.Int).Add(last, big.NewInt(1)), nil
+}
+
+// lastNumber is what stands in the file; nil where there is no number in it, or no file.
+func (a *Authority) lastNumber() (*big.Int, error) {
+	content, err := os.ReadFile(a.path(numberFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, ok := new(big.Int).SetString(strings.TrimSpace(string(content)), 10)
+	if !ok || n.Sign() < 0 || n.BitLen() > maxNumberBits {
+		return nil, nil
 	}
 	return n, nil
 }
 
-// checkCRL refuses an index that has forgotten a revocation which was published, and a CRL number that went back.
+// checkCRL refuses an index that has forgotten a revocation which was published. What WriteCRL mends is damage, and no error.
 func (a *Authority) checkCRL() error {
 	content, err := os.ReadFile(a.path(CRLFile))
-	if errors.Is(err, os.ErrNotExist) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		if a.published, err = a.ownCRL(content); err != nil {
+			a.damage = append(a.damage, fmt.Sprintf("%s: %v: `cardstile ca crl` writes it anew", a.path(CRLFile), err))
+		}
+	}
+	number, err := a.lastNumber()
+	switch {
+	case err != nil:
+		return err
+	case number == nil:
+		a.damage = append(a.damage, fmt.Sprintf("%s: missing, or not a number: the next list's is the time, in seconds since 1970", a.path(numberFile)))
+	case a.published != nil && a.published.Number.Cmp(number) > 0:
+		a.damage = append(a.damage, fmt.Sprintf("%s: behind the number of %s: the next list's is the time, in seconds since 1970", a.path(numberFile), a.path(CRLFile)))
+	}
+	if a.published == nil {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	block, _ := pem.Decode(content)
-	if block == nil {
-		return fmt.Errorf("%s: not PEM", a.path(CRLFile))
-	}
-	list, err := x509.ParseRevocationList(block.Bytes)
-	if err != nil || list.CheckSignatureFrom(a.certificate) != nil {
-		return fmt.Errorf("%s: not a CRL that this CA signed", a.path(CRLFile))
-	}
-	number, err := a.crlNumber()
-	if err != nil {
-		return err
-	}
-	if list.Number.Cmp(big.NewInt(number)) > 0 {
-		return fmt.Errorf("%s: it is behind the number of %s", a.path(numberFile), a.path(CRLFile))
-	}
-	for _, e := range list.RevokedCertificateEntries {
+	for _, e := range a.published.RevokedCertificateEntries {
 		if !slices.ContainsFunc(a.issued, func(c *Certificate) bool { return c.SerialNumber.Cmp(e.SerialNumber) == 0 && !c.Revoked.IsZero() }) {
 			return fmt.Errorf("%s: %w: the CRL revokes %s, which is not revoked there", a.path(indexFile), ErrIndex, SerialText(e.SerialNumber))
 		}
 	}
 	return nil
+}
+
+// ownCRL reads a CRL of this CA.
+func (a *Authority) ownCRL(content []byte) (*x509.RevocationList, error) {
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, errors.New("not PEM")
+	}
+	list, err := x509.ParseRevocationList(block.Bytes)
+	if err != nil || list.CheckSignatureFrom(a.certificate) != nil || list.Number == nil {
+		return nil, errors.New("not a CRL that this CA signed")
+	}
+	return list, nil
 }
 
 // keyBits are the bits of a SubjectPublicKeyInfo's key.

@@ -183,7 +183,7 @@ func (a *Authority) append(entries ...entry) error {
 		if err != nil {
 			return err
 		}
-		signature, err := a.key.Sign(rand.Reader, signed(last, text), digestOptions)
+		signature, err := a.key.Sign(rand.Reader, signed(last, text), indexHash)
 		if err != nil {
 			return fmt.Errorf("sign the index: %w", err)
 		}

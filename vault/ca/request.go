@@ -36,8 +36,9 @@ const (
 // strong enough. Its subject is to be compared by whoever knows the partner. The zero Request is refused everywhere.
 type Request struct{ csr *x509.CertificateRequest }
 
-// ParseRequest reads one PEM block, and nothing around it. What the request asks for besides subject and key
-// (extensions, names, validity) is not granted.
+// ParseRequest reads one PEM block. Text before it, as `openssl req -text` writes, is passed over, and so is a byte order
+// mark; nothing follows it. Its subject has no characters that cannot be seen. What the request asks for besides subject
+// and key (extensions, names, validity) is not granted.
 func ParseRequest(content []byte) (*Request, error) {
 	csr, err := parseRequest(content)
 	if err != nil {
@@ -47,14 +48,20 @@ func ParseRequest(content []byte) (*Request, error) {
 }
 
 func parseRequest(content []byte) (*x509.CertificateRequest, error) {
-	text := strings.TrimSpace(string(content))
+	text := strings.TrimSpace(strings.TrimPrefix(string(content), "\ufeff"))
 	if strings.Contains(text, "PRIVATE KEY-----") {
 		return nil, errors.New("the file holds a private key, which is nobody's but its owner's: have a new one made")
 	}
 	block, rest := pem.Decode([]byte(text))
 	switch {
-	case block == nil || !strings.HasPrefix(text, "-----BEGIN ") || len(strings.TrimSpace(string(rest))) > 0:
-		return nil, errors.New("not one PEM block, with nothing around it")
+	case strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff"):
+		return nil, errors.New("the file is UTF-16 text: save it as ASCII or UTF-8")
+	case strings.HasPrefix(text, "\x30\x82") || strings.HasPrefix(text, "\x30\x81"):
+		return nil, errors.New("the file is not PEM, and looks like DER: `openssl req -inform DER -in FILE` makes PEM of it")
+	case block == nil || strings.Count(text, "-----BEGIN ") != 1:
+		return nil, errors.New("not one PEM block")
+	case len(strings.TrimSpace(string(rest))) > 0:
+		return nil, errors.New("there is text after its PEM block: remove it")
 	case block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST":
 		return nil, errors.New("the PEM block is not a CERTIFICATE REQUEST")
 	}
@@ -71,15 +78,15 @@ func parseRequest(content []byte) (*x509.CertificateRequest, error) {
 	if csr.CheckSignature() != nil {
 		return nil, errors.New("no proof of possession: its signature is not of its key")
 	}
-	return csr, nil
+	return csr, checkVisible(csr.RawSubject)
 }
 
 // checkKey refuses keys that are too weak for a partner.
 func checkKey(key crypto.PublicKey) error {
 	switch k := key.(type) {
-	case *ecdsa.PublicKey:
+	case *ecdsa.PublicKey: // P-521 is for CAs elsewhere: see checkIssuable
 		if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() && k.Curve != elliptic.P521() {
-			return fmt.Errorf("an EC key on %s: want P-256, P-384 or P-521", k.Curve.Params().Name)
+			return fmt.Errorf("an EC key on %s: want P-256 or P-384", k.Curve.Params().Name)
 		}
 		return nil
 	case ed25519.PublicKey:
@@ -88,6 +95,15 @@ func checkKey(key crypto.PublicKey) error {
 		return checkRSA(k)
 	}
 	return errors.New("a key that is neither RSA, EC nor Ed25519")
+}
+
+// checkIssuable refuses a name or a key that other CAs may certify and this one does not: linters and browsers know no EC
+// keys but those on P-256 and P-384 (Mozilla Root Store Policy, section 5.1).
+func checkIssuable(r *x509.CertificateRequest) error {
+	if k, ok := r.PublicKey.(*ecdsa.PublicKey); ok && k.Curve == elliptic.P521() {
+		return errors.New("an EC key on P-521: this CA certifies those on P-256 and P-384")
+	}
+	return checkName(r.RawSubject)
 }
 
 func checkRSA(k *rsa.PublicKey) error {
