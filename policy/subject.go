@@ -29,6 +29,7 @@ type Subject struct {
 
 const (
 	maxSubjectBytes      = 1024
+	maxEscaped           = 4 // bytes of text for one of a subject, at most
 	maxSubjectAttributes = 16
 )
 
@@ -129,7 +130,7 @@ func SubjectOf(der []byte) (Subject, error) {
 // 4.1.2.4).
 func appendSubjectKey(dst, der []byte) ([]byte, error) {
 	if len(der) > maxSubjectBytes {
-		return nil, fmt.Errorf("subject: longer than %d bytes", maxSubjectBytes)
+		return nil, errSubjectLong
 	}
 	var set attributes
 	input := cryptobyte.String(der)
@@ -149,7 +150,10 @@ func appendSubjectKey(dst, der []byte) ([]byte, error) {
 	return key, nil
 }
 
-var errSubjectDER = errors.New("subject: not a DER name")
+var (
+	errSubjectDER  = errors.New("subject: not a DER name")
+	errSubjectLong = fmt.Errorf("subject: longer than %d bytes", maxSubjectBytes)
+)
 
 // readRDN reads one RelativeDistinguishedName: a SET of exactly one
 // AttributeTypeAndValue.
@@ -192,8 +196,8 @@ func ParseSubject(text string) (Subject, error) {
 	if text == "" {
 		return Subject{}, errors.New("subject: empty")
 	}
-	if len(text) > maxSubjectBytes {
-		return Subject{}, fmt.Errorf("subject: longer than %d bytes", maxSubjectBytes)
+	if len(text) > maxEscaped*maxSubjectBytes {
+		return Subject{}, errSubjectLong
 	}
 	for rest, more := text, true; more; {
 		var err error
@@ -204,6 +208,9 @@ func ParseSubject(text string) (Subject, error) {
 	key, err := set.appendKey(nil)
 	if err != nil {
 		return Subject{}, fmt.Errorf("subject %q: %w", text, err)
+	}
+	if len(key) > maxSubjectBytes {
+		return Subject{}, errSubjectLong
 	}
 	return Subject{key: string(key)}, nil
 }
@@ -362,13 +369,22 @@ func (s Subject) String() string {
 	return out.String()
 }
 
-// escapeValue writes a value as parseValue reads it.
+// escapeValue writes a value as parseValue reads it. What cannot be seen, or
+// turns the direction of text, is written in hex: terminals and logs show a
+// subject as it is.
 func escapeValue(out *strings.Builder, value string) {
-	for i, c := range []byte(value) {
-		edge := i == 0 || i == len(value)-1
-		if strings.IndexByte(`,+"\<>;=`, c) >= 0 || c == ' ' && edge || c == '#' && i == 0 {
+	for i, r := range value {
+		size := utf8.RuneLen(r)
+		if !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) {
+			for _, b := range []byte(value[i : i+size]) {
+				fmt.Fprintf(out, "\\%02X", b)
+			}
+			continue
+		}
+		edge := i == 0 || i+size == len(value)
+		if strings.ContainsRune(`,+"\<>;=`, r) || r == ' ' && edge || r == '#' && i == 0 {
 			out.WriteByte('\\')
 		}
-		out.WriteByte(c)
+		out.WriteRune(r)
 	}
 }

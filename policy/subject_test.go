@@ -177,6 +177,26 @@ func TestParseSubject(t *testing.T) {
 	}
 }
 
+// TestSubjectShowsWhatItIs: what cannot be seen, or turns the direction of text,
+// is in hex where a subject is printed, and reads back as the same subject,
+// however long that makes it.
+func TestSubjectShowsWhatItIs(t *testing.T) {
+	for value, want := range map[string]string{
+		"p-\u202ebidi": `CN=p-\E2\80\AEbidi`, "p-\u200bzw": `CN=p-\E2\80\8Bzw`, "a\u2028b": `CN=a\E2\80\A8b`, "\u00ad": `CN=\C2\AD`, "\ue000": `CN=\EE\80\80`,
+		"\u3164": `CN=\E3\85\A4`, "\ufe0f": `CN=\EF\B8\8F`, "a\u00a0": `CN=a\C2\A0`, "é,": `CN=é\,`, " é ": `CN=\ é\ `, "#é#": `CN=\#é#`, "株式 会社": "CN=株式 会社",
+		strings.Repeat("\u202e", 300): "CN=" + strings.Repeat(`\E2\80\AE`, 300),
+	} {
+		got, err := policy.SubjectOf(name(t, one(oidCN, asn1.TagUTF8String, value)))
+		if err != nil || got.String() != want {
+			t.Errorf("%q is printed as %q, want %q: %v", value, got, want, err)
+			continue
+		}
+		if read, err := policy.ParseSubject(want); err != nil || read != got {
+			t.Errorf("%q reads back as %q: %v", want, read, err)
+		}
+	}
+}
+
 // TestSubjectIsASet: whatever the order in certificate and configuration, the
 // subject is the same; whatever is changed in a value, it is another.
 func TestSubjectIsASet(t *testing.T) {
