@@ -2,8 +2,10 @@ package main
 
 import (
 	"crypto"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"strings"
@@ -26,7 +28,8 @@ func cmdCA() *cobra.Command {
 type newCA struct {
 	dir, subject, curve, passphraseFile, crlURL string
 	days, crlDays                               int
-	plain                                       bool
+	plain, asJSON                               bool
+	notes
 }
 
 func cmdCAInit() *cobra.Command {
@@ -38,8 +41,12 @@ func cmdCAInit() *cobra.Command {
 			"`certificate.ca` of a partner. Nothing is overwritten.",
 		Example: "  cardstile ca init --dir partners-ca --subject \"CN=Example Partners CA,O=Example,C=GB\" --passphrase-file passphrase",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			n.said = cmd.ErrOrStderr()
 			if err := n.make(); err != nil {
 				return err
+			}
+			if n.asJSON {
+				return n.report(cmd.OutOrStdout())
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: a CA; trust %s/%s\n", n.dir, n.dir, ca.CertificateFile)
 			return err
@@ -54,6 +61,7 @@ func cmdCAInit() *cobra.Command {
 	f.IntVar(&n.days, "days", 3650, "how long its certificate is valid")
 	f.StringVar(&n.crlURL, "crl-url", "", "where its revocation list will be found; stands in each certificate")
 	f.IntVar(&n.crlDays, "crl-days", 7, "how long each revocation list is good for")
+	jsonFlag(cmd, &n.asJSON)
 	for _, name := range []string{"dir", "subject"} {
 		cmd.MarkFlagRequired(name)
 	}
@@ -76,8 +84,8 @@ func (n *newCA) make() error {
 	if (n.passphraseFile == "") != n.plain {
 		return errors.New("want either --passphrase-file, or --insecure-plain-key")
 	}
-	if u, err := url.Parse(n.crlURL); n.crlURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		return errors.New("--crl-url: want http://… or https://…")
+	if err := n.checkCRLURL(); err != nil {
+		return err
 	}
 	if _, err := os.Stat(n.dir + "/" + ca.CertificateFile); err == nil {
 		return fmt.Errorf("%s: there is a CA already; nothing was written", n.dir)
@@ -104,14 +112,46 @@ func (n *newCA) make() error {
 	})
 }
 
+// checkCRLURL refuses what cannot stand in certificates, and warns of what many cannot follow (RFC 5280, section 8).
+func (n *newCA) checkCRLURL() error {
+	if n.crlURL == "" {
+		return nil
+	}
+	u, err := url.Parse(n.crlURL)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsFunc(n.crlURL, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return errors.New("--crl-url: want http://… or https://…, in ASCII")
+	case u.User != nil:
+		return errors.New("--crl-url: has a user or a password, which would stand in each certificate")
+	case u.Scheme == "https":
+		n.warn("--crl-url: https: many that check certificates fetch lists over http alone, and zlint warns of each certificate; a list is signed, and no secret: http://%s does", n.crlURL[len("https://"):])
+	}
+	return nil
+}
+
+func (n *newCA) report(out io.Writer) error {
+	a, err := ca.Open(n.dir, nil)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	digest := policy.FingerprintOf(a.CA())
+	return writeJSON(out, &authorityReport{
+		CA: n.dir, Certificate: n.dir + "/" + ca.CertificateFile, Subject: nameText(a.CA().RawSubject), SHA256: hex.EncodeToString(digest[:]),
+		NotAfter: a.CA().NotAfter.UTC(), Sealed: a.Sealed(), CRLURL: n.crlURL, Warnings: n.warnings,
+	})
+}
+
 func cmdCACRL() *cobra.Command {
 	var at caAt
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "crl", Short: "Sign a revocation list", Args: cobra.NoArgs,
 		Long: "Crl writes the CA's crl.pem anew, under the next number. Do so before its nextUpdate passes: gateways that\n" +
-			"check it refuse one that is too old.",
+			"check it refuse one that is too old. It mends a list or a crl-number that is damaged or lost.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := at.open()
+			n := notes{said: cmd.ErrOrStderr()}
+			a, err := at.open(&n)
 			if err != nil {
 				return err
 			}
@@ -120,12 +160,19 @@ func cmdCACRL() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return writeJSON(cmd.OutOrStdout(), &listReport{
+					CRL: a.CRLPath(), Number: list.Number, Revoked: len(list.RevokedCertificateEntries),
+					ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Warnings: n.warnings,
+				})
+			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: number %d, %d revoked, good until %s\n",
 				a.CRLPath(), list.Number, len(list.RevokedCertificateEntries), list.NextUpdate.Format(time.RFC3339))
 			return err
 		},
 	}
 	at.flags(cmd)
+	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagRequired("ca")
 	return cmd
 }
@@ -139,8 +186,8 @@ func (c *caAt) flags(cmd *cobra.Command) {
 }
 
 // open opens the CA for signing.
-func (c *caAt) open() (*ca.Authority, error) {
-	return ca.Open(c.dir, func(file string, sealed bool) (crypto.Signer, error) {
+func (c *caAt) open(n *notes) (*ca.Authority, error) {
+	a, err := ca.Open(c.dir, func(file string, sealed bool) (crypto.Signer, error) {
 		switch {
 		case sealed && c.passphraseFile == "":
 			return nil, fmt.Errorf("%s is sealed: --passphrase-file", file)
@@ -149,7 +196,19 @@ func (c *caAt) open() (*ca.Authority, error) {
 		}
 		return keys.LoadCA(file, c.passphraseFile)
 	})
+	if err != nil {
+		return nil, err
+	}
+	n.damaged(a)
+	return a, nil
 }
 
-// read opens the CA for reading.
-func (c *caAt) read() (*ca.Authority, error) { return ca.Open(c.dir, nil) }
+// readCA opens a CA for reading.
+func readCA(dir string, n *notes) (*ca.Authority, error) {
+	a, err := ca.Open(dir, nil)
+	if err != nil {
+		return nil, err
+	}
+	n.damaged(a)
+	return a, nil
+}

@@ -18,6 +18,9 @@ import (
 	"github.com/cardstile/cardstile/vault/ca"
 )
 
+// maxDays is how long a certificate can be valid at most. One that a CA elsewhere issued for longer comes with a warning.
+const maxDays = 825
+
 // maxValid is how many certificates of a partner can be valid at one time: the one in use, and the one that follows it.
 const maxValid = 2
 
@@ -31,8 +34,9 @@ type issuing struct {
 	at                                                     caAt
 	config, csr, out, over, signature, outbox, certificate string
 	days                                                   int
-	external                                               bool
-	said                                                   io.Writer
+	external, asJSON                                       bool
+	notes
+	report issueReport
 }
 
 func (i *issuing) flags(cmd *cobra.Command) {
@@ -45,6 +49,7 @@ func (i *issuing) flags(cmd *cobra.Command) {
 	f.BoolVar(&i.external, "external", false, "the CA is somebody else's: put the request into --outbox, once it is checked")
 	f.StringVar(&i.outbox, "outbox", "", "directory of requests to an external CA")
 	f.StringVar(&i.certificate, "certificate", "", "what the external CA issued for a request of --outbox")
+	jsonFlag(cmd, &i.asJSON)
 }
 
 func cmdPartnerAdd() *cobra.Command {
@@ -86,10 +91,32 @@ func cmdPartnerRenew() *cobra.Command {
 	return cmd
 }
 
+// run does what was asked for, and prints what was done: the report, or what is for people.
 func (i *issuing) run(out io.Writer, id string, renew bool) error {
+	if !i.asJSON {
+		return i.do(out, id, renew)
+	}
+	i.report.Partner, i.report.Out = id, i.out
+	if err := i.do(io.Discard, id, renew); err != nil {
+		return err
+	}
+	i.report.Warnings = i.warnings
+	if err := writeJSON(out, &i.report); err != nil && i.report.Certificate != nil && i.certificate == "" {
+		return notDelivered(id, i.report.Certificate.Serial, err)
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+func notDelivered(id, serial string, err error) error {
+	return fmt.Errorf("serial %s is issued, and not delivered (`cardstile partner show %s --serial %[1]s --pem` prints it): %[3]w", serial, id, err)
+}
+
+func (i *issuing) do(out io.Writer, id string, renew bool) error {
 	switch {
-	case i.days < 1 || i.days > 825:
-		return errors.New("--days: want 1 to 825")
+	case i.days < 1 || i.days > maxDays:
+		return fmt.Errorf("--days: want 1 to %d", maxDays)
 	case i.certificate != "" && (i.outbox == "" || i.csr != "" || i.external):
 		return errors.New("--certificate: want --outbox, where its request is, and neither --csr nor --external")
 	case i.certificate == "" && i.csr == "":
@@ -122,9 +149,9 @@ func (i *issuing) run(out io.Writer, id string, renew bool) error {
 		return fmt.Errorf("%s: %w", i.csr, err)
 	}
 	if asked := request.NotGranted(); len(asked) > 0 && i.external {
-		fmt.Fprintf(i.said, "%s: have the CA not grant what it asks for besides: %s\n", i.csr, strings.Join(asked, ", "))
+		i.warn("%s: have the CA not grant what it asks for besides: %s", i.csr, strings.Join(asked, ", "))
 	} else if len(asked) > 0 {
-		fmt.Fprintf(i.said, "%s: not granted, although it asks: %s\n", i.csr, strings.Join(asked, ", "))
+		i.warn("%s: not granted, although it asks: %s", i.csr, strings.Join(asked, ", "))
 	}
 	if i.external {
 		return i.handOut(out, b, id, request, subject, renew)
@@ -168,7 +195,7 @@ func ownKey(b *builder, id string, pin policy.Fingerprint) error {
 }
 
 func (i *issuing) issue(out io.Writer, b *builder, id string, request *ca.Request, subject policy.Subject, renew bool) error {
-	a, err := i.at.open()
+	a, err := i.at.open(&i.notes)
 	if err != nil {
 		return err
 	}
@@ -201,12 +228,12 @@ func (i *issuing) issue(out io.Writer, b *builder, id string, request *ca.Reques
 	if err != nil {
 		return errors.Join(err, file.drop())
 	}
-	if err := file.write(ca.PEM(c.Certificate)); err != nil {
-		return fmt.Errorf("serial %s is issued, and not delivered (`cardstile partner show %s --serial %[1]s --pem` prints it): %[3]w", c.Serial(), id, err)
+	if err := i.deliver(file, ca.PEM(c.Certificate)); err != nil {
+		return notDelivered(id, c.Serial(), err)
 	}
-	i.explain(b, id, c.Certificate, subject, filepath.Join(i.at.dir, ca.CertificateFile))
+	i.explain(b, id, []*x509.Certificate{c.Certificate, a.CA()}, subject, filepath.Join(i.at.dir, ca.CertificateFile))
 	if c.NotAfter.Equal(a.CA().NotAfter) {
-		fmt.Fprintf(i.said, "warning: it ends with the CA's own certificate, sooner than in %d days: it is time for another CA.\n", i.days)
+		i.warn("it ends with the CA's own certificate, sooner than in %d days: it is time for another CA.", i.days)
 	}
 	return nil
 }
@@ -227,6 +254,14 @@ func (i *issuing) reserve(out io.Writer) (*delivery, error) {
 		return nil, fmt.Errorf("%s: is there already; nothing was issued", i.out)
 	}
 	return &delivery{out, f}, err
+}
+
+// deliver writes a certificate to its place, or has it in the report.
+func (i *issuing) deliver(d *delivery, content []byte) error {
+	if d.file == nil {
+		i.report.PEM = string(content)
+	}
+	return d.write(content)
 }
 
 func (d *delivery) write(content []byte) error {
@@ -316,13 +351,14 @@ func certificateFile(name string) (c *x509.Certificate, between []*x509.Certific
 	return c, between, nil
 }
 
-// explain says what a certificate is, and what to do before it is handed out. authority is the file of its CA,
-// if that is known.
-func (i *issuing) explain(b *builder, id string, c *x509.Certificate, subject policy.Subject, authority string) {
-	pin := policy.PinOf(c)
-	fmt.Fprintf(i.said, "%s: %s, serial %s, valid until %s\n  certificate SHA-256 %x\n  pin                 %x\n",
-		id, subject, ca.SerialText(c.SerialNumber), c.NotAfter.UTC().Format(time.RFC3339), policy.FingerprintOf(c), pin)
-	p := b.partners.ByID(id)
+// explain says what a certificate is, and what to do before it is handed out. chain begins with it and its CA. authority is
+// the file of its CA, if that is known.
+func (i *issuing) explain(b *builder, id string, chain []*x509.Certificate, subject policy.Subject, authority string) {
+	c, p := chain[0], b.partners.ByID(id)
+	r := certificateOf(&ca.Certificate{Certificate: c, Partner: id}, policy.FingerprintOf(chain[1]), p, time.Now())
+	i.report.Certificate = &r
+	i.tell("%s: %s, serial %s, valid until %s\n  certificate SHA-256 %s\n  pin                 %s\n",
+		id, subject, r.Serial, r.NotAfter.Format(time.RFC3339), r.SHA256, r.Pin)
 	switch {
 	case p == nil:
 		own := ""
@@ -332,10 +368,17 @@ func (i *issuing) explain(b *builder, id string, c *x509.Certificate, subject po
 		case len(b.trusted) > 1:
 			own = fmt.Sprintf(", ca: %q", b.named(authority))
 		}
-		fmt.Fprintf(i.said, "%s does not know %s yet. Add under `partners`, and reload, before you hand the certificate out:\n  - id: %s\n    certificate: {subject: %q%s}\n",
-			i.config, id, id, subject, own)
-	case len(p.Pins) > 0 && !slices.Contains(p.Pins, pin):
-		fmt.Fprintf(i.said, "warning: %s has pins, and this one is not among them. Add it to `certificate.pins`, reload, and only then hand the certificate out.\n", id)
+		i.report.Configure = fmt.Sprintf("  - id: %s\n    certificate: {subject: %q%s}\n", id, subject, own)
+		i.tell("%s does not know %s yet. Add under `partners`, and reload, before you hand the certificate out:\n%s", i.config, id, i.report.Configure)
+	case r.Pinned != nil && !*r.Pinned:
+		i.warn("%s has pins, and this one is not among them. Add it to `certificate.pins`, reload, and only then hand the certificate out.", id)
+	}
+}
+
+// tell says what is no warning to people. In JSON it stands in members of its own.
+func (i *issuing) tell(format string, args ...any) {
+	if !i.asJSON {
+		fmt.Fprintf(i.said, format, args...)
 	}
 }
 

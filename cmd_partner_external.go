@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,7 +35,7 @@ func (i *issuing) handOut(out io.Writer, b *builder, id string, request *ca.Requ
 		if err != nil {
 			return err
 		}
-		if err := b.endsInCA(id, current, between); err != nil {
+		if _, err := b.endsInCA(id, current, between); err != nil {
 			return fmt.Errorf("%s: %w", i.over, err)
 		}
 		if err := i.proveRenewal(request, current); err != nil {
@@ -48,6 +52,9 @@ func (i *issuing) handOut(out io.Writer, b *builder, id string, request *ca.Requ
 	if err := writeNew(name, request.PEM(), 0o644); err != nil {
 		return err
 	}
+	pin := request.Pin()
+	i.report.Request = &requestReport{File: name, Subject: subject.String(), Key: request.Key(), Pin: hex.EncodeToString(pin[:])}
+	i.report.Out = "" // there is no certificate yet
 	_, err := fmt.Fprintf(out, "%s: for the CA: %s, %s, possession proven\n", name, subject, request.Key())
 	return err
 }
@@ -95,7 +102,8 @@ func (i *issuing) takeBack(out io.Writer, b *builder, id string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", i.certificate, err)
 	}
-	if err := b.endsInCA(id, c, between); err != nil {
+	chain, err := b.endsInCA(id, c, between)
+	if err != nil {
 		return fmt.Errorf("%s: %w", i.certificate, err)
 	}
 	if err := ownKey(b, id, policy.PinOf(c)); err != nil {
@@ -109,15 +117,19 @@ func (i *issuing) takeBack(out io.Writer, b *builder, id string) error {
 	for _, next := range between {
 		content = append(content, ca.PEM(next)...)
 	}
-	if err := file.write(content); err != nil {
+	if err := i.deliver(file, content); err != nil {
 		return err
 	}
-	i.explain(b, id, c, subject, "")
+	i.explain(b, id, chain, subject, "")
+	for _, text := range besides(c, time.Now()) {
+		i.warn("%s: %s", i.certificate, text)
+	}
 	return nil
 }
 
-// endsInCA verifies that a certificate is a client's, valid now, and issued by a CA that the partner's may end in.
-func (b *builder) endsInCA(id string, c *x509.Certificate, between []*x509.Certificate) error {
+// endsInCA verifies that a certificate is a client's, valid now, and issued by a CA that the partner's may end in. chain is one
+// from it to such a CA.
+func (b *builder) endsInCA(id string, c *x509.Certificate, between []*x509.Certificate) (chain []*x509.Certificate, err error) {
 	anchors := b.trusted
 	if p := b.partners.ByID(id); p != nil {
 		anchors = p.CA
@@ -136,13 +148,80 @@ func (b *builder) endsInCA(id string, c *x509.Certificate, between []*x509.Certi
 		intermediates.AddCert(next)
 	}
 	if c.IsCA { // whoever has it could issue certificates of other partners
-		return errors.New("it is a CA's certificate, and no client's")
+		return nil, errors.New("it is a CA's certificate, and no client's")
 	}
 	chains, err := c.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	if err != nil {
-		return fmt.Errorf("it is not a client certificate of the CA of %s, or not valid now: %w", id, err)
+		return nil, fmt.Errorf("it is not a client certificate of the CA of %s, or not valid now: %w", id, err)
 	}
-	return b.listedAsRevoked(chains)
+	if len(chains[0]) < 2 {
+		return nil, errors.New("it is itself the CA that is trusted")
+	}
+	return chains[0], b.listedAsRevoked(chains)
+}
+
+// usages are what people call extended key usages (RFC 5280, section 4.2.1.12).
+var usages = map[x509.ExtKeyUsage]string{
+	x509.ExtKeyUsageAny: "anyExtendedKeyUsage", x509.ExtKeyUsageServerAuth: "serverAuth", x509.ExtKeyUsageClientAuth: "clientAuth", x509.ExtKeyUsageCodeSigning: "codeSigning",
+	x509.ExtKeyUsageEmailProtection: "emailProtection", x509.ExtKeyUsageTimeStamping: "timeStamping", x509.ExtKeyUsageOCSPSigning: "OCSPSigning",
+}
+
+// besides lists what a client certificate is good for that one of the built-in CA is not. It is for people: what is quoted
+// of the certificate is escaped.
+func besides(c *x509.Certificate, now time.Time) []string {
+	var found, others []string
+	for _, u := range c.ExtKeyUsage {
+		if u != x509.ExtKeyUsageClientAuth {
+			others = append(others, cmp.Or(usages[u], "another usage"))
+		}
+	}
+	for _, id := range c.UnknownExtKeyUsage {
+		others = append(others, id.String())
+	}
+	switch {
+	case len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0:
+		found = append(found, "it has no extended key usage, and is good for servers and all else too")
+	case len(others) > 0:
+		found = append(found, "it is not for TLS clients alone: "+strings.Join(others, ", "))
+	}
+	if c.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		found = append(found, "its key usage is to sign certificates or revocation lists, although it is no CA's")
+	}
+	if names := alternativeNames(c); len(names) > 0 {
+		found = append(found, "it has alternative names, which nothing here looks at: "+strings.Join(names, ", "))
+	}
+	if c.NotAfter.After(now.AddDate(0, 0, maxDays)) {
+		found = append(found, fmt.Sprintf("it is valid until %s, for more than %d days", c.NotAfter.UTC().Format(time.DateOnly), maxDays))
+	}
+	return found
+}
+
+// nameKinds are those of GeneralName that are text, by their tags (RFC 5280, section 4.2.1.6).
+var nameKinds = map[int]string{1: "email", 2: "DNS", 6: "URI"}
+
+// alternativeNames are all of a certificate's, quoted.
+func alternativeNames(c *x509.Certificate) (names []string) {
+	for _, e := range c.Extensions {
+		if !e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) {
+			continue
+		}
+		var list []asn1.RawValue
+		if _, err := asn1.Unmarshal(e.Value, &list); err != nil {
+			return []string{"one that does not parse"}
+		}
+		for _, n := range list {
+			address, _ := netip.AddrFromSlice(n.Bytes)
+			switch kind := nameKinds[n.Tag]; {
+			case kind != "":
+				names = append(names, kind+" "+strconv.QuoteToASCII(string(n.Bytes)))
+			case n.Tag == 7 && address.IsValid():
+				names = append(names, "IP "+address.String())
+			default:
+				names = append(names, "one of another kind")
+			}
+		}
+	}
+	return names
 }
 
 // listedAsRevoked refuses a certificate that a list revokes which the configuration has as a file. Lists at URLs and

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 func cmdPartnerRevoke() *cobra.Command {
 	var at caAt
 	var config, serial, reason string
-	var all bool
+	var all, asJSON bool
 	cmd := &cobra.Command{
 		Use: "revoke PARTNER", Short: "Revoke certificates of a partner", Args: cobra.ExactArgs(1),
 		Long: "Revoke marks certificates as revoked, writes the CA's revocation list anew, and ends all that was minted for\n" +
@@ -35,12 +36,22 @@ func cmdPartnerRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			revoked, err := revokeCertificates(cmd.OutOrStdout(), &at, args[0], serial, reason)
+			r := &revoking{notes: notes{said: cmd.ErrOrStderr()}, out: cmd.OutOrStdout(), id: args[0]}
+			r.report = revokeReport{Partner: r.id, Revoked: []revokedReport{}, Unchanged: []revokedReport{}}
+			if asJSON {
+				r.out = io.Discard
+			}
+			revoked, err := r.certificates(&at, serial, reason)
 			if !revoked {
 				return err
 			}
-			b.explainRevocation(cmd.ErrOrStderr(), args[0])
-			return errors.Join(err, revokeMinted(cmd, b, config, args[0]))
+			r.explain(b)
+			err = errors.Join(err, r.minted(cmd.Context(), b, config))
+			if asJSON {
+				r.report.Warnings = r.warnings
+				err = errors.Join(err, writeJSON(cmd.OutOrStdout(), &r.report))
+			}
+			return err
 		},
 	}
 	configFlag(cmd, &config)
@@ -48,36 +59,47 @@ func cmdPartnerRevoke() *cobra.Command {
 	cmd.Flags().StringVar(&serial, "serial", "", "serial number of the certificate, in hex")
 	cmd.Flags().BoolVar(&all, "all", false, "all that have not ended")
 	cmd.Flags().StringVar(&reason, "reason", "unspecified", strings.Join(ca.Reasons(), ", "))
+	jsonFlag(cmd, &asJSON)
 	cmd.MarkFlagRequired("ca")
 	return cmd
 }
 
-// revokeMinted ends what was minted for a partner whose certificates were revoked.
-func revokeMinted(cmd *cobra.Command, b *builder, config, id string) error {
+// revoking is a revocation in the course of it.
+type revoking struct {
+	notes
+	out    io.Writer // for people
+	id     string
+	report revokeReport
+}
+
+// minted ends what was minted for a partner whose certificates were revoked.
+func (r *revoking) minted(ctx context.Context, b *builder, config string) error {
+	id := r.id
 	if b.partners.ByID(id) == nil {
 		return nil // it is gone from the configuration: nothing is minted for it
 	}
 	s, err := openStandings(config, id)
 	if errors.Is(err, errMemory) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "The store is in memory: what was minted for %s under other certificates, or at a listener without `revocation`, stays good until it ends. To end it, `disabled: true` at the partner and a reload.\n", id)
+		r.warn("The store is in memory: what was minted for %s under other certificates, or at a listener without `revocation`, stays good until it ends. To end it, `disabled: true` at the partner and a reload.", id)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("the certificates are revoked, and tokens are not: %w", err)
 	}
 	defer s.close()
-	from, to, err := s.RevokeTokens(cmd.Context(), id)
+	from, to, err := s.RevokeTokens(ctx, id)
 	if err != nil {
 		return fmt.Errorf("the certificates are revoked, and tokens are not: %w", s.explain(err))
 	}
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), standingText(id, "tokens revoked", from, to))
+	r.report.Tokens = standingOf(s.partner, from, to)
+	_, err = fmt.Fprintln(r.out, standingText(id, "tokens revoked", from, to))
 	return err
 }
 
-// explainRevocation names the listeners at which a certificate of the partner stays good although it is revoked.
-func (b *builder) explainRevocation(said io.Writer, id string) {
+// explain names the listeners at which a certificate of the partner stays good although it is revoked.
+func (r *revoking) explain(b *builder) {
 	anchors := b.trusted
-	if p := b.partners.ByID(id); p != nil {
+	if p := b.partners.ByID(r.id); p != nil {
 		anchors = p.CA
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.config.Listeners)) {
@@ -85,14 +107,15 @@ func (b *builder) explainRevocation(said io.Writer, id string) {
 			return slices.Contains(anchors, policy.FingerprintOf(c))
 		})
 		if trusts && b.config.Listeners[name].TLS.Revocation == nil {
-			fmt.Fprintf(said, "warning: listeners.%s.tls has no `revocation`: there a revoked certificate stays good until it ends, or the partner is disabled.\n", name)
+			r.warn("listeners.%s.tls has no `revocation`: there a revoked certificate stays good until it ends, or the partner is disabled.", name)
 		}
 	}
 }
 
-// revokeCertificates reports whether the index has them as revoked. It may have, and the list not: the error says so.
-func revokeCertificates(out io.Writer, at *caAt, id, serial, reason string) (revoked bool, err error) {
-	a, err := at.open()
+// certificates reports whether the index has them as revoked. It may have, and the list not: the error says so.
+func (r *revoking) certificates(at *caAt, serial, reason string) (revoked bool, err error) {
+	out, id := r.out, r.id
+	a, err := at.open(&r.notes)
 	if err != nil {
 		return false, err
 	}
@@ -109,6 +132,7 @@ func revokeCertificates(out io.Writer, at *caAt, id, serial, reason string) (rev
 	}
 	changed, err := a.Revoke(list, reason, now)
 	for _, c := range changed {
+		r.report.Revoked = append(r.report.Revoked, revokedOf(c))
 		fmt.Fprintf(out, "%s: serial %s revoked (%s)\n", id, c.Serial(), c.Reason)
 	}
 	if err != nil {
@@ -116,9 +140,11 @@ func revokeCertificates(out io.Writer, at *caAt, id, serial, reason string) (rev
 	}
 	for _, c := range list {
 		if !slices.ContainsFunc(changed, func(o *ca.Certificate) bool { return o.Serial() == c.Serial() }) {
+			r.report.Unchanged = append(r.report.Unchanged, revokedOf(c))
 			fmt.Fprintf(out, "%s: serial %s was revoked %s (%s)\n", id, c.Serial(), c.Revoked.UTC().Format(time.RFC3339), c.Reason)
 		}
 	}
+	r.report.CRL = a.CRLPath()
 	_, err = fmt.Fprintf(out, "%s: written; have it where the gateways' listeners look for it\n", a.CRLPath())
 	return true, err
 }

@@ -100,24 +100,9 @@ func (r *partnerReport) standsAlone() {
 
 // has adds a partner's certificates. p is nil where the configuration does not know it.
 func (r *partnerReport) has(a *ca.Authority, list []*ca.Certificate, p *policy.Partner, now time.Time) {
-	issuer := a.CA()
+	issuer := policy.FingerprintOf(a.CA())
 	for _, c := range list {
-		fingerprint, pin := policy.FingerprintOf(c.Certificate), policy.PinOf(c.Certificate)
-		of := policy.FingerprintOf(issuer)
-		e := certificateReport{
-			Serial: c.Serial(), Status: c.Status(now), Subject: nameText(c.RawSubject), Issuer: nameText(issuer.RawSubject), IssuerSHA256: hex.EncodeToString(of[:]),
-			NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(), DaysLeft: daysLeft(c.NotAfter, now),
-			SHA256: hex.EncodeToString(fingerprint[:]), Pin: hex.EncodeToString(pin[:]), Reason: c.Reason, certificate: c.Certificate,
-		}
-		if !c.Revoked.IsZero() {
-			revoked := c.Revoked.UTC()
-			e.Revoked = &revoked
-		}
-		if p != nil && len(p.Pins) > 0 {
-			pinned := slices.Contains(p.Pins, pin)
-			e.Pinned = &pinned
-		}
-		r.Certificates = append(r.Certificates, e)
+		r.Certificates = append(r.Certificates, certificateOf(c, issuer, p, now))
 	}
 }
 
@@ -207,7 +192,7 @@ func (s *showing) run(cmd *cobra.Command, id string) error {
 	p := b.partners.ByID(id)
 	r := reportOf(id, p)
 	if s.at.dir != "" {
-		if err := s.certificates(r, p); err != nil {
+		if err := s.certificates(r, p, &notes{said: cmd.ErrOrStderr()}); err != nil {
 			return err
 		}
 	}
@@ -231,8 +216,8 @@ func (s *showing) run(cmd *cobra.Command, id string) error {
 }
 
 // certificates adds those of the CA's index that were asked for.
-func (s *showing) certificates(r *partnerReport, p *policy.Partner) error {
-	a, err := s.at.read()
+func (s *showing) certificates(r *partnerReport, p *policy.Partner, n *notes) error {
+	a, err := readCA(s.at.dir, n)
 	if err != nil {
 		return err
 	}

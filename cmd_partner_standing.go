@@ -24,6 +24,7 @@ import (
 func cmdPartnerStandings() []*cobra.Command {
 	change := func(use, short, long string, to func(*credential.Standings, context.Context, string) (from, to credential.Standing, err error), said string) *cobra.Command {
 		var file string
+		var asJSON bool
 		cmd := &cobra.Command{
 			Use: use + " PARTNER", Short: short, Args: cobra.ExactArgs(1), Long: long,
 			RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,14 +37,21 @@ func cmdPartnerStandings() []*cobra.Command {
 				if err != nil {
 					return s.explain(err)
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), standingText(args[0], said, from, now))
+				n := notes{said: cmd.ErrOrStderr()}
 				if s.partner.Disabled && !now.Disabled {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%s: partners: %s stays disabled there (disabled: true)\n", file, args[0])
+					n.warn("%s: partners: %s stays disabled there (disabled: true)", file, args[0])
 				}
+				if asJSON {
+					r := standingOf(s.partner, from, now)
+					r.Warnings = n.warnings
+					return writeJSON(cmd.OutOrStdout(), r)
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), standingText(args[0], said, from, now))
 				return err
 			},
 		}
 		configFlag(cmd, &file)
+		jsonFlag(cmd, &asJSON)
 		return cmd
 	}
 	return []*cobra.Command{
@@ -69,7 +77,7 @@ func cmdPartnerList() *cobra.Command {
 		Long: "List prints a line for each partner. With --ca it says how many certificates of each are valid and when the\n" +
 			"last of those ends, also of partners that the configuration does not know.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			list, err := listPartners(cmd.Context(), file, authority)
+			list, err := listPartners(cmd.Context(), file, authority, &notes{said: cmd.ErrOrStderr()})
 			if list == nil {
 				return err
 			}
@@ -87,7 +95,7 @@ func cmdPartnerList() *cobra.Command {
 
 // listPartners reports on all partners, in the order of their ids. There may be a report and an error: of standings that
 // cannot be read.
-func listPartners(ctx context.Context, file, authority string) ([]*partnerReport, error) {
+func listPartners(ctx context.Context, file, authority string, n *notes) ([]*partnerReport, error) {
 	s, err := openStandings(file, "")
 	var b *builder
 	var all map[string]credential.Standing
@@ -118,7 +126,7 @@ func listPartners(ctx context.Context, file, authority string) ([]*partnerReport
 		list = append(list, r)
 	}
 	if authority != "" {
-		if list, err = withCertificates(list, b, authority); err != nil {
+		if list, err = withCertificates(list, b, authority, n); err != nil {
 			return nil, err
 		}
 	}
@@ -126,8 +134,8 @@ func listPartners(ctx context.Context, file, authority string) ([]*partnerReport
 }
 
 // withCertificates adds the certificates of a CA's index, and partners that nothing but the index knows.
-func withCertificates(list []*partnerReport, b *builder, dir string) ([]*partnerReport, error) {
-	a, err := ca.Open(dir, nil)
+func withCertificates(list []*partnerReport, b *builder, dir string, n *notes) ([]*partnerReport, error) {
+	a, err := readCA(dir, n)
 	if err != nil {
 		return nil, err
 	}

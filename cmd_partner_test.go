@@ -10,13 +10,16 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -89,7 +92,10 @@ func (o *office) cardstile(words ...string) (stdout, stderr string, err error) {
 	var out, said bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(&said)
-	cmd.SetArgs(append(words, "--config", o.path("config.yaml")))
+	if words[0] == "partner" {
+		words = append(words, "--config", o.path("config.yaml"))
+	}
+	cmd.SetArgs(words)
 	err = cmd.ExecuteContext(context.Background())
 	return out.String(), said.String(), err
 }
@@ -398,6 +404,238 @@ func TestExternalCA(t *testing.T) {
 	}
 }
 
+// TestExternalBesides: a certificate of a CA elsewhere that is good for more than one of the built-in CA is taken back with
+// a word, and what it says of itself is escaped.
+func TestExternalBesides(t *testing.T) {
+	o := newOffice(t, acme)
+	root := o.certificate("ca/ca.pem")
+	key := o.ask("one.csr", "acme", nil)
+	o.must("partner", "add", "acme", "--csr", "./one.csr", "--external", "--outbox", "./outbox")
+	names := func(t *testing.T, list ...asn1.RawValue) []pkix.Extension {
+		der, err := asn1.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: der}}
+	}
+	name := func(tag int, value string) asn1.RawValue {
+		return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: []byte(value)}
+	}
+	for what, c := range map[string]struct {
+		change func(*testing.T, *x509.Certificate)
+		want   []string
+	}{
+		"nothing": {func(*testing.T, *x509.Certificate) {}, nil},
+		"a server's": {func(_ *testing.T, c *x509.Certificate) {
+			c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+		},
+			[]string{"it is not for TLS clients alone: serverAuth"}},
+		"all usages": {func(_ *testing.T, c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny, x509.ExtKeyUsageMicrosoftServerGatedCrypto}
+			c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{1, 2, 3}}
+		}, []string{"it is not for TLS clients alone: anyExtendedKeyUsage, another usage, 1.2.3"}},
+		"no usage": {func(_ *testing.T, c *x509.Certificate) { c.ExtKeyUsage = nil }, []string{"it has no extended key usage, and is good for servers and all else too"}},
+		"a CA's key usage": {func(_ *testing.T, c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign },
+			[]string{"its key usage is to sign certificates or revocation lists, although it is no CA's"}},
+		"names": {func(t *testing.T, c *x509.Certificate) {
+			c.ExtraExtensions = names(t, name(2, "evil.example.com"), name(2, "x\x1b[2J"), name(1, "a@example.com"), name(6, "https://x"), name(7, "\x7f\x00\x00\x01"), name(8, "\x2a"))
+		}, []string{`it has alternative names, which nothing here looks at: DNS "evil.example.com", DNS "x\x1b[2J", email "a@example.com", URI "https://x", IP 127.0.0.1, one of another kind`}},
+		"a long life":       {func(_ *testing.T, c *x509.Certificate) { c.NotAfter = time.Date(2090, 1, 2, 0, 0, 0, 0, time.UTC) }, []string{"it is valid until 2090-01-02, for more than 825 days"}},
+		"as long as it may": {func(_ *testing.T, c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 825) }, nil},
+		"all of it": {func(t *testing.T, c *x509.Certificate) {
+			c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+			c.ExtraExtensions = names(t, name(2, "x"))
+			c.NotAfter = time.Now().AddDate(3, 0, 0)
+		}, []string{"it is not for TLS clients alone: serverAuth", `it has alternative names, which nothing here looks at: DNS "x"`, "for more than 825 days"}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			leaf := &x509.Certificate{
+				SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "acme"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, 30),
+				KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
+			}
+			c.change(t, leaf)
+			der, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), o.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.write("back.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+			take := []string{"partner", "add", "acme", "--outbox", "./outbox", "--certificate", "./back.pem"}
+			_, said := o.must(slices.Clone(take)...)
+			if n := strings.Count(said, "warning: "); n != len(c.want) {
+				t.Errorf("%d warnings:\n%s", n, said)
+			}
+			out, _ := o.must(append(take, "--json")...)
+			var r issueReport
+			o.decode(out, &r)
+			if len(r.Warnings) != len(c.want) {
+				t.Fatalf("%q", r.Warnings)
+			}
+			for i, want := range c.want {
+				if !strings.HasPrefix(r.Warnings[i], o.path("back.pem")+": it") || !strings.HasSuffix(r.Warnings[i], want) || !strings.Contains(said, "warning: "+r.Warnings[i]+"\n") {
+					t.Errorf("%q, want %q, in\n%s", r.Warnings[i], want, said)
+				}
+			}
+		})
+	}
+}
+
+// decode reads a document that has no members but those that are known.
+func (o *office) decode(text string, into any) {
+	o.t.Helper()
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		o.t.Fatalf("%v:\n%s", err, text)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		o.t.Fatalf("more than one document:\n%s", text)
+	}
+}
+
+// TestJSON: what each command did is one document on standard output, and the warnings that people read stand in it. The
+// store's commands are in partner-standing.txtar.
+func TestJSON(t *testing.T) {
+	o := newOffice(t, acme)
+	var made authorityReport
+	out, said := o.must("ca", "init", "--dir", "./other", "--subject", "CN=Other,O=Example,C=GB", "--insecure-plain-key", "--crl-url", "https://crl.example/a%20b?x", "--json")
+	o.decode(out, &made)
+	digest := policy.FingerprintOf(o.certificate("other/ca.pem"))
+	if made.CA != o.path("other") || made.Certificate != o.path("other/ca.pem") || made.Subject != "CN=Other,C=GB,O=Example" || made.SHA256 != fmt.Sprintf("%x", digest) ||
+		made.Sealed || made.CRLURL != "https://crl.example/a%20b?x" || !made.NotAfter.Equal(o.certificate("other/ca.pem").NotAfter) || len(made.Warnings) != 1 ||
+		!strings.HasPrefix(made.Warnings[0], "--crl-url: https: ") || !strings.HasSuffix(made.Warnings[0], " http://crl.example/a%20b?x does") || said != "warning: "+made.Warnings[0]+"\n" {
+		t.Errorf("%+v\n%s", made, said)
+	}
+	out, said = o.must("ca", "init", "--dir", "./third", "--subject", "CN=Other,O=Example,C=GB", "--insecure-plain-key", "--crl-url", "http://crl.example/x")
+	if said != "" || out != fmt.Sprintf("%s: a CA; trust %[1]s/ca.pem\n", o.path("third")) {
+		t.Error(out, said)
+	}
+	for _, url := range []string{"http://a:b@crl.example/", "ftp://crl.example/", "http://crl.example/ü", "http://crl.example/a b", "http:///x"} {
+		o.refused("--crl-url: ", "ca", "init", "--dir", "./fourth", "--subject", "CN=Other,O=Example,C=GB", "--insecure-plain-key", "--crl-url", url)
+	}
+
+	// A first certificate, of a partner that is not configured, which asks for more than it gets.
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "new"}, DNSNames: []string{"x"}}, o.ask("x.csr", "new", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.write("new.csr", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	out, said = o.must("partner", "add", "new", "--csr", "./new.csr", "--ca", "./ca", "--json")
+	var added issueReport
+	o.decode(out, &added)
+	shown := o.show("new").Certificates[0]
+	c, err := ca.ParseCertificate([]byte(added.PEM))
+	if err != nil || added.Certificate == nil {
+		t.Fatal(err, out, said)
+	}
+	added.Certificate.certificate, shown.certificate = nil, nil
+	if *added.Certificate != shown || ca.SerialText(c.SerialNumber) != shown.Serial || added.Partner != "new" || added.Out != "" || added.Request != nil ||
+		added.Configure != "  - id: new\n    certificate: {subject: \"CN=new\"}\n" || len(added.Warnings) != 1 || !strings.HasSuffix(added.Warnings[0], "not granted, although it asks: subjectAltName") {
+		t.Errorf("%+v, %+v\n%s", added, added.Certificate, out)
+	}
+	if said != "warning: "+added.Warnings[0]+"\n" {
+		t.Error(said)
+	}
+
+	// One that goes to a file, the renewal of it, and a request that goes elsewhere.
+	key := o.ask("acme.csr", "acme", nil)
+	var first, second, outside issueReport
+	out, said = o.must("partner", "add", "acme", "--csr", "./acme.csr", "--ca", "./ca", "--out", "./acme.pem", "--json")
+	o.decode(out, &first)
+	if first.Out != o.path("acme.pem") || first.PEM != "" || first.Configure != "" || len(first.Warnings) > 0 || said != "" || first.Certificate.Serial != ca.SerialText(o.certificate("acme.pem").SerialNumber) {
+		t.Errorf("%+v\n%s", first, said)
+	}
+	o.ask("next.csr", "acme", key)
+	out, _ = o.must("partner", "renew", "acme", "--csr", "./next.csr", "--signature", "./next.csr.sig", "--ca", "./ca", "--json")
+	o.decode(out, &second)
+	if second.Certificate.Serial == first.Certificate.Serial || !strings.Contains(second.PEM, "BEGIN CERTIFICATE") {
+		t.Errorf("%+v", second)
+	}
+	r := o.askWith("acme.csr", "acme", o.ask("x.csr", "acme", nil), nil)
+	out, _ = o.must("partner", "add", "acme", "--csr", "./acme.csr", "--external", "--outbox", "./outbox", "--json")
+	o.decode(out, &outside)
+	if q := outside.Request; q == nil || outside.Certificate != nil || q.Subject != "CN=acme" || q.Key != "EC P-256" || q.Pin != fmt.Sprintf("%x", r.Pin()) || !slices.Equal(read(t, q.File), r.PEM()) {
+		t.Errorf("%s", out)
+	}
+
+	// The end of one, and then of both, with a list that is damaged.
+	var one, all revokeReport
+	out, said = o.must("partner", "revoke", "acme", "--serial", first.Certificate.Serial, "--reason", "superseded", "--ca", "./ca", "--json")
+	o.decode(out, &one)
+	if len(one.Revoked) != 1 || one.Revoked[0].Serial != first.Certificate.Serial || one.Revoked[0].Reason != "superseded" || time.Since(one.Revoked[0].Revoked) > time.Hour ||
+		one.Unchanged == nil || len(one.Unchanged) > 0 || one.CRL != o.path("ca/crl.pem") || one.Tokens != nil || len(one.Warnings) != 2 {
+		t.Errorf("%+v", one)
+	}
+	for _, w := range one.Warnings { // of listeners without revocation, and of the store
+		if !strings.Contains(said, "warning: "+w+"\n") {
+			t.Error(said)
+		}
+	}
+	o.write("ca/crl.pem", []byte("x\n"))
+	for _, words := range [][]string{{"partner", "list", "--ca", "./ca"}, {"partner", "list", "--ca", "./ca", "--json"}, {"partner", "show", "acme", "--ca", "./ca", "--json"}} {
+		if _, said := o.must(words...); !strings.Contains(said, "warning: "+o.path("ca/crl.pem")+": not PEM: `cardstile ca crl` writes it anew\n") {
+			t.Errorf("%v: %s", words, said)
+		}
+	}
+	out, _ = o.must("partner", "revoke", "acme", "--all", "--ca", "./ca", "--json")
+	o.decode(out, &all)
+	if len(all.Revoked) != 1 || all.Revoked[0].Serial != second.Certificate.Serial || len(all.Unchanged) != 1 || all.Unchanged[0] != one.Revoked[0] || len(all.Warnings) != 3 || !strings.Contains(all.Warnings[0], "crl.pem: not PEM") {
+		t.Errorf("%+v", all)
+	}
+	var list listReport
+	if err := os.Remove(o.path("ca/crl-number")); err != nil {
+		t.Fatal(err)
+	}
+	out, _ = o.must("ca", "crl", "--ca", "./ca", "--json")
+	o.decode(out, &list)
+	if list.CRL != o.path("ca/crl.pem") || list.Number.Int64() < 1e9 || list.Revoked != 2 || !list.NextUpdate.After(list.ThisUpdate) || len(list.Warnings) != 1 || !strings.Contains(list.Warnings[0], "crl-number: missing") {
+		t.Errorf("%+v", list)
+	}
+	if out, said = o.must("ca", "crl", "--ca", "./ca"); said != "" || !strings.Contains(out, fmt.Sprintf("number %d, 2 revoked", list.Number.Int64()+1)) {
+		t.Error(out, said)
+	}
+
+	// What is refused is no document.
+	o.refused("no CA: ", "partner", "add", "acme", "--csr", "./acme.csr", "--ca", "./nowhere", "--json")
+}
+
+// TestJSONDoc: docs/partners.md names each member that a command prints.
+func TestJSONDoc(t *testing.T) {
+	doc := string(read(t, "docs/partners.md"))
+	seen := map[reflect.Type]bool{}
+	var look func(reflect.Type)
+	look = func(typ reflect.Type) {
+		for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+			typ = typ.Elem()
+		}
+		if typ.Kind() != reflect.Struct || typ.PkgPath() != reflect.TypeFor[partnerReport]().PkgPath() || seen[typ] {
+			return
+		}
+		seen[typ] = true
+		for f := range typ.Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.IsExported() && !strings.Contains(doc, "`"+name+"`") {
+				t.Errorf("%s: `%s` is not in docs/partners.md", typ, name)
+			}
+			look(f.Type)
+		}
+	}
+	for _, report := range []any{partnerReport{}, authorityReport{}, listReport{}, issueReport{}, revokeReport{}, standingReport{}} {
+		look(reflect.TypeOf(report))
+	}
+	if len(seen) != 9 {
+		t.Errorf("%d kinds of object", len(seen))
+	}
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 // TestNotDelivered: a certificate that could not be written is said to be issued, and can be had. One that nothing could be
 // issued for leaves no file.
 func TestNotDelivered(t *testing.T) {
@@ -526,7 +764,7 @@ func BenchmarkListPartners(b *testing.B) {
 	o.configure("ca/ca.pem", partners)
 	b.ReportAllocs()
 	for b.Loop() {
-		if list, err := listPartners(context.Background(), o.path("config.yaml"), o.path("ca")); err != nil || len(list) != 1000 {
+		if list, err := listPartners(context.Background(), o.path("config.yaml"), o.path("ca"), &notes{said: io.Discard}); err != nil || len(list) != 1000 {
 			b.Fatal(len(list), err)
 		}
 	}
