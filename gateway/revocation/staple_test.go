@@ -133,8 +133,7 @@ func TestNoProxyIsAsked(t *testing.T) {
 	const child = "CARDSTILE_TEST_PROXIED"
 	if os.Getenv(child) != "" {
 		ca := newAuthority("servers", ecKey(), nil)
-		a := revocation.NewAsker(revocation.Config{Dialer: public}, time.Minute, time.Now)
-		defer a.Close()
+		a := newAsker(t, time.Minute) // the proxy is a destination, the responder is none
 		w, result := a.Ask(t.Context(), ca.client(names("http://192.0.2.1/"))[0], ca.certificate)
 		t.Logf("asked: %v %s", w, result)
 		return
