@@ -483,6 +483,24 @@ func TestDamagedCRL(t *testing.T) {
 	}
 }
 
+// TestCRLNumberPastTheClock: the clock gives no number that is below that of the list.
+func TestCRLNumberPastTheClock(t *testing.T) {
+	dir, open := authority(t, elliptic.P256(), 100)
+	number, ahead := filepath.Join(dir, "crl-number"), now.Unix()+1000
+	write(t, number, fmt.Append(nil, ahead))
+	for i, lose := range []func() error{func() error { return nil }, func() error { return os.Remove(number) }, func() error { return os.WriteFile(number, []byte("1\n"), 0o600) }} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		a := open()
+		list, err := a.WriteCRL(now)
+		a.Close()
+		if want := ahead + 1 + int64(i); err != nil || list.Number.Int64() != want {
+			t.Fatalf("%v, %+v, want %d", err, list, want)
+		}
+	}
+}
+
 // TestInitInAnOpenDirectory: a directory in which others have rights becomes no CA's, and stays as it was.
 func TestInitInAnOpenDirectory(t *testing.T) {
 	for mode, refused := range map[os.FileMode]bool{0o755: true, 0o750: true, 0o701: true, 0o700: false} {
