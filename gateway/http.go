@@ -148,7 +148,7 @@ func (p *path) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ep.cors(w.Header(), x.request.Origin)
 	x.peer = connectionOf(r).peer
 	defer p.recovered(w, x)
-	if left := x.strange(); left > 0 { // counted, not recorded: a record is what is being protected
+	if left := x.strange(r.Context()); left > 0 { // counted, not recorded: a record is what is being protected
 		w.Header().Set("Connection", "close")
 		x.fail(x.limited("unproven", left), &out)
 		writeResponse(w, id, &out)

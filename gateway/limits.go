@@ -24,7 +24,8 @@ type Limits struct {
 	// FailedOpens is the rate of session preambles that do not open, per partner, user and card [18].
 	FailedOpens policy.Rate
 	// Unproven is the rate of exchanges without an accepted credential, per address and process. Beyond it the address is
-	// turned away, and its exchanges are counted rather than recorded.
+	// turned away, and its exchanges are counted rather than recorded. A certificate that is refused is none; who has a good one
+	// is not turned away.
 	Unproven policy.Rate
 
 	// Anonymous is the rate of exchanges that show no credential and that a policy permits, per address, on all instances.

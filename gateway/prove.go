@@ -88,6 +88,7 @@ func (x *running) prove(ctx context.Context, call *exchange.Call) (proven, error
 		return proven{}, err
 	}
 	if err := x.standing(ctx, call, &p); err != nil {
+		x.accepted = false // what it has is good no more, and the limit of a credential comes later
 		return proven{}, err
 	}
 	if err := x.inScope(call, &p); err != nil {

@@ -51,7 +51,7 @@ func (x *running) refuse(ctx context.Context, f *exchange.Failure, out *exchange
 	if x.phase == audit.PhaseOutcome && x.event.Result == audit.ResultFailed {
 		x.event.Result = audit.ResultRefused // what may have happened all the same is unknown, and has its own kind [17]
 	}
-	if x.peer == nil && x.event.Result == audit.ResultRefused && !x.accepted {
+	if x.event.Result == audit.ResultRefused && !x.accepted && !x.certain(ctx) {
 		x.g.strangers.count(x.request.Address, x.request.Received, x.st.limits.Unproven)
 	}
 	if f.Rule != "" {

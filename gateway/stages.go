@@ -39,7 +39,7 @@ type running struct {
 	attempt    store.Attempt     // under which it redeems what is good once; zero until it does
 	spent      bool              // whether a credential that is good once was used up
 	failed     *exchange.Failure // what the exchange was answered, where it failed
-	accepted   bool              // whether some credential proved something
+	accepted   bool              // whether some credential proved something, for somebody who is not switched off
 	event      audit.Event       // filled along the way
 	phase      audit.Phase       // of the last record: an outcome where an intent was recorded
 	mark       time.Time         // when the present stage began
@@ -89,13 +89,28 @@ func (x *running) render(call *exchange.Call, result *exchange.Result, out *exch
 	return nil
 }
 
-// strange is how long the caller's address is turned away for, because it proved nothing too often. Whoever has a verified
-// certificate is no stranger.
-func (x *running) strange() time.Duration {
-	if x.peer != nil {
+// strange is how long the caller is turned away for, because its address proved nothing too often. Whoever has a certificate that is
+// good is no stranger, whoever else is behind its address.
+func (x *running) strange(ctx context.Context) time.Duration {
+	left := x.g.strangers.left(x.request.Address, x.request.Received, x.st.limits.Unproven)
+	if left > 0 && x.certain(ctx) {
 		return 0
 	}
-	return x.g.strangers.left(x.request.Address, x.request.Received, x.st.limits.Unproven)
+	return left
+}
+
+// certain reports whether the connection's certificate is one that is asked for and accepted, of a partner that is not switched off. That a
+// handshake was good with it says nothing: since then it may have been revoked, and it need be nobody's.
+func (x *running) certain(ctx context.Context) bool {
+	if x.peer == nil || x.host.ClientCAs == nil {
+		return false
+	}
+	j := x.peer.judged(ctx, x.st, x.host, x.g.services.Now())
+	if j.err != nil || j.partner.Disabled {
+		return false
+	}
+	standing, err := x.g.standings.Known(j.partner.ID)
+	return err != nil || !standing.Disabled
 }
 
 // stages are 2 to 7.
