@@ -187,8 +187,7 @@ func newLogger(c LogConfig) (*zap.Logger, error) {
 		encoder = zapcore.NewConsoleEncoder(encoding)
 	}
 	core := zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), level)
-	// A flood of handshakes or refusals must not become a flood of lines: of equal messages, 50 a second and then every 100th.
-	return zap.New(zapcore.NewSamplerWithOptions(core, time.Second, 50, 100)), nil
+	return zap.New(newSampled(core)), nil
 }
 
 func logLevel(c LogConfig) (zapcore.Level, error) {
