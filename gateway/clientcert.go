@@ -22,10 +22,12 @@ const (
 )
 
 // claimed is what names of header fields begin with by which gateways tell the servers behind them of a client's certificate, in
-// lower case and with hyphens: RFC 9440 (client-cert), Envoy, Traefik, HAProxy, nginx, Apache, and the load balancers of clouds.
+// lower case and with hyphens: RFC 9440 (client-cert), Envoy, Traefik, HAProxy, nginx, Apache, F5, WebLogic, and the
+// load balancers of clouds.
 var claimed = []string{
-	"client-cert", "cf-client-cert", "ssl-", "tls-client-", "x-amzn-mtls-", "x-arr-clientcert", "x-client-cert", "x-clientcert", "x-client-dn",
+	"client-cert", "cf-client-cert", "ssl-", "sslclientcert", "tls-client-", "x-amzn-mtls-", "x-arr-clientcert", "x-client-cert", "x-clientcert", "x-client-dn",
 	"x-client-verify", "x-forwarded-client-cert", "x-forwarded-ssl-client-", "x-forwarded-tls-client-cert", "x-mtls-", "x-ssl-", "x-tls-client-",
+	"wl-proxy-client-cert",
 }
 
 // dropClaims takes out of a request's header what claims a client certificate, and reports whether there was any. Nothing here

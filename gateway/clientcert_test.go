@@ -21,6 +21,7 @@ var claimFamilies = []string{
 	"SSL-Client-Cert", "SSL-Client-Verify", "SSL-Client-S-DN", "Ssl-Client-Subject-Dn", "TLS-Client-Cert", "X-TLS-Client-Cert", "X-Client-Verify", "X-Client-DN",
 	"X-Forwarded-Client-Cert", "X-Forwarded-Client-Cert-Chain", "X-Forwarded-Tls-Client-Cert", "X-Forwarded-Tls-Client-Cert-Info", "X-Forwarded-Ssl-Client-Cert-Infos",
 	"X-Amzn-Mtls-Clientcert", "X-Amzn-Mtls-Clientcert-Leaf", "X-Amzn-Mtls-Clientcert-Subject", "X-ARR-ClientCert", "CF-Client-Cert-Der-Base64", "X-MTLS-Verified",
+	"WL-Proxy-Client-Cert", "SSLClientCertb64", "SSLClientCertStatus",
 }
 
 // spelled are ways to write a field's name that servers behind gateways take for one.

@@ -44,9 +44,10 @@ func (p *penalties) left(who string, now time.Time) time.Duration {
 	return until.Sub(now)
 }
 
-// strangers count the exchanges of each address that came without an accepted credential: with none, or with one that was refused. Each of them is recorded, and
-// synced, so that without a bound anybody could fill the disk of the audit log, which stops all releases. It is this
-// process' own count: a stranger's load is on the process that it calls. Networks of IPv6 count by their /64 (RFC 6177).
+// strangers count the exchanges of each address that came without an accepted credential: with none, or with one that was refused.
+// Each of them is recorded, and synced, so that without a bound anybody could fill the disk of the audit log, which stops all
+// releases. It is this process' own count: a stranger's load is on the process that it calls. Networks of IPv6 count by their /64
+// (RFC 6177).
 type strangers struct {
 	mu   sync.Mutex
 	tats map[netip.Prefix]int64 // GCRA's theoretical arrival time, in microseconds; guarded by mu

@@ -384,6 +384,8 @@ func handshakeReason(err error) string {
 		return "no_certificate"
 	case strings.Contains(err.Error(), "unsupported versions"), strings.Contains(err.Error(), "no cipher suite"), strings.Contains(err.Error(), "no key exchanges"):
 		return "no_common_parameters"
+	case strings.Contains(err.Error(), "unsupported application protocols"):
+		return "no_common_protocol"
 	default:
 		return "other"
 	}

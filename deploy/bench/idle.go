@@ -60,13 +60,16 @@ func (w *world) idle(ctx context.Context, s *server, n int, request source) (idl
 	if err != nil {
 		return idleRow{}, err
 	}
-	workers, err := w.requests(s.address, w.partner, n, request, 200, "")(ctx, nil)
-	if err != nil {
-		return idleRow{}, err
-	}
-	defer closeAll(workers)
-	for _, one := range workers {
-		if err := one.exchange(); err != nil {
+	open := w.requests(s.address, w.partner, 1, request, 200, "")
+	var workers []worker
+	defer func() { closeAll(workers) }()
+	for range n { // each with its exchange at once, since servers wait for the first request of a connection only so long
+		one, err := open(ctx, nil)
+		if err != nil {
+			return idleRow{}, err
+		}
+		workers = append(workers, one...)
+		if err := one[0].exchange(); err != nil {
 			return idleRow{}, err
 		}
 	}
