@@ -536,11 +536,11 @@ func (o *oneTicket) Put(_ string, state *tls.ClientSessionState) {
 	o.state = state
 }
 
-// resume connects for a name with what tickets there are.
+// resume connects for a name with what tickets there are. A certificate is sent whatever the server asks for.
 func (s *street) resume(sni string, certificate *tls.Certificate, version uint16, cache tls.ClientSessionCache) (bool, reply, error) {
 	c := &tls.Config{RootCAs: shared().servers.pool(), ServerName: sni, MinVersion: tls.VersionTLS12, MaxVersion: version, ClientSessionCache: cache}
 	if certificate != nil {
-		c.Certificates = []tls.Certificate{*certificate}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate, nil }
 	}
 	conn, err := tls.Dial("tcp", s.gateway.Addr("public").String(), c)
 	if err != nil {
