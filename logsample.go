@@ -6,7 +6,7 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Of equal lines so many are logged in a second, and beyond that every so manieth.
+// Of equal lines so many are logged in a second, and beyond that one of every so many.
 const (
 	linesPerSecond = 50
 	lineOfMany     = 100

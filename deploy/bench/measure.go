@@ -122,15 +122,19 @@ func (w *world) sample(ctx context.Context, c cell, length time.Duration, rate f
 		return sample{}, err
 	}
 	begin := time.Now()
-	latencies, err := drive(ctx, workers, length)
+	var latencies []time.Duration
+	cpuAfter := cpuBefore
+	for more := true; more && cpuAfter <= cpuBefore; { // on a busy machine a short round may be none to the processor's clock
+		some, err := drive(ctx, workers, length)
+		if err != nil {
+			return sample{}, err
+		}
+		latencies, more = append(latencies, some...), len(some) > 0
+		if cpuAfter, err = cpuTime(c.server.pids); err != nil {
+			return sample{}, err
+		}
+	}
 	wall := time.Since(begin)
-	if err != nil {
-		return sample{}, err
-	}
-	cpuAfter, err := cpuTime(c.server.pids)
-	if err != nil {
-		return sample{}, err
-	}
 	after, err := c.server.count(ctx)
 	if err != nil {
 		return sample{}, err

@@ -44,7 +44,9 @@ func ratios(rows []row) []ratio {
 		}
 		var values []float64
 		for i := range min(len(a.cpu), len(b.cpu)) {
-			values = append(values, of1(a.cpu[i], i)/b.cpu[i])
+			if b.cpu[i] > 0 { // else it ran for less than the processor's clock tells
+				values = append(values, of1(a.cpu[i], i)/b.cpu[i])
+			}
 		}
 		all = append(all, ratio{of, to, spreadOf(values), goal})
 	}
