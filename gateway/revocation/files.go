@@ -75,8 +75,8 @@ func (c *Checker) hold(held *list, files []*slot) {
 	newest.list.Store(l)
 }
 
-// sameList reports whether two lists in files are of one CA, and for the same certificates. One whose certificate the configuration does not have is known by its name
-// and the identifier of its key.
+// sameList reports whether two lists in files are of one CA, and for the same certificates. A CA whose certificate the configuration does
+// not have is known by its name and the identifier of its key.
 func (c *Checker) sameList(a, b *list) bool {
 	if !slices.Equal(a.scope, b.scope) {
 		return false
